@@ -1,0 +1,64 @@
+/* What differs between operating systems and processors, behind one name each: clocks and CRC-32C.
+ * No logic of TokMesh lives here. */
+#ifndef TOKMESH_PLATFORM_H
+#define TOKMESH_PLATFORM_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+/* Unix milliseconds of the settable clock. */
+static inline int64_t tm_wall_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Nanoseconds of a clock that is never set; its zero has no meaning. */
+static inline int64_t tm_monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* CRC-32C (Castagnoli, RFC 3720 appendix B.4); `crc` is the running value, 0 at first. Two implementations, one result. */
+static inline uint32_t tm_crc32c_portable(uint32_t crc, const uint8_t *data, size_t size) {
+    crc = ~crc;
+    while (size--) {
+        crc ^= *data++;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ (0x82f63b78u & (0u - (crc & 1)));
+    }
+    return ~crc;
+}
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+__attribute__((target("sse4.2"))) static inline uint32_t tm_crc32c_sse42(uint32_t crc, const uint8_t *data, size_t size) {
+    uint64_t state = (uint32_t)~crc;
+    while (size >= 8) {
+        uint64_t word;
+        memcpy(&word, data, 8);
+        state = _mm_crc32_u64(state, word);
+        data += 8;
+        size -= 8;
+    }
+    uint32_t tail = (uint32_t)state;
+    while (size--)
+        tail = _mm_crc32_u8(tail, *data++);
+    return ~tail;
+}
+static inline uint32_t tm_crc32c(uint32_t crc, const uint8_t *data, size_t size) {
+    return __builtin_cpu_supports("sse4.2") ? tm_crc32c_sse42(crc, data, size) : tm_crc32c_portable(crc, data, size);
+}
+#else
+static inline uint32_t tm_crc32c(uint32_t crc, const uint8_t *data, size_t size) {
+    return tm_crc32c_portable(crc, data, size);
+}
+#endif
+
+#endif

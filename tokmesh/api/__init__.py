@@ -1,0 +1,1 @@
+"""HTTP handlers: one file per resource; routes.py is the table of them all."""

@@ -1,0 +1,1 @@
+"""The one log: record types and the logs that make them durable."""

@@ -1,0 +1,1 @@
+"""What is visible from outside: metrics, resources, logs."""
