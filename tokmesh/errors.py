@@ -80,7 +80,7 @@ class ApiError(Exception):
     """A refusal with a code of the table.
 
     code: a key of ERRORS, in full ("TM-SESS-4040").
-    details: JSON-serialisable facts for the client (which field, which limit); never a secret, never an exception's text.
+    details: JSON-serialisable facts for the client (which field, which limit); no secret, no exception's text.
     retry_after_s: whole seconds for the `Retry-After` header of 429 and 503 answers; those get 1 when it is None.
     """
 

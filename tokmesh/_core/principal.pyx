@@ -5,7 +5,7 @@ out before stale at its next use. A Grant is checked on every request and never 
 verified, until when. Neither holds a secret.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 ROLES = {"metrics": ROLE_METRICS, "validator": ROLE_VALIDATOR, "issuer": ROLE_ISSUER, "admin": ROLE_ADMIN}
 

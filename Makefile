@@ -1,0 +1,88 @@
+# TokMesh: build, run, test. `make help` lists the targets. Everything made here lands in .venv, build, dist or benchmarks/out.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# The first interpreter that is new enough; `make PYTHON=python3.13 …` to choose another.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+CONSTRAINTS := requirements/constraints.txt
+WHEELS := dist
+ARGS ?=
+
+export PYTHON VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help packages run build test lint tidy asan bench wheel wheels annotate constraints image clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+# An environment that can build and run; `-e` makes it see the sources of this tree.
+$(VENV)/stamp-run: pyproject.toml $(CONSTRAINTS)
+	@[ -n "$(PYTHON)" ] || { echo "TokMesh needs CPython 3.11 or newer: apt-get install python3 python3-dev python3-venv" >&2; exit 69; }
+	@.ci/packages build
+	@echo "Preparing $(VENV) (once)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c $(CONSTRAINTS) setuptools cython
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-run
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[test,lint,bench]'
+	@touch $@
+
+build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD=release|debug)
+	@$(BIN)/python setup.py -q build_ext --inplace
+
+run: build  ## build and start a server on 127.0.0.1:5080; options: make run ARGS="--server.http.address=127.0.0.1:6080"
+	@exec $(BIN)/tokmesh serve $(ARGS)
+
+packages:
+	@.ci/packages test install
+
+test: packages  ## everything a change must pass: lint, the core under sanitizers, house rules, all tests
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(MAKE) lint
+	@$(MAKE) asan
+	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ARGS)
+
+lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@PATH=$(abspath $(BIN)):$$PATH cython-lint tokmesh
+
+tidy: $(VENV)/stamp-dev build  ## the house rules alone
+	@$(BIN)/python -m pytest -q tests/tidy
+
+asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@.ci/asan $(ARGS)
+
+bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, picture
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: $(VENV)/stamp-run  ## build dist/tokmesh-*.whl for the interpreter of .venv
+	@rm -rf build/lib.* build/bdist.*
+	@$(PIP) wheel --no-deps -w $(WHEELS) .
+	@ls $(WHEELS)/*.whl
+
+wheels:  ## build, install and try a wheel for every CPython 3.11, 3.12, 3.13 found
+	@.ci/wheels $(WHEELS)
+
+annotate: $(VENV)/stamp-run  ## Cython's annotated sources (yellow: Python is called) in build/annotate/*.html
+	@TOKMESH_ANNOTATE=1 $(BIN)/python setup.py -q build_ext --force --build-lib build/annotated-lib
+	@rm -rf build/annotate && mkdir -p build/annotate && find build/cython-* -name '*.html' -exec cp {} build/annotate/ \;
+	@ls build/annotate/*.html
+
+constraints:  ## raise requirements/constraints.txt to the newest releases that pyproject.toml admits
+	@.ci/constraints
+
+clean:  ## remove what was built, keeping data directories
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f tokmesh/_core/*.so tokmesh/_core/*.c tokmesh/_core/*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
