@@ -1,0 +1,71 @@
+from enum import IntEnum
+
+from tokmesh._core.session_view import SessionView as SessionView
+
+SESSION_JSON_BYTES_MAX: int
+
+class Outcome(IntEnum):
+    DONE = 0
+    INSERTED = 1
+    ID_EXISTS = 2
+    TOKEN_EXISTS = 3
+    FULL = 4
+    MISSING = 5
+    REVOKED_ALREADY = 6
+    ALREADY = 7
+
+class Status(IntEnum):
+    LIVE = 0
+    EXPIRED = 1
+    REVOKED = 2
+
+class Verdict(IntEnum):
+    VERDICT_VALID = 0
+    VERDICT_UNKNOWN = 1
+    VERDICT_EXPIRED = 2
+    VERDICT_REVOKED = 3
+    VERDICT_BUSY = 4
+
+class Table:
+    def __init__(
+        self,
+        *,
+        tombstone_ttl_ms: int,
+        seed: bytes | None = None,
+        entries_max: int = ...,
+        arena_bytes_max: int = ...,
+    ) -> None: ...
+    def insert(
+        self,
+        session_id: bytes,
+        token_hash: bytes,
+        user_id: str,
+        device_id: str,
+        ip_address: str,
+        user_agent: str,
+        created_by: str,
+        created_at_ms: int,
+        expires_at_ms: int,
+        idle_seconds: int,
+        data: bytes,
+    ) -> int: ...
+    def renew(self, session_id: bytes, expires_at_ms: int, time_ms: int) -> int: ...
+    def update(self, session_id: bytes, data: bytes, time_ms: int) -> int: ...
+    def rotate(self, session_id: bytes, new_hash: bytes, old_valid_until_ms: int, time_ms: int) -> int: ...
+    def revoke(self, session_id: bytes, time_ms: int) -> int: ...
+    def touch(
+        self, session_id: bytes, last_active_ms: int, ip_address: str | None = None, user_agent: str | None = None
+    ) -> int: ...
+    def drain_touched(self, limit: int) -> list[tuple[bytes, int, str | None, str | None]]: ...
+    def advance(self, now_ms: int, budget: int) -> int: ...
+    def find(self, session_id: bytes) -> int: ...
+    def find_token(self, token_hash: bytes, now_ms: int) -> tuple[int, int]: ...
+    def token_known(self, token_hash: bytes) -> bool: ...
+    def check(self, token_hash: bytes, now_ms: int, touch_ms: int = 0) -> tuple[int, bytes]: ...
+    def status(self, entry: int, now_ms: int) -> int: ...
+    def session(self, entry: int) -> SessionView: ...
+    def session_json(self, entry: int) -> bytes: ...
+    def user_entries(self, user_id: str) -> list[int]: ...
+    def device_entries(self, device_id: str) -> list[int]: ...
+    def scan(self, cursor: int, limit: int) -> tuple[list[int], int]: ...
+    def stats(self) -> dict[str, int | float]: ...
