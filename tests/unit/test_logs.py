@@ -1,0 +1,241 @@
+"""Logs: one JSON object a line, no secrets, and never in the way: a closed or stuck pipe costs lines, not the server."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokmesh.telemetry import logs
+from tokmesh.telemetry.logs import JsonFormatter, LogStats, configure_logging, redact, reset_logging, set_level
+
+TOKEN = "tmtk_" + "Ab-9_" * 8 + "xyz"
+SECRET = "tmas_" + "0Zq" * 14 + "K"
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    logger = logging.getLogger()
+    handlers, level = list(logger.handlers), logger.level
+    yield logger
+    reset_logging()
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def output(tmp_path: Path, root: logging.Logger) -> Iterator[tuple[Path, LogStats]]:
+    path = tmp_path / "out"
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    yield path, configure_logging("debug", fd=fd)
+    reset_logging()
+    os.close(fd)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    text = path.read_text(encoding="utf-8")
+    assert not text or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def make(
+    message: object, *args: object, level: int = logging.INFO, exc_info: Any = None, extra: dict[str, object] | None = None
+) -> str:
+    record = logging.LogRecord("tokmesh.t", level, __file__, 1, message, args, exc_info)
+    record.__dict__.update(extra or {})
+    return JsonFormatter().format(record)
+
+
+def test_line_has_the_fields_of_the_contract(output: tuple[Path, LogStats]) -> None:
+    path, _ = output
+    logging.getLogger("tokmesh.log").info("kept %d", 3, extra={"request_id": "req-1", "segments": [1, 2], "took_s": 0.5})
+    [line] = lines_of(path)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("timestamp"))
+    assert line == {
+        "level": "INFO", "logger": "tokmesh.log", "message": "kept 3", "request_id": "req-1", "segments": [1, 2], "took_s": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(5, "DEBUG"), (10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARN"), (40, "ERROR"), (50, "ERROR")]
+)
+def test_levels_are_the_four_of_the_contract(number: int, name: str) -> None:
+    assert json.loads(make("m", level=number))["level"] == name
+
+
+def test_timestamp_is_utc_with_milliseconds() -> None:
+    record = logging.makeLogRecord({"msg": "m", "name": "t", "levelno": 20, "created": 1766050200.1239})
+    assert json.loads(JsonFormatter().format(record))["timestamp"] == "2025-12-18T09:30:00.123Z"
+
+
+def test_exception_becomes_error_and_stack_on_one_line() -> None:
+    try:
+        raise ValueError(f"bad {TOKEN}\nsecond line")
+    except ValueError:
+        text = make("failed\nhere", exc_info=sys.exc_info())
+    assert "\n" not in text
+    line = json.loads(text)
+    assert line["message"] == "failed\nhere"
+    assert line["error"] == "ValueError: bad tmtk_[redacted]\nsecond line"
+    assert "Traceback" in line["stack"] and TOKEN not in line["stack"]
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_odd_values_never_break_a_line() -> None:
+    extra: dict[str, object] = {
+        "none": None, "yes": True, "nan": float("nan"), "inf": float("inf"), "big": 1 << 100, "raw": b"\x00\xff", "odd": Unprintable(),
+        "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "ends": "a\u2028b\u2029c\x85d", "surrogate": "\ud800", "error": "mine", 'q"\n': "x",
+    }  # fmt: skip
+    text = make("m", extra=extra)
+    assert len(text.encode("utf-8", "replace").decode().splitlines()) == 1
+    line = json.loads(text)
+    assert line["odd"] == "<unprintable Unprintable>" and line["nan"] == "nan" and line["error_"] == "mine"
+    assert line["ends"] == "a\u2028b\u2029c\x85d" and line['q"\n'] == "x"
+
+
+def test_arguments_that_do_not_fit_are_reported_in_the_line() -> None:
+    assert json.loads(make("%d items", "x"))["message"] == "%d items (arguments do not fit)"
+
+
+def test_long_strings_are_cut_and_long_stacks_keep_their_end() -> None:
+    assert len(json.loads(make("x" * 100_000))["message"]) == logs.STRING_CHARS_MAX + 1
+    record = logging.makeLogRecord({"msg": "m", "name": "t", "levelno": 20, "stack_info": "a" * 100_000 + "the end"})
+    stack = json.loads(JsonFormatter().format(record))["stack"]
+    assert stack.endswith("the end") and len(stack) == logs.STRING_CHARS_MAX + 1
+
+
+@pytest.mark.parametrize("secret", [TOKEN, SECRET, HASH, HASH.upper(), TOKEN.replace("_", "%5F", 1), f"{HASH}{HASH}"])
+@pytest.mark.parametrize("before", ["", " ", "\t", "\f", "\b", "\\", "x", "Bearer tmak-01:", "…", '"'])
+def test_secret_is_redacted_everywhere(secret: str, before: str) -> None:
+    text = before + secret
+    try:
+        raise KeyError(text)
+    except KeyError:
+        line = make(text + " %s", text, exc_info=sys.exc_info(), extra={"field": text, text: [{text: text}], "raw": text.encode()})
+    json.loads(line)
+    assert secret not in line and secret[6:] not in line
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 20_000), st.sampled_from([TOKEN, SECRET, HASH]), st.integers(0, 300))
+def test_no_piece_of_a_secret_survives_a_cut(offset: int, secret: str, count: int) -> None:
+    text = " " * offset + f"{secret} " * count
+    for kept in (logs._clean(text), logs._clean(text, keep_end=True)):
+        assert not re.search("|".join(re.escape(secret[at : at + 12]) for at in range(5, len(secret) - 12)), kept)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(), st.dictionaries(st.text(min_size=1), st.one_of(st.text(), st.integers(), st.floats(), st.binary()), max_size=4))
+def test_any_message_and_fields_make_one_line_of_json(message: str, extra: dict[str, object]) -> None:
+    extra = {f"x{name}": value for name, value in extra.items()}
+    text = make(message, extra=extra).encode("utf-8", "replace").decode()
+    assert len(text.splitlines()) == 1
+    assert set(json.loads(text)) >= {"timestamp", "level", "logger", "message"}
+
+
+def test_redaction_is_idempotent_and_leaves_public_ids() -> None:
+    text = f"tmss-01j tmak-01j:{SECRET} {HASH[:63]}"
+    assert redact(text) == f"tmss-01j tmak-01j:tmas_[redacted] {HASH[:63]}" == redact(redact(text))
+
+
+def test_lines_are_counted_by_level_and_the_level_can_change(output: tuple[Path, LogStats]) -> None:
+    path, stats = output
+    logger = logging.getLogger("tokmesh.t")
+    logger.debug("1")
+    set_level("error")
+    logger.warning("unseen")
+    logger.error("2")
+    assert configure_logging("info") is stats
+    logger.info("3")
+    assert [line["message"] for line in lines_of(path)] == ["1", "2", "3"]
+    assert stats.lines() == {"DEBUG": 1, "INFO": 1, "WARN": 0, "ERROR": 1} and stats.dropped == 0
+    with pytest.raises(ValueError, match="unknown log level"):
+        set_level("loud")
+
+
+def test_closed_pipe_drops_and_counts(root: logging.Logger) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stats = configure_logging("info", fd=writer)
+    for _ in range(3):
+        logging.getLogger("tokmesh.t").info("to nobody")
+    root.handlers[0].flush()
+    assert stats.dropped == 3 and stats.lines()["INFO"] == 3
+    reset_logging()
+    os.close(writer)
+
+
+def test_stuck_pipe_never_holds_up_the_caller_and_lines_stay_whole(root: logging.Logger) -> None:
+    reader, writer = os.pipe()
+    stats = configure_logging("info", fd=writer)
+    logger = logging.getLogger("tokmesh.t")
+    slowest_s, count = 0.0, 3000
+    for index in range(count):
+        before = time.monotonic()
+        logger.info("%d %s", index, "x" * 4000)
+        slowest_s = max(slowest_s, time.monotonic() - before)
+    assert slowest_s < 0.5, "emit waits for nobody"
+    assert 0 < stats.dropped < count
+    os.set_blocking(reader, False)
+    received = b""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and received.count(b"\n") < count - stats.dropped:
+        try:
+            received += os.read(reader, 1 << 20)
+        except BlockingIOError:
+            time.sleep(0.005)
+    numbers = [int(json.loads(line)["message"].split()[0]) for line in received.splitlines()]
+    assert numbers == sorted(numbers) and len(numbers) == count - stats.dropped
+    reset_logging()
+    os.close(writer)
+    os.close(reader)
+
+
+def test_full_non_blocking_pipe_drops_and_starts_again_on_a_new_line(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "STUCK_SECONDS_MAX", 0.05)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    stats = configure_logging("info", fd=writer)
+    logger = logging.getLogger("tokmesh.t")
+    logger.info("first %s", "x" * 7000)
+    root.handlers[0].flush()
+    assert stats.dropped == 1
+    torn = os.read(reader, 1 << 20)
+    assert torn and not torn.endswith(b"\n")
+    logger.info("second")
+    root.handlers[0].flush()
+    rest = os.read(reader, 1 << 20)
+    assert rest.startswith(b"\n") and json.loads(rest)["message"] == "second" and stats.dropped == 1
+    reset_logging()
+    os.close(writer)
+    os.close(reader)
+
+
+def test_write_error_of_any_kind_is_counted(output: tuple[Path, LogStats], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    path, stats = output
+    monkeypatch.setattr(os, "write", no_space)
+    logging.getLogger("tokmesh.t").info("lost")
+    logging.getLogger().handlers[0].flush()
+    monkeypatch.undo()
+    assert stats.dropped == 1 and lines_of(path) == []
