@@ -116,7 +116,7 @@ def test_arguments_that_do_not_fit_are_reported_in_the_line() -> None:
 
 def test_long_strings_are_cut_and_long_stacks_keep_their_end() -> None:
     assert len(json.loads(make("x" * 100_000))["message"]) == logs.STRING_CHARS_MAX + 1
-    record = logging.makeLogRecord({"msg": "m", "name": "t", "levelno": 20, "stack_info": "a" * 100_000 + "the end"})
+    record = logging.makeLogRecord({"msg": "m", "name": "t", "levelno": 20, "stack_info": "z" * 100_000 + "the end"})
     stack = json.loads(JsonFormatter().format(record))["stack"]
     assert stack.endswith("the end") and len(stack) == logs.STRING_CHARS_MAX + 1
 
