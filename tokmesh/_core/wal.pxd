@@ -1,0 +1,24 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cpdef enum FrameStatus:
+    FRAME_VALID
+    FRAME_END        # nothing but zeros up to the end of the buffer: the clean end of a preallocated segment
+    FRAME_DAMAGED    # no whole frame of this segment: what a write cut short leaves, or damage
+    FRAME_MISPLACED  # a whole frame of this segment that is not the one due here: no cut write leaves that
+
+
+cdef struct FrameHeader:
+    uint8_t flags
+    uint64_t segment_id
+    uint64_t first_sequence
+    uint64_t durable_sequence
+    uint32_t record_count
+    uint32_t payload_bytes
+    uint32_t payload_crc
+    uint32_t chain
+
+
+cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil
+cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil
+cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil
+cdef int sync_data(int fd) noexcept nogil

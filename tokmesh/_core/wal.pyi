@@ -1,0 +1,40 @@
+from typing_extensions import Buffer
+from enum import IntEnum
+from typing import NamedTuple
+
+FORMAT_VERSION: int
+SEGMENT_HEADER_BYTES: int
+FRAME_HEADER_BYTES: int
+RECORD_HEADER_BYTES: int
+
+class FrameStatus(IntEnum):
+    FRAME_VALID = 0
+    FRAME_END = 1
+    FRAME_DAMAGED = 2
+    FRAME_MISPLACED = 3
+
+class SegmentHeader(NamedTuple):
+    segment_id: int
+    first_sequence: int
+    size_bytes: int
+    chain: int
+
+class Frame(NamedTuple):
+    first_sequence: int
+    end: int
+    chain: int
+    records: list[bytes]
+
+def crc32c(data: Buffer, crc: int = 0) -> int: ...
+def encode_segment_header(header: SegmentHeader) -> bytes: ...
+def decode_segment_header(data: Buffer) -> SegmentHeader | None: ...
+def encode_frame(
+    segment_id: int, first_sequence: int, durable_sequence: int, chain: int, records: list[bytes]
+) -> tuple[bytes, int]: ...
+def read_frame(
+    data: Buffer, offset: int, segment_id: int, sequence_due: int, chain: int
+) -> tuple[int, Frame | None]: ...
+def find_later_header(data: Buffer, offset: int, segment_id: int, sequence_due: int) -> int: ...
+def first_nonzero(data: Buffer, offset: int) -> int: ...
+def write_at(fd: int, data: Buffer, offset: int) -> int: ...
+def sync_file(fd: int) -> int: ...

@@ -1,0 +1,319 @@
+"""The log on disk: segment and frame codec, the scanner's eyes, and the leaf calls that write and sync without the GIL.
+
+All integers are little-endian. A segment is a header of 64 bytes, frames back to back, zeros to its preallocated end:
+
+     0  magic "TMESHLOG"   8  format version u32   12  flags u32 (0; encryption will need one)
+    16  segment id u64, random: bytes of any other segment, or quoted in a record, are never taken for a frame of this one
+    24  first sequence u64   32  size in bytes the file was made with, u64   40  chain before the first frame u32
+    44  zeros (16, a key salt later)   60  CRC-32C of bytes 0..59
+
+A frame is one commit group, a header of 56 bytes and its payload:
+
+     0  magic "TMFR"   4  format version u8   5  flags u8 (0: plain; other values are for encrypted payloads)   6  zero u16
+     8  segment id u64   16  first sequence u64   24  durable sequence u64: what was known durable when this was written
+    32  record count u32   36  payload length u32   40  payload CRC-32C u32
+    44  chain u32 = CRC-32C of bytes 0..43 continued from the chain of the frame before, also across segments
+    48  zero u32   52  CRC-32C of bytes 0..51
+    56  payload: per record, length u32 and the bytes. A frame of no records is the seal of an orderly stop.
+
+Invariants: a header alone, its CRC and segment id being right, proves that everything up to its durable sequence was on the
+disk before it was written; that is what tells damage (refuse) from a torn tail (cut). Nothing here trusts a byte it has not
+checked, and nothing here decides: verdicts are `storage/recovery.py`'s.
+"""
+
+from typing import NamedTuple
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EINTR, EIO, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+cdef extern from "platform.h" nogil:
+    uint32_t tm_crc32c(uint32_t crc, const uint8_t* data, size_t size)
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
+    int fdatasync(int fd)
+
+cdef extern from *:
+    """
+    static inline void tm_put32(uint8_t *out, uint32_t value) {
+        for (int i = 0; i < 4; i++) out[i] = (uint8_t)(value >> (8 * i));
+    }
+    static inline void tm_put64(uint8_t *out, uint64_t value) {
+        for (int i = 0; i < 8; i++) out[i] = (uint8_t)(value >> (8 * i));
+    }
+    static inline uint32_t tm_get32(const uint8_t *data) {
+        return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
+    }
+    static inline uint64_t tm_get64(const uint8_t *data) {
+        return (uint64_t)tm_get32(data) | (uint64_t)tm_get32(data + 4) << 32;
+    }
+    """
+    void tm_put32(uint8_t* out, uint32_t value) noexcept nogil
+    void tm_put64(uint8_t* out, uint64_t value) noexcept nogil
+    uint32_t tm_get32(const uint8_t* data) noexcept nogil
+    uint64_t tm_get64(const uint8_t* data) noexcept nogil
+
+cdef extern from "<string.h>" nogil:
+    void* memmem(const void* haystack, size_t haystack_size, const void* needle, size_t needle_size)
+
+cdef enum:
+    SEGMENT_HEADER_SIZE = 64
+    FRAME_HEADER_SIZE = 56
+    RECORD_HEADER_SIZE = 4
+    VERSION = 1
+
+cdef const char* SEGMENT_MAGIC = b"TMESHLOG"
+cdef const char* FRAME_MAGIC = b"TMFR"
+
+FORMAT_VERSION = VERSION
+SEGMENT_HEADER_BYTES = SEGMENT_HEADER_SIZE
+FRAME_HEADER_BYTES = FRAME_HEADER_SIZE
+RECORD_HEADER_BYTES = RECORD_HEADER_SIZE
+
+
+class SegmentHeader(NamedTuple):
+    """What a segment says about itself. size_bytes: the length it was preallocated to; chain: before its first frame."""
+
+    segment_id: int
+    first_sequence: int
+    size_bytes: int
+    chain: int
+
+
+class Frame(NamedTuple):
+    """A frame as read: `end` is the offset after it; `records` are its payloads in order, the first has `first_sequence`."""
+
+    first_sequence: int
+    end: int
+    chain: int
+    records: list
+
+
+# ── leaves ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil:
+    # Writes FRAME_HEADER_SIZE bytes; returns the chain after this frame (header.chain is ignored).
+    cdef uint32_t chain
+    memset(out, 0, FRAME_HEADER_SIZE)
+    memcpy(out, FRAME_MAGIC, 4)
+    out[4] = VERSION
+    out[5] = header.flags
+    tm_put64(out + 8, header.segment_id)
+    tm_put64(out + 16, header.first_sequence)
+    tm_put64(out + 24, header.durable_sequence)
+    tm_put32(out + 32, header.record_count)
+    tm_put32(out + 36, header.payload_bytes)
+    tm_put32(out + 40, header.payload_crc)
+    chain = tm_crc32c(chain_before, out, 44)
+    tm_put32(out + 44, chain)
+    tm_put32(out + 52, tm_crc32c(0, out, 52))
+    return chain
+
+
+cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil:
+    # True when the bytes are a whole header with the right CRC, version and reserved bytes; fills `header`.
+    if size < FRAME_HEADER_SIZE or memcmp(data, FRAME_MAGIC, 4) != 0:
+        return False
+    if tm_get32(data + 52) != tm_crc32c(0, data, 52):
+        return False
+    if data[4] != VERSION or data[6] != 0 or data[7] != 0 or tm_get32(data + 48) != 0:
+        return False
+    header.flags = data[5]
+    header.segment_id = tm_get64(data + 8)
+    header.first_sequence = tm_get64(data + 16)
+    header.durable_sequence = tm_get64(data + 24)
+    header.record_count = tm_get32(data + 32)
+    header.payload_bytes = tm_get32(data + 36)
+    header.payload_crc = tm_get32(data + 40)
+    header.chain = tm_get32(data + 44)
+    return True
+
+
+cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil:
+    # 0, or the errno that stopped it; anything between none and all of the bytes may then be in the file. A call that
+    # writes less than asked is continued: on a full disk the next call names the reason. The loop ends: each turn writes
+    # at least a byte or is an interruption by a signal.
+    cdef ssize_t written
+    while size > 0:
+        written = pwrite(fd, data, size, offset)
+        if written < 0:
+            if errno == EINTR:
+                continue
+            return errno
+        if written == 0:
+            return EIO
+        data += written
+        offset += written
+        size -= <size_t>written
+    return 0
+
+
+cdef int sync_data(int fd) noexcept nogil:
+    # 0 or the errno. Never called again on a file after it failed: the kernel may have dropped the pages and forgotten.
+    return errno if fdatasync(fd) != 0 else 0
+
+
+# ── what Python sees ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def crc32c(const uint8_t[::1] data, uint32_t crc=0) -> int:
+    """CRC-32C of `data`, continued from `crc`."""
+    return tm_crc32c(crc, &data[0], data.shape[0]) if data.shape[0] else crc
+
+
+def encode_segment_header(header) -> bytes:
+    """The 64 bytes of a SegmentHeader."""
+    cdef uint8_t[64] out
+    memset(out, 0, SEGMENT_HEADER_SIZE)
+    memcpy(out, SEGMENT_MAGIC, 8)
+    tm_put32(out + 8, VERSION)
+    tm_put64(out + 16, header.segment_id)
+    tm_put64(out + 24, header.first_sequence)
+    tm_put64(out + 32, header.size_bytes)
+    tm_put32(out + 40, header.chain)
+    tm_put32(out + 60, tm_crc32c(0, out, 60))
+    return PyBytes_FromStringAndSize(<const char*>out, SEGMENT_HEADER_SIZE)
+
+
+def decode_segment_header(const uint8_t[::1] data):
+    """The SegmentHeader at the start of `data`, or None when the bytes are not one of this version."""
+    if data.shape[0] < SEGMENT_HEADER_SIZE or memcmp(&data[0], SEGMENT_MAGIC, 8) != 0:
+        return None
+    cdef int index
+    for index in range(44, 60):
+        if data[index] != 0:
+            return None
+    if tm_get32(&data[60]) != tm_crc32c(0, &data[0], 60) or tm_get32(&data[8]) != VERSION or tm_get32(&data[12]) != 0:
+        return None
+    return SegmentHeader(tm_get64(&data[16]), tm_get64(&data[24]), tm_get64(&data[32]), tm_get32(&data[40]))
+
+
+def encode_frame(uint64_t segment_id, uint64_t first_sequence, uint64_t durable_sequence, uint32_t chain, list records):
+    """(frame bytes, chain after it) of a list of `bytes`, an empty one making the seal.
+
+    chain: after the frame before. OverflowError when the payload does not fit 32 bits of length."""
+    cdef size_t payload_bytes = 0
+    cdef bytes record
+    for record in records:
+        payload_bytes += RECORD_HEADER_SIZE + PyBytes_GET_SIZE(record)
+    if payload_bytes > 0xffffffff:
+        raise OverflowError("a frame holds less than 4 GiB")
+    frame = PyBytes_FromStringAndSize(NULL, FRAME_HEADER_SIZE + payload_bytes)
+    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(frame)
+    cdef uint8_t* at = out + FRAME_HEADER_SIZE
+    cdef Py_ssize_t size
+    for record in records:
+        size = PyBytes_GET_SIZE(record)
+        tm_put32(at, <uint32_t>size)
+        memcpy(at + RECORD_HEADER_SIZE, PyBytes_AS_STRING(record), size)
+        at += RECORD_HEADER_SIZE + size
+    cdef FrameHeader header
+    memset(&header, 0, sizeof(header))
+    header.segment_id = segment_id
+    header.first_sequence = first_sequence
+    header.durable_sequence = durable_sequence
+    header.record_count = <uint32_t>len(records)
+    header.payload_bytes = <uint32_t>payload_bytes
+    header.payload_crc = tm_crc32c(0, out + FRAME_HEADER_SIZE, payload_bytes)
+    return frame, write_frame_header(out, &header, chain)
+
+
+def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due, uint32_t chain):
+    """(FrameStatus, Frame or None) of the bytes at `offset`, which must be the frame that starts with `sequence_due` and
+    follows `chain`. FRAME_END only when every byte from `offset` on is zero; a seal is a Frame of no records."""
+    cdef Py_ssize_t size = data.shape[0] - offset
+    if offset < 0 or size < 0:
+        raise IndexError(offset)
+    if size == 0 or (data[offset] == 0 and first_nonzero(data, offset) < 0):
+        return FRAME_END, None
+    cdef const uint8_t* start = &data[offset]
+    cdef FrameHeader header
+    if not read_frame_header(start, size, &header):
+        return FRAME_DAMAGED, None
+    if header.segment_id != segment_id or header.payload_bytes > <size_t>size - FRAME_HEADER_SIZE:
+        return FRAME_DAMAGED, None
+    if header.payload_crc != tm_crc32c(0, start + FRAME_HEADER_SIZE, header.payload_bytes):
+        return FRAME_DAMAGED, None
+    if header.first_sequence != sequence_due or header.flags != 0 or header.chain != tm_crc32c(chain, start, 44):
+        return FRAME_MISPLACED, None
+    records = split_payload(start + FRAME_HEADER_SIZE, header.payload_bytes, header.record_count)
+    if records is None:
+        return FRAME_MISPLACED, None
+    cdef Py_ssize_t end = offset + FRAME_HEADER_SIZE + <Py_ssize_t>header.payload_bytes
+    return FRAME_VALID, Frame(header.first_sequence, end, header.chain, records)
+
+
+cdef list split_payload(const uint8_t* payload, size_t size, uint32_t record_count):
+    # The records of a payload, or None when its lengths do not add up to `size` and `record_count`. Raises MemoryError.
+    cdef size_t at = 0
+    cdef size_t record_bytes
+    records = []
+    while at < size:
+        if size - at < RECORD_HEADER_SIZE:
+            return None
+        record_bytes = tm_get32(payload + at)
+        at += RECORD_HEADER_SIZE
+        if record_bytes > size - at:
+            return None
+        records.append(PyBytes_FromStringAndSize(<const char*>payload + at, record_bytes))
+        at += record_bytes
+    return records if <size_t>len(records) == record_count else None
+
+
+def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due) -> int:
+    """Offset of the first whole frame header of this segment at or after `offset` that was written when `sequence_due` was
+    already durable, or -1. Its payload need not be whole."""
+    cdef FrameHeader header
+    cdef const uint8_t* base
+    cdef void* found
+    if offset >= data.shape[0]:
+        return -1
+    base = &data[0]
+    while True:  # ends: `offset` grows each turn
+        found = memmem(base + offset, data.shape[0] - offset, FRAME_MAGIC, 4)
+        if found == NULL:
+            return -1
+        offset = <const uint8_t*>found - base
+        if (
+            read_frame_header(base + offset, data.shape[0] - offset, &header)
+            and header.segment_id == segment_id
+            and header.first_sequence >= sequence_due
+            and header.durable_sequence >= sequence_due
+        ):
+            return offset
+        offset += 1
+
+
+def first_nonzero(const uint8_t[::1] data, Py_ssize_t offset) -> int:
+    """Offset of the first byte that is not zero at or after `offset`, or -1."""
+    cdef Py_ssize_t size = data.shape[0]
+    cdef uint64_t word
+    while offset + 8 <= size:
+        memcpy(&word, &data[offset], 8)
+        if word != 0:
+            break
+        offset += 8
+    while offset < size:
+        if data[offset] != 0:
+            return offset
+        offset += 1
+    return -1
+
+
+def write_at(int fd, const uint8_t[::1] data, int64_t offset) -> int:
+    """Writes all of `data` at `offset` without the GIL; 0 or an errno, after which part of it may have been written."""
+    cdef int outcome
+    cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
+    cdef size_t size = data.shape[0]
+    with nogil:
+        outcome = write_fully(fd, start, size, offset)
+    return outcome
+
+
+def sync_file(int fd) -> int:
+    """fdatasync without the GIL; 0 or an errno. After an errno the file must never be synced again."""
+    cdef int outcome
+    with nogil:
+        outcome = sync_data(fd)
+    return outcome

@@ -1,0 +1,175 @@
+"""The end of the log: where the next frame goes, when a new segment begins, and what a full disk leaves possible.
+
+Owned by one thread at a time: the one that recovers, then the writer, then the one that closes. Invariants:
+
+- a frame begins only where the frame before it ended whole; what a failed write left is overwritten with zeros;
+- a spare segment is allocated one ahead. Without one (no room) ordinary records stop short of the last `reserve_bytes` of the
+  segment, which `reserved` records (revocations) may still use; and 56 bytes are always left for the seal of an orderly stop;
+- after a failed sync nothing is ever written or synced again.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from tokmesh._core import wal
+from tokmesh._core.clock import Clock
+from tokmesh.storage.recovery import LogEnd
+from tokmesh.storage.segment import NO_ROOM, Segment, adopt_spare, make_spare, remove_spare
+
+RESERVE_BYTES_MAX: Final = 256 << 10
+RESERVE_SHARE: Final = 8  # at most this part of a segment is reserve
+FRAME_BYTES_MAX: Final = 4 << 20
+SPARE_RETRY_MS: Final = 100
+ZERO_AHEAD_BYTES: Final = 256 << 10  # see write_frame
+
+_ZEROS: Final = bytes(ZERO_AHEAD_BYTES)
+
+
+class LogFailed(Exception):
+    """The log must not be written again in this process; `str()` says why, for the operator."""
+
+
+class Appender:
+    """Writes frames at the end of the log in `directory`. See the module for its invariants."""
+
+    def __init__(
+        self, directory: Path, end: LogEnd, segment_bytes_max: int, clock: Clock, logger: logging.Logger
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes_max = segment_bytes_max
+        self._clock = clock
+        self._logger = logger
+        self._segment: Segment = end.segment
+        self._spare_fd = -1
+        self._spare_retry_ns = 0
+        self._zeroed_until = 0
+        self._sealed = end.sealed
+        self.offset = end.offset
+        self.chain = end.chain
+        self.sequence_due = end.sequence_due
+        self.durable_sequence = end.sequence_due - 1
+        self.segments_begun = 0
+        self._try_spare()
+
+    @property
+    def segment_id(self) -> int:
+        return self._segment.header.segment_id
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its own."""
+        return frame_bytes_max(self._segment_bytes_max)
+
+    def make_room(self, frame_bytes: int, reserved: bool) -> bool:
+        """Whether a frame of that size has its place at the end of the log, beginning a segment where needed.
+
+        False: the disk is full, and what is left is kept for `reserved` frames. LogFailed: the log failed on the way."""
+        if self.offset + frame_bytes <= self._limit(reserved):
+            return True
+        if self._spare_fd < 0:
+            self._try_spare()
+        if self._spare_fd >= 0:
+            if self.offset + frame_bytes <= self._limit(reserved):
+                return True
+            self._rotate()
+        return self.offset + frame_bytes <= self._limit(reserved)
+
+    def write(self, records: list[bytes]) -> int:
+        """Writes one frame, not yet synced; returns its size, 0 when the disk had no room for it after all (nothing is
+        left of it). The caller has made room. LogFailed."""
+        frame, chain = wal.encode_frame(
+            self.segment_id, self.sequence_due, self.durable_sequence, self.chain, records
+        )
+        status = wal.write_at(self._segment.fd, frame, self.offset)
+        if status in NO_ROOM:
+            if wal.write_at(self._segment.fd, bytes(len(frame)), self.offset) not in NO_ROOM | {0}:
+                raise LogFailed("a frame that did not fit could not be removed")
+            return 0
+        if status != 0:
+            raise LogFailed(f"write: {os.strerror(status)}")
+        self.offset += len(frame)
+        self.chain = chain
+        self.sequence_due += len(records)
+        self._sealed = not records
+        self._zero_ahead()
+        return len(frame)
+
+    def sync(self) -> None:
+        """Makes everything written durable. LogFailed: it may not be, and the log is over."""
+        status = wal.sync_file(self._segment.fd)
+        if status != 0:
+            raise LogFailed(f"fdatasync: {os.strerror(status)}")
+        self.durable_sequence = self.sequence_due - 1
+
+    def close(self, seal: bool) -> None:
+        """Lets go of the files; with `seal` (only after an orderly life) marks the end and syncs it. LogFailed."""
+        try:
+            if seal and not self._sealed:
+                self.sync()
+                self.write([])
+                self.sync()
+        finally:
+            os.close(self._segment.fd)
+            if self._spare_fd >= 0:
+                os.close(self._spare_fd)
+                with contextlib.suppress(OSError):
+                    remove_spare(self._directory)
+
+    def _limit(self, reserved: bool) -> int:
+        limit = self._segment.header.size_bytes - wal.FRAME_HEADER_BYTES
+        if reserved or self._spare_fd >= 0:
+            return limit
+        return limit - _reserve_bytes(self._segment.header.size_bytes)
+
+    def _try_spare(self) -> None:
+        """Allocates the next segment unless the disk has no room; then asks again only after SPARE_RETRY_MS. LogFailed."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._spare_retry_ns:
+            return
+        try:
+            self._spare_fd = make_spare(self._directory, self._segment_bytes_max)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise LogFailed(f"segment allocation: {error.strerror}") from error
+            self._spare_retry_ns = now_ns + SPARE_RETRY_MS * 1_000_000
+            self._logger.warning("no room for the next log segment")
+
+    def _rotate(self) -> None:
+        """Begins the next segment in the spare; everything before it is durable first."""
+        if self.durable_sequence != self.sequence_due - 1:
+            self.sync()
+        fd, self._spare_fd = self._spare_fd, -1
+        try:
+            segment = adopt_spare(self._directory, fd, self._segment_bytes_max, self.sequence_due, self.chain)
+        except OSError as error:
+            os.close(fd)
+            raise LogFailed(f"segment rotation: {error.strerror}") from error
+        os.close(self._segment.fd)
+        self._segment = segment
+        self._zeroed_until = 0
+        self.offset = wal.SEGMENT_HEADER_BYTES
+        self.segments_begun += 1
+        self._try_spare()
+
+    def _zero_ahead(self) -> None:
+        """Writes zeros over zeros: an allocated extent that was never written costs each fdatasync a metadata commit; this
+        way one in many frames pays for all."""
+        end = self._segment.header.size_bytes
+        if self.offset <= self._zeroed_until or self.offset >= end:
+            return
+        count = min(ZERO_AHEAD_BYTES, end - self.offset)
+        if wal.write_at(self._segment.fd, memoryview(_ZEROS)[:count], self.offset) == 0:
+            self._zeroed_until = self.offset + count
+
+
+def _reserve_bytes(segment_bytes: int) -> int:
+    return min(RESERVE_BYTES_MAX, segment_bytes // RESERVE_SHARE)
+
+
+def frame_bytes_max(segment_bytes: int) -> int:
+    """The largest frame a log of such segments writes."""
+    room = segment_bytes - wal.SEGMENT_HEADER_BYTES - wal.FRAME_HEADER_BYTES - _reserve_bytes(segment_bytes)
+    return min(FRAME_BYTES_MAX, room)

@@ -1,0 +1,130 @@
+"""Segment files of the log: their names, how they come to be, and how the directory is held.
+
+Invariants. A file under a segment's name is complete: header written, space allocated, both synced, then renamed and the
+directory synced; so a last segment that is shorter than its header says has been tampered with. A directory has at most one
+spare, allocated ahead so that a full disk is met before it matters; a spare left by a dead process is worthless and removed.
+Files are 0600, the directory 0700.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tokmesh._core import wal
+from tokmesh.errors import ApiError
+
+SPARE_NAME: Final = "spare.tmp"
+LOCK_NAME: Final = "lock"
+BROKEN_SUFFIX: Final = ".broken"
+SEGMENT_BYTES_MIN: Final = 1024
+SEGMENTS_MAX: Final = 1_000_000  # bound of a directory listing
+
+# What a write or an allocation says when there is no room: the disk, a quota, a file size limit.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_NAME = re.compile(r"wal-(\d{20})\.log")
+
+
+class LogLocked(ApiError):
+    """Another process has the log open (TM-SYS-5001)."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("TM-SYS-5001", {"reason": "log directory is in use by another process"})
+        self.directory = directory
+
+    def __str__(self) -> str:
+        return f"{self.code}: the log in {self.directory} is in use by another process"
+
+
+class Segment(NamedTuple):
+    """An open segment. fd: read and write; size_bytes: preallocated length; chain: before its first frame."""
+
+    path: Path
+    fd: int
+    header: wal.SegmentHeader
+
+
+def segment_path(directory: Path, first_sequence: int) -> Path:
+    return directory / f"wal-{first_sequence:020d}.log"
+
+
+def list_segments(directory: Path) -> list[tuple[int, Path]]:
+    """(first sequence by name, path) in order; other files are not looked at."""
+    found = []
+    for path in directory.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match is not None:
+            found.append((int(match.group(1)), path))
+    assert len(found) <= SEGMENTS_MAX, "more segments than any log of ours could have"
+    return sorted(found)
+
+
+def make_directory(directory: Path) -> None:
+    """Creates the log's directory, mode 0700, and makes its name durable; nothing when it exists. OSError."""
+    if directory.is_dir():
+        return
+    directory.mkdir(mode=0o700, parents=True)
+    sync_directory(directory.parent)
+
+
+def lock_directory(directory: Path) -> int:
+    """Takes the directory for this process; the lock lives as long as the returned descriptor. LogLocked, OSError."""
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise LogLocked(directory) from None
+    return fd
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in the directory durable. OSError: they may not be."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_spare(directory: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(directory / SPARE_NAME)
+
+
+def make_spare(directory: Path, size_bytes: int) -> int:
+    """Allocates the next segment's file of `size_bytes`, all zeros; returns its descriptor.
+
+    OSError (of NO_ROOM when the disk is full): nothing is left behind."""
+    remove_spare(directory)
+    path = directory / SPARE_NAME
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+        os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    return fd
+
+
+def adopt_spare(directory: Path, fd: int, size_bytes: int, first_sequence: int, chain: int) -> Segment:
+    """Turns the spare into the segment that begins with `first_sequence`; durable on return.
+
+    OSError: the spare's descriptor is still the caller's; whether the segment exists is for the next start to see."""
+    header = wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
+    status = wal.write_at(fd, wal.encode_segment_header(header), 0)
+    if status != 0:
+        raise OSError(status, os.strerror(status))
+    os.fsync(fd)
+    path = segment_path(directory, first_sequence)
+    os.rename(directory / SPARE_NAME, path)
+    sync_directory(directory)
+    return Segment(path, fd, header)
