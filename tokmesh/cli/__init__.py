@@ -1,0 +1,207 @@
+"""The command `tokmesh`: parses the line, runs one command, turns refusals into one clear line and an exit code.
+
+Importing this module must stay cheap: a command's own imports happen when it is chosen. Exit codes are those of
+sysexits(3): 0 done, 1 failed, 64 usage, 65 data, 69 unavailable, 78 configuration.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn, Protocol, cast
+
+from tokmesh.errors import ERRORS, EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, ApiError
+
+_INTERRUPTED: Final = 130  # what a shell expects of a process ended by SIGINT
+
+_DESCRIPTION: Final = """\
+TokMesh is a session and token server: it answers, very often and very fast, whether a token is good.
+
+  tokmesh serve                          start a server; the first start prints an admin key once
+  tokmesh key create --role=validator    make a key for an application (on the server's host)
+  tokmesh config show                    what every setting is, and where it came from
+"""
+
+_SETTINGS_HELP: Final = """\
+Any setting can be given as --key=value; docs/configuration.md and `tokmesh config show` list them. Sources, strongest
+first: command line, environment (TOKMESH_SERVER_HTTP_ADDRESS), YAML file (--config FILE or TOKMESH_CONFIG), defaults.
+"""
+
+_SERVE_EXAMPLES: Final = """
+examples:
+  tokmesh serve
+  tokmesh serve --config=/etc/tokmesh/tokmesh.yaml
+  tokmesh serve --server.http.address=0.0.0.0:5080 --storage.dir=/var/lib/tokmesh
+  TOKMESH_SESSION_TTL_DEFAULT=8h tokmesh serve --telemetry.logging.level=debug
+
+signals:
+  SIGTERM, SIGINT   stop accepting, finish what is in flight, close the log, exit 0
+  SIGHUP            read the configuration again and apply what can be applied
+"""
+
+_KEY_EXAMPLES: Final = """
+examples:
+  tokmesh key create --role=issuer --description="checkout service"
+  tokmesh key create --role=metrics --allow=10.0.0.0/8 --expires-in=90d
+  tokmesh key list --storage.dir=/var/lib/tokmesh
+  tokmesh key disable tmak-01jf3m7x5v8k2q9w4r6t1y0zab
+
+The commands talk to the running server through the Unix socket `admin.sock` in its data directory. They need no API
+key, but must run on the same host as the same user (or root).
+"""
+
+_CONFIG_EXAMPLES: Final = """
+examples:
+  tokmesh config check --config=tokmesh.yaml && echo good
+  tokmesh config show --config=tokmesh.yaml --session.ttl.default=8h
+"""
+
+
+class Command(Protocol):
+    """What a module of a command offers."""
+
+    def run(self, options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
+        """Does the work; returns the exit code. Raises ApiError or ConfigError for a refusal."""
+        ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line, with a code, and with sysexits' status for usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the one line and ends the process."""
+        self.exit(EX_USAGE, f"{self.prog}: TM-ARG-1001: {message} (try {self.prog} --help)\n")
+
+
+def _add(parent: "argparse._SubParsersAction[_Parser]", name: str, summary: str, epilog: str) -> _Parser:
+    return parent.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_settings_options(parser: _Parser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    parser.add_argument(
+        "--KEY", metavar="VALUE", help="any setting, such as --storage.dir=DIR", action="append", default=[]
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The grammar of the command line, without the settings, which the table of keys defines."""
+    parser = _Parser(
+        prog="tokmesh",
+        description=_DESCRIPTION,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`tokmesh COMMAND --help` tells more about a command.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    serve = _add(commands, "serve", "start a server in the foreground", _SETTINGS_HELP + _SERVE_EXAMPLES)
+    _add_settings_options(serve)
+    serve.set_defaults(module="serve")
+    _add_key(commands)
+    config = _add(commands, "config", "check or show the configuration", _SETTINGS_HELP + _CONFIG_EXAMPLES)
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, summary in (
+        ("check", "check the configuration; list every error, or say that it is good"),
+        ("show", "print every setting with its value and where it came from"),
+        ("reference", "print docs/configuration.md"),
+    ):
+        _add_settings_options(_add(actions, name, summary, _SETTINGS_HELP))
+    config.set_defaults(module="config")
+    version = _add(commands, "version", "print the version", "")
+    version.set_defaults(module="version")
+    return parser
+
+
+def _add_key(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    key = _add(commands, "key", "make, list, disable and enable API keys of the server on this host", _KEY_EXAMPLES)
+    key.set_defaults(module="key")
+    actions = key.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = _add(actions, "create", "make an API key and print it once, as key_id:secret", _KEY_EXAMPLES)
+    create.add_argument(
+        "--role", required=True, choices=("metrics", "validator", "issuer", "admin"), help="what the key may do"
+    )
+    create.add_argument("--description", default="", metavar="TEXT", help="what the key is for")
+    create.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="address or CIDR block the key may be used from; may be repeated (default: anywhere)",
+    )
+    create.add_argument("--rate-limit", type=int, metavar="N", help="requests a second (default: no limit)")
+    create.add_argument("--expires-in", metavar="DURATION", help="such as 90d (default: never)")
+    listing = _add(actions, "list", "list API keys; secrets are not kept and cannot be shown", _KEY_EXAMPLES)
+    disable = _add(actions, "disable", "disable an API key at once", _KEY_EXAMPLES)
+    enable = _add(actions, "enable", "enable a disabled API key", _KEY_EXAMPLES)
+    for changing in (disable, enable):
+        changing.add_argument("key_id", metavar="KEY_ID", help="tmak-…")
+    for each in (create, listing, disable, enable):
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
+
+
+def split_settings(parser: argparse.ArgumentParser, extras: Sequence[str]) -> list[tuple[str, str]]:
+    """`--a.b=v` and `--a.b v` as pairs; anything else that argparse did not know is a usage error."""
+    pairs: list[tuple[str, str]] = []
+    waiting: str | None = None
+    for extra in extras:
+        if waiting is not None:
+            pairs.append((waiting, extra))
+            waiting = None
+        elif not extra.startswith("--") or "." not in extra.partition("=")[0]:
+            parser.error(f"unrecognised argument {extra.partition('=')[0]!r}")
+        elif "=" in extra:
+            name, _, value = extra[2:].partition("=")
+            pairs.append((name, value))
+        else:
+            waiting = extra[2:]
+    if waiting is not None:
+        parser.error(f"--{waiting} needs a value: --{waiting}=VALUE")
+    return pairs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code (argparse's own refusals raise SystemExit)."""
+    parser = build_parser()
+    options, extras = parser.parse_known_args(argv)
+    if getattr(options, "KEY", None):
+        parser.error("--KEY stands for any setting, such as --storage.dir=DIR")
+    settings = split_settings(parser, extras)
+    module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
+    try:
+        return module.run(options, settings)
+    except ApiError as error:
+        _report(error)
+        return ERRORS[error.code].exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away; nothing is left to say
+        return EX_OK
+    except Exception as error:
+        from tokmesh.config import ConfigError  # here, because it loads the table of keys
+
+        if not isinstance(error, ConfigError):
+            print(f"tokmesh: TM-SYS-5000: internal error {type(error).__name__}: {error}", file=sys.stderr)
+            return EX_FAILURE
+        print(
+            f"tokmesh: configuration refused, {len(error.problems)} error{'s' * (len(error.problems) > 1)}:",
+            file=sys.stderr,
+        )
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return EX_CONFIG
+
+
+def _report(error: ApiError) -> None:
+    """One line: code, message, and the facts that came with it."""
+    facts = "".join(f"; {name}: {value}" for name, value in (error.details or {}).items())
+    print(f"tokmesh: {error.code}: {error.message}{facts}", file=sys.stderr)

@@ -1,0 +1,368 @@
+"""Every configuration key, once: name, default, kind, meaning, whether SIGHUP applies it.
+
+The nested dataclasses are both the table and the type of the settings. A key's name is the path of its field without
+the unit at the end of the field's name: `session.ttl.default` is `settings.session.ttl.default_ms`. KEYS is the flat
+view in the order of this file. `Settings()` is the set of all defaults.
+
+A key with `needs` belongs to a part that this version does not have. It is accepted at its default only (TM-CFG-1006
+otherwise): a setting that would be ignored is refused.
+"""
+
+# ruff: noqa: RUF009 - key() and section() return dataclass fields, as dataclasses.field() does
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+from tokmesh import config_values as kinds
+from tokmesh.config_values import Address, Kind, Network
+
+ENVIRONMENT_PREFIX: Final = "TOKMESH_"
+_METADATA: Final = "tokmesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a field declares about its key. default: as it would be written; needs: the missing part, or None."""
+
+    default: str
+    kind: Kind
+    meaning: str
+    reloadable: bool
+    needs: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its dotted name, the path of its field in Settings, its row."""
+
+    name: str
+    field_path: tuple[str, ...]
+    row: Row
+
+    @property
+    def environment(self) -> str:
+        """The name of the environment variable: server.http.address → TOKMESH_SERVER_HTTP_ADDRESS."""
+        return ENVIRONMENT_PREFIX + self.name.upper().replace(".", "_")
+
+
+def key(default: str, kind: Kind, meaning: str, *, reloadable: bool = False, needs: str | None = None) -> Any:
+    """Declares a field of a section as a configuration key."""
+    row = Row(default, kind, meaning, reloadable, needs)
+    return field(default_factory=lambda: kind.parse(default, Path.cwd()), metadata={_METADATA: row})
+
+
+def section(factory: Callable[[], Any]) -> Any:
+    """Declares a field as a nested section."""
+    return field(default_factory=factory)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    address: Address = key("127.0.0.1:5080", kinds.address(), "Where plain HTTP listens; port 0 lets the kernel choose")
+    max_body_size_bytes: int = key("1MB", kinds.size("1KB", "1GB"), "Largest request body; beyond it 413")
+    max_head_size_bytes: int = key(
+        "16KB", kinds.size("1KB", "1MB"), "Largest request line and headers together; beyond it 431"
+    )
+    max_headers: int = key("64", kinds.integer(4, 1024), "Most headers of a request; beyond it 431")
+    head_timeout_ms: int = key(
+        "10s", kinds.duration("100ms", "10m"), "Time from the first byte of a request to the end of its head"
+    )
+    min_body_rate_bytes_per_s: int = key(
+        "1KB/s", kinds.rate("0", "1GB"), "Slowest accepted body, judged after 5 s; 0 for no minimum"
+    )
+    max_pipelined: int = key(
+        "32", kinds.integer(1, 1024), "Most requests of a connection in work at once; beyond it reading pauses"
+    )
+    max_write_buffer_bytes: int = key(
+        "1MB", kinds.size("16KB", "1GB"), "Unsent answers of a connection at which reading pauses"
+    )
+    max_connections: int = key(
+        "10000", kinds.integer(1, 1_000_000), "Most open connections; further ones are answered 503 and closed"
+    )
+    keepalive_timeout_ms: int = key(
+        "75s", kinds.duration("1s", "1h"), "How long a connection may stay idle between requests"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    cert_file: Path | None = key("", kinds.optional_file(), "Certificate chain, PEM")
+    key_file: Path | None = key("", kinds.optional_file(), "Private key of the certificate, PEM, without a passphrase")
+    client_ca_file: Path | None = key(
+        "", kinds.optional_file(), "Authorities of client certificates, PEM; when set, every client must present one"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsSettings:
+    enabled: bool = key("false", kinds.boolean(), "Whether HTTPS listens beside HTTP")
+    address: Address = key("127.0.0.1:5443", kinds.address(), "Where HTTPS listens")
+    tls: TlsSettings = section(TlsSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownSettings:
+    timeout_ms: int = key("30s", kinds.duration("0ms", "1h"), "How long a stop waits for requests in flight")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    http: HttpSettings = section(HttpSettings)
+    https: HttpsSettings = section(HttpsSettings)
+    workers: int | str = key(
+        "1", kinds.number_or("auto", 1, 1024), "Processes that serve; auto is one a core", needs="several workers"
+    )
+    shutdown: ShutdownSettings = section(ShutdownSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class TtlSettings:
+    default_ms: int = key("2h", kinds.duration("1s", "3650d"), "Life of a session that does not ask for another")
+    max_ms: int = key("720h", kinds.duration("1s", "3650d"), "Longest life a session may ask for")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSettings:
+    max_per_user: int = key("50", kinds.integer(1, 100_000), "Most live sessions of one user")
+    policy: str = key(
+        "reject",
+        kinds.choice("reject", "evict_oldest"),
+        "What happens to one session more: refuse it, or revoke the oldest",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    ttl: TtlSettings = section(TtlSettings)
+    quota: QuotaSettings = section(QuotaSettings)
+    tombstone_ttl_ms: int = key(
+        "10m", kinds.duration("1s", "24h"), "How long an ended session is remembered as expired or revoked"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WalSettings:
+    sync_mode: str = key(
+        "always",
+        kinds.choice("always", "interval"),
+        "always: an answer follows its fdatasync; interval: it may precede it",
+    )
+    sync_interval_ms: int = key(
+        "100ms", kinds.duration("1ms", "1m"), "Longest time between fdatasyncs in interval mode: what a crash may lose"
+    )
+    segment_size_bytes: int = key("64MB", kinds.size("1MB", "1GB"), "Size at which the log starts a new file")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    interval_ms: int = key("1h", kinds.duration("1m", "30d"), "Longest time between snapshots", needs="snapshots")
+    threshold_bytes: int = key("1GB", kinds.size("1MB", "1TB"), "Log size that makes a snapshot due", needs="snapshots")
+    retention_count: int = key("5", kinds.integer(1, 1000), "Snapshots kept", needs="snapshots")
+    retention_days: int = key("7", kinds.integer(1, 3650), "Days a snapshot is kept", needs="snapshots")
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionSettings:
+    enabled: bool = key("false", kinds.boolean(), "Whether the log is encrypted", needs="encryption at rest")
+    key_file: Path | None = key("", kinds.optional_file(), "Key of the encryption", needs="encryption at rest")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    dir: Path = key(
+        "./tokmesh-data", kinds.directory(), "Everything durable, and the administration socket; made with mode 0700"
+    )
+    wal: WalSettings = section(WalSettings)
+    snapshot: SnapshotSettings = section(SnapshotSettings)
+    encryption: EncryptionSettings = section(EncryptionSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Argon2Settings:
+    memory_kib: int = key("16384", kinds.integer(8192, 1_048_576, "_kib"), "Memory of one verification, in KB")
+    iterations: int = key("2", kinds.integer(1, 32), "Passes of one verification")
+    parallelism: int = key("1", kinds.integer(1, 16), "Lanes of one verification")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    allow_list: tuple[Network, ...] = key(
+        "[]", kinds.networks(), "Addresses that may present an API key without a list of its own; empty for all"
+    )
+    cache_ttl_ms: int = key("60s", kinds.duration("1s", "1h"), "How long a verified key needs no second verification")
+    cache_capacity: int = key("10000", kinds.integer(1, 1_000_000), "Verified keys remembered")
+    rotation_grace_ms: int = key(
+        "1h",
+        kinds.duration("0ms", "30d"),
+        "How long an old secret works after its rotation",
+        needs="rotation of API keys",
+    )
+    argon2: Argon2Settings = section(Argon2Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class AntiReplaySettings:
+    enabled: bool = key(
+        "false", kinds.boolean(), "Whether requests carry a timestamp and a nonce", needs="replay protection"
+    )
+    timestamp_window_ms: int = key(
+        "30s", kinds.duration("1s", "1h"), "Accepted age of a timestamp", needs="replay protection"
+    )
+    nonce_ttl_ms: int = key(
+        "60s", kinds.duration("1s", "1h"), "How long a nonce is remembered", needs="replay protection"
+    )
+    nonce_cache_size: int = key("100000", kinds.integer(1, 10_000_000), "Nonces remembered", needs="replay protection")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    trusted_proxies: tuple[Network, ...] = key(
+        "[]", kinds.networks(), "Proxies whose forwarded addresses are believed", needs="trusted proxies"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    auth: AuthSettings = section(AuthSettings)
+    anti_replay: AntiReplaySettings = section(AntiReplaySettings)
+    network: NetworkSettings = section(NetworkSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    auth_enabled: bool = key(
+        "true", kinds.boolean(), "Whether /metrics asks for an API key; turn it off on closed networks only"
+    )
+    native_histograms: bool = key(
+        "false", kinds.boolean(), "Whether histograms are exposed in the native form", needs="native histograms"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    level: str = key(
+        "info",
+        kinds.choice("debug", "info", "warn", "error", aliases={"warning": "warn"}),
+        "Lowest level that is logged",
+        reloadable=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    enabled: bool = key("false", kinds.boolean(), "Whether spans are exported", needs="tracing")
+    endpoint: str = key("", kinds.text("the URL of an OTLP receiver", 2048), "Receiver of spans", needs="tracing")
+    sampling_ratio: float = key("0.01", kinds.fraction(), "Share of requests traced", needs="tracing")
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    metrics: MetricsSettings = section(MetricsSettings)
+    logging: LoggingSettings = section(LoggingSettings)
+    tracing: TracingSettings = section(TracingSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class NatsTlsSettings:
+    ca_file: Path | None = key("", kinds.optional_file(), "Authorities of the NATS servers, PEM", needs="clusters")
+    cert_file: Path | None = key("", kinds.optional_file(), "Client certificate, PEM", needs="clusters")
+    key_file: Path | None = key(
+        "", kinds.optional_file(), "Private key of the client certificate, PEM", needs="clusters"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings:
+    servers: tuple[str, ...] = key("[]", kinds.texts("a list of NATS URLs"), "NATS servers", needs="clusters")
+    credentials_file: Path | None = key("", kinds.optional_file(), "NATS credentials", needs="clusters")
+    tls: NatsTlsSettings = section(NatsTlsSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    enabled: bool = key("false", kinds.boolean(), "Whether this node is one of many", needs="clusters")
+    name: str = key(
+        "tokmesh",
+        kinds.pattern(r"[a-z0-9-]{1,32}", "1 to 32 of a-z, 0-9 and -"),
+        "Name of the cluster",
+        needs="clusters",
+    )
+    node_id: str = key(
+        "",
+        kinds.pattern(r"(tmnd-[a-z0-9-]{1,58})?", "tmnd- and 1 to 58 of a-z, 0-9 and -, or empty"),
+        "Identity of this node; empty: made once and kept in the data directory",
+        needs="clusters",
+    )
+    nats: NatsSettings = section(NatsSettings)
+    streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters")
+    replication_factor: int | str = key(
+        "all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="clusters"
+    )
+    max_staleness_ms: int = key(
+        "2s",
+        kinds.duration("500ms", "1m"),
+        "Longest time a node answers without proof that it is current",
+        needs="clusters",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a process, checked. Immutable: a reload makes another."""
+
+    server: ServerSettings = section(ServerSettings)
+    session: SessionSettings = section(SessionSettings)
+    storage: StorageSettings = section(StorageSettings)
+    security: SecuritySettings = section(SecuritySettings)
+    telemetry: TelemetrySettings = section(TelemetrySettings)
+    cluster: ClusterSettings = section(ClusterSettings)
+
+
+def _walk(owner: type, names: tuple[str, ...], path: tuple[str, ...]) -> Iterator[Key]:
+    hints = get_type_hints(owner)
+    for declared in fields(owner):
+        row: Row | None = declared.metadata.get(_METADATA)
+        if row is not None:
+            name = declared.name.removesuffix(row.kind.suffix)
+            yield Key(".".join((*names, name)), (*path, declared.name), row)
+        else:
+            assert is_dataclass(hints[declared.name]), f"{owner.__name__}.{declared.name} is neither key nor section"
+            yield from _walk(hints[declared.name], (*names, declared.name), (*path, declared.name))
+
+
+KEYS: Final[tuple[Key, ...]] = tuple(_walk(Settings, (), ()))
+KEYS_BY_NAME: Final[dict[str, Key]] = {each.name: each for each in KEYS}
+KEYS_BY_ENVIRONMENT: Final[dict[str, Key]] = {each.environment: each for each in KEYS}
+SECTIONS: Final[frozenset[str]] = frozenset(
+    ".".join(each.name.split(".")[:depth]) for each in KEYS for depth in range(1, each.name.count(".") + 1)
+)
+
+
+def build_settings(values: dict[str, Any]) -> Settings:
+    """Settings from parsed values by key name; keys not named have their defaults."""
+    by_path = {KEYS_BY_NAME[name].field_path: value for name, value in values.items()}
+
+    def build(owner: type, path: tuple[str, ...]) -> Any:
+        hints = get_type_hints(owner)
+        arguments: dict[str, Any] = {}
+        for declared in fields(owner):
+            here = (*path, declared.name)
+            if declared.metadata.get(_METADATA) is None:
+                arguments[declared.name] = build(hints[declared.name], here)
+            elif here in by_path:
+                arguments[declared.name] = by_path[here]
+        return owner(**arguments)
+
+    settings = build(Settings, ())
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def value_of(settings: Settings, each: Key) -> Any:
+    """The typed value of a key."""
+    value: Any = settings
+    for name in each.field_path:
+        value = getattr(value, name)
+    return value
