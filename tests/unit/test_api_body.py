@@ -1,4 +1,4 @@
-"""Strict request bodies and query parameters: every fault of form, its code and its reason; and nothing that is good refused."""
+"""Strict request bodies and query parameters: each fault of form with its code and reason; nothing good refused."""
 
 import json
 from typing import Any
@@ -147,7 +147,9 @@ def test_no_bytes_stand_for_no_fields_only_where_none_is_required() -> None:
     assert refusal(OPTIONAL, b" ")[1]["reason"] == "not_json"
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from([":", '":', "\\u003a", "a:b", '"'])
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    [":", '":', "\\u003a", "a:b", '"']
+)
 
 
 @given(
@@ -169,7 +171,11 @@ def test_every_good_body_is_accepted_as_it_is(fields: dict[str, Any], ascii_only
 
 
 @given(
-    first=texts, second=texts, data=st.dictionaries(texts, texts, max_size=3), inside=st.booleans(), ascii_only=st.booleans()
+    first=texts,
+    second=texts,
+    data=st.dictionaries(texts, texts, max_size=3),
+    inside=st.booleans(),
+    ascii_only=st.booleans(),
 )
 def test_every_duplicate_is_found(
     first: str, second: str, data: dict[str, str], inside: bool, ascii_only: bool

@@ -1,9 +1,9 @@
 """What a handler is given and what it gives back.
 
-A handler is `async def handler(request) -> Reply`. The wire path drives it without a Task, so it awaits futures and other
-coroutines only. A dict or a list becomes `data` of the success envelope (contract §3; `orjson.Fragment` values are JSON that is
-ready to send); an `Answer` leaves as it is. A refusal is a raised `ApiError`; anything else raised is our bug and answers
-TM-SYS-5000.
+A handler is `async def handler(request) -> Reply`. The wire path drives it without a Task, so it awaits futures and
+other coroutines only. A dict or a list becomes `data` of the success envelope (contract §3; `orjson.Fragment` values
+are JSON that is ready to send); an `Answer` leaves as it is. A refusal is a raised `ApiError`; anything else raised is
+our bug and answers TM-SYS-5000.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,13 +38,11 @@ class Request(Protocol):
 
 
 class Answer:
-    """A finished answer that gets no envelope: status, content type, body bytes, further headers as (name, value) pairs."""
+    """A finished answer that gets no envelope. headers: further ones, as (name, value) pairs."""
 
     __slots__ = ("body", "content_type", "headers", "status")
 
-    def __init__(
-        self, status: int, content_type: str, body: bytes, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, status: int, content_type: str, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         self.status = status
         self.content_type = content_type
         self.body = body
@@ -62,8 +60,9 @@ def is_admin(request: Request) -> bool:
 
 
 def nameable(name: str) -> dict[str, str]:
-    """The details entry for a field name that came from outside: {} unless it is short and plain, so that nothing secret that was
-    sent in the place of a name comes back (a token or a key secret has 48 characters)."""
+    """The details entry for a field name that came from outside: {} unless it is short and plain, so that nothing
+    secret that was sent in the place of a name comes back (a token or a key secret has 48 characters).
+    """
     return {"field": name} if len(name) <= 32 and name.isascii() and name.isidentifier() else {}
 
 

@@ -8,18 +8,19 @@ A body is one JSON object (RFC 8259, UTF-8, no byte order mark). Faults of form 
     duplicate_key   a key twice in one object, at any depth
     too_deep        more than 8 levels of nesting, the body itself being the first
 
-then a field of the wrong type is TM-ARG-1001 and a required one that is absent TM-ARG-1002 (details.field both times). `null` is a
-type of its own that no field has. A body of no bytes stands for `{}` where no field is required. Ranges and lengths are rules
-of the domain, not of the form, and are not checked here.
+then a field of the wrong type is TM-ARG-1001 and a required one that is absent TM-ARG-1002 (details.field both times).
+`null` is a type of its own that no field has. A body of no bytes stands for `{}` where no field is required. Ranges and
+lengths are rules of the domain, not of the form, and are not checked here.
 
-Accepted bodies are checked in one pass over the parsed fields; only refused or doubtful ones are read a second time. What makes
-the single pass enough:
+Accepted bodies are checked in one pass over the parsed fields; only refused or doubtful ones are read a second time.
+What makes the single pass enough:
 
-  - Nesting: every accepted field is a scalar, a list of strings or an object of strings, so an accepted body has two levels.
+  - Nesting: every accepted field is a scalar, a list of strings or an object of strings, so an accepted body has two
+    levels.
   - Duplicates: the parser keeps the last of two equal keys without a word. Each pair of the text has one colon outside
-    strings, so colons of the text = pairs of the text + colons inside strings. If the colons of the text equal the pairs
-    parsed (or those and the colons of the parsed strings), nothing was dropped. An escaped colon (\\u003a) would count in the
-    parsed string but not in the text; a text with `\\u003` in it is therefore doubtful.
+    strings, so colons of the text = pairs of the text + colons inside strings. If the colons of the text equal the
+    pairs parsed (or those and the colons of the parsed strings), nothing was dropped. An escaped colon (\\u003a) would
+    count in the parsed string but not in the text; a text with `\\u003` in it is therefore doubtful.
 """
 
 import json
@@ -79,8 +80,9 @@ class BodySpec:
                 self._refuse(body, fields)
             if kind is dict:
                 pairs_count += len(value)
-                if not _STRINGS_ONLY.issuperset(map(type, value.values())):
-                    self._refuse(body, fields)
+                for text in value.values():
+                    if type(text) is not str:
+                        self._refuse(body, fields)
             elif kind is list and not _STRINGS_ONLY.issuperset(map(type, value)):
                 self._refuse(body, fields)
         colons_count = body.count(_COLON)
@@ -94,7 +96,7 @@ class BodySpec:
         return fields
 
     def _refuse(self, body: bytes, fields: dict[str, Any]) -> NoReturn:
-        """Finds the first fault, in the order of this file's head, of a body that has an unknown field or a wrong type."""
+        """Raises for the first fault, in the order of this file's head; there is an unknown field or a wrong type."""
         for name in fields:
             if name not in self._kinds:
                 raise ApiError("TM-SYS-4000", {"reason": "unknown_field", **nameable(name)})
@@ -119,11 +121,13 @@ def _colons_in_strings(fields: dict[str, Any]) -> int:
     """Colons in the keys and strings of accepted fields."""
     count = 0
     for value in fields.values():  # known field names have no colon
-        if type(value) is str:
-            count += value.count(":")
-        elif type(value) is dict:
-            count += "".join(value).count(":") + "".join(value.values()).count(":")
-        elif type(value) is list:
+        kind = type(value)
+        if kind is str:
+            if ":" in value:
+                count += value.count(":")
+        elif kind is dict:
+            count += "".join([*value, *value.values()]).count(":")
+        elif kind is list:
             count += "".join(value).count(":")
     return count
 

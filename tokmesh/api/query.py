@@ -1,7 +1,7 @@
 """Query parameters, strictly: one specification a route.
 
-Every parameter is known to its route, given once and not empty; TM-ARG-1001 with details.field otherwise (the wire path has
-already refused one given twice: TM-ARG-1003). Integers are 1 to 18 ASCII digits, no sign.
+Every parameter is known to its route, given once and not empty; TM-ARG-1001 with details.field otherwise (the wire path
+has already refused one given twice: TM-ARG-1003). Integers are 1 to 18 ASCII digits, no sign.
 """
 
 from collections.abc import Mapping

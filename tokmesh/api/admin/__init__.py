@@ -1,0 +1,1 @@
+"""Handlers of /admin/v1, one file per resource."""

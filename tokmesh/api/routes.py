@@ -1,0 +1,63 @@
+"""The table of routes: method, template, role, handler. What is not here does not exist.
+
+Templates are also the closed set of the `route` label of metrics. A placeholder stands for one path segment,
+percent-decoded once by the wire path and handed over in `request.params`. The role is checked before the handler runs;
+a role admits those above it (contract §3): `validator` admits validator, issuer and admin; `issuer` issuer and admin;
+`metrics` metrics and admin.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from tokmesh._core.counters import CounterBlock
+from tokmesh.api.admin.keys import KeyHandlers
+from tokmesh.api.metrics import MetricsHandler
+from tokmesh.api.probes import ProbeHandlers, Readiness
+from tokmesh.api.route import Route
+from tokmesh.api.sessions import SessionHandlers
+from tokmesh.api.tokens import TokenHandlers, ValidateBatch
+from tokmesh.api.users import UserHandlers
+from tokmesh.keys import Keys
+from tokmesh.sessions import Sessions
+
+
+def build_routes(
+    *,
+    sessions: Sessions,
+    keys: Keys,
+    readiness: Readiness,
+    counters: CounterBlock,
+    render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
+    metrics_auth_enabled: bool,
+    validate_batch: ValidateBatch | None = None,
+) -> tuple[Route, ...]:
+    """Every route of this version.
+
+    counters: the block whose VALIDATE_* counters the token handlers move.
+    render_metrics: Accept header → exposition bytes and their content type.
+    validate_batch: see `tokens.ValidateBatch`; None: the one that asks `sessions` token by token.
+    """
+    session = SessionHandlers(sessions)
+    user = UserHandlers(sessions)
+    token = TokenHandlers(sessions, counters, validate_batch)
+    probe = ProbeHandlers(readiness)
+    metrics = MetricsHandler(render_metrics)
+    key = KeyHandlers(keys)
+    return (
+        Route("POST", "/tokens/validate", "validator", token.validate),
+        Route("POST", "/tokens/validate/batch", "validator", token.validate_batch),
+        Route("POST", "/tokens/rotate", "issuer", token.rotate),
+        Route("POST", "/sessions", "issuer", session.create),
+        Route("GET", "/sessions", "issuer", session.list),
+        Route("GET", "/sessions/{session_id}", "validator", session.get),
+        Route("POST", "/sessions/{session_id}/touch", "issuer", session.touch),
+        Route("POST", "/sessions/{session_id}/renew", "issuer", session.renew),
+        Route("POST", "/sessions/{session_id}/update", "issuer", session.update),
+        Route("POST", "/sessions/{session_id}/revoke", "issuer", session.revoke),
+        Route("POST", "/users/{user_id}/sessions/revoke", "issuer", user.revoke_sessions),
+        Route("GET", "/metrics", "metrics" if metrics_auth_enabled else "none", metrics.scrape),
+        Route("GET", "/health", "none", probe.health),
+        Route("GET", "/ready", "none", probe.ready),
+        Route("GET", "/admin/v1/keys", "admin", key.list),
+        Route("POST", "/admin/v1/keys", "admin", key.create),
+        Route("POST", "/admin/v1/keys/{key_id}/status", "admin", key.set_status),
+    )
