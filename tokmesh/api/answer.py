@@ -1,13 +1,15 @@
 """What a handler is given and what it gives back.
 
 A handler is `async def handler(request) -> Reply`. The wire path drives it without a Task, so it awaits futures and
-other coroutines only. A dict or a list becomes `data` of the success envelope (contract §3; `orjson.Fragment` values
-are JSON that is ready to send); an `Answer` leaves as it is. A refusal is a raised `ApiError`; anything else raised is
-our bug and answers TM-SYS-5000.
+other coroutines only. A dict, a list or an `orjson.Fragment` (JSON that is ready to send, also inside the other two)
+becomes `data` of the success envelope (contract §3); an `Answer` leaves as it is. A refusal is a raised `ApiError`;
+anything else raised is our bug and answers TM-SYS-5000.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
+
+import orjson
 
 from tokmesh._core.principal import ApiKey, Role
 from tokmesh.errors import ApiError
@@ -49,7 +51,7 @@ class Answer:
         self.headers = tuple(headers)
 
 
-Reply = dict[str, Any] | list[Any] | Answer
+Reply = dict[str, Any] | list[Any] | orjson.Fragment | Answer
 Handler = Callable[[Request], Awaitable[Reply]]
 
 

@@ -8,13 +8,15 @@ a role admits those above it (contract §3): `validator` admits validator, issue
 
 from collections.abc import Awaitable, Callable
 
+from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
+from tokmesh._core.validate import Validator
 from tokmesh.api.admin.keys import KeyHandlers
 from tokmesh.api.metrics import MetricsHandler
 from tokmesh.api.probes import ProbeHandlers, Readiness
 from tokmesh.api.route import Route
 from tokmesh.api.sessions import SessionHandlers
-from tokmesh.api.tokens import TokenHandlers, ValidateBatch
+from tokmesh.api.tokens import TokenHandlers
 from tokmesh.api.users import UserHandlers
 from tokmesh.keys import Keys
 from tokmesh.sessions import Sessions
@@ -25,20 +27,20 @@ def build_routes(
     sessions: Sessions,
     keys: Keys,
     readiness: Readiness,
+    validator: Validator,
     counters: CounterBlock,
+    clock: Clock,
     render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
     metrics_auth_enabled: bool,
-    validate_batch: ValidateBatch | None = None,
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
-    counters: the block whose VALIDATE_* counters the token handlers move.
+    validator, counters: one pair, shared with the wire path.
     render_metrics: Accept header → exposition bytes and their content type.
-    validate_batch: see `tokens.ValidateBatch`; None: the one that asks `sessions` token by token.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
-    token = TokenHandlers(sessions, counters, validate_batch)
+    token = TokenHandlers(sessions, validator, counters, clock)
     probe = ProbeHandlers(readiness)
     metrics = MetricsHandler(render_metrics)
     key = KeyHandlers(keys)
