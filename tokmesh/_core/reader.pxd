@@ -1,0 +1,35 @@
+from tokmesh._core.head cimport Head
+
+
+cdef class MessageReader:
+    cdef:
+        object _parser
+        bytes _raw                   # received, not yet consumed; the queue of pipelined requests is this
+        Py_ssize_t _at               # consumed so far in _raw
+        Py_ssize_t _searched         # in _raw, from where the end of the head is still to be looked for
+        Py_ssize_t _head_bytes_max
+        Py_ssize_t _header_count_max
+        Py_ssize_t _body_bytes_max
+        # message under way
+        readonly bint in_body
+        readonly Py_ssize_t body_received
+        Head _head
+        list _fields
+        list _chunks
+        bint _headers_done
+        bint _message_done
+        Py_ssize_t _trailer_bytes
+        bytes _body
+        # the last complete head, byte for byte
+        bytes _memo_raw
+        Head memo
+
+    cdef void push(self, bytes data)
+    cdef Py_ssize_t buffered(self) noexcept
+    cdef bint at_boundary(self) noexcept
+    cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size)
+    cdef Head next_message(self)
+    cdef bytes take_body(self)
+    cdef bint _read_head(self) except -1
+    cdef bint _read_body(self) except -1
+    cdef void _remember(self, bytes raw)

@@ -1,0 +1,188 @@
+"""From bytes to messages, one at a time, for one connection.
+
+The connection pushes what the socket gave and pulls whole requests. Bytes wait here unparsed until their turn, so the queue of
+pipelined requests is a piece of raw text of bounded size, and where a request ends is decided once: the head by its first empty
+line, the body by the parser. Whatever offsets the bytes were split at on their way, the same requests and the same rejections
+come out.
+
+A head that repeats the last one byte for byte is not parsed again (`next_repeated`): equal bytes cannot mean anything else.
+"""
+
+import httptools
+
+from tokmesh._core.counters import Counter
+from tokmesh._core.head import Rejected, check_request_line
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+
+from tokmesh._core.head cimport Head
+
+cdef enum:
+    LEADING_EMPTY_LINES_MAX = 4   # RFC 9112 §2.2: at least one is to be ignored
+
+
+cdef class MessageReader:
+    """head_bytes_max: request line and fields with their line ends; header_count_max: fields; body_bytes_max: decoded body."""
+
+    def __init__(self, Py_ssize_t head_bytes_max, Py_ssize_t header_count_max, Py_ssize_t body_bytes_max):
+        self._head_bytes_max = head_bytes_max
+        self._header_count_max = header_count_max
+        self._body_bytes_max = body_bytes_max
+        self._raw = b""
+        self._parser = httptools.HttpRequestParser(self)
+
+    cdef void push(self, bytes data):
+        if self._at == PyBytes_GET_SIZE(self._raw):
+            self._raw = data
+            self._searched = 0
+        else:
+            self._raw = self._raw[self._at:] + data
+            self._searched = max(self._searched - self._at, 0)
+        self._at = 0
+
+    cdef Py_ssize_t buffered(self) noexcept:
+        return PyBytes_GET_SIZE(self._raw) - self._at
+
+    cdef bint at_boundary(self) noexcept:
+        return not self.in_body
+
+    cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size):
+        """The remembered head when the next request repeats it and its body is here whole, else None.
+
+        `body` then points into the buffer, valid until the next push.
+        """
+        if self.memo is None or self.in_body:
+            return None
+        cdef Py_ssize_t head_size = PyBytes_GET_SIZE(self._memo_raw)
+        cdef const char* start = PyBytes_AS_STRING(self._raw) + self._at
+        if self.buffered() < head_size + self.memo.body_size or memcmp(start, PyBytes_AS_STRING(self._memo_raw), head_size) != 0:
+            return None
+        body[0] = start + head_size
+        body_size[0] = self.memo.body_size
+        self._at += head_size + self.memo.body_size
+        self._searched = self._at
+        return self.memo
+
+    cdef Head next_message(self):
+        """The next complete request's head (its body: take_body), or None while bytes are missing. Raises Rejected."""
+        cdef Head head
+        if not self.in_body and not self._read_head():
+            return None
+        if not self._read_body():
+            return None
+        self.in_body = False
+        head = self._head
+        self._head = None
+        self._body = b"".join(self._chunks)
+        self._chunks = None
+        return head
+
+    cdef bytes take_body(self):
+        body = self._body
+        self._body = None
+        return body
+
+    cdef bint _read_head(self) except -1:
+        cdef bytes head_bytes
+        cdef Py_ssize_t start = self._at, end
+        cdef int empty_lines = 0
+        while self._raw.startswith(b"\r\n", start):
+            start += 2
+            empty_lines += 1
+            if empty_lines > LEADING_EMPTY_LINES_MAX:
+                raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
+        line_end = self._raw.find(b"\r\n", start)
+        end = self._raw.find(b"\r\n\r\n", max(start, self._searched - 3))
+        # Only what belongs to this head is judged by size and line ends; without its end, all of the buffer does.
+        cdef Py_ssize_t limit = PyBytes_GET_SIZE(self._raw) if end < 0 else end + 4
+        if limit - start > self._head_bytes_max:
+            raise Rejected(431, "TM-SYS-4000", Counter.REJECT_HEAD_SIZE)
+        self._refuse_bare_line_feeds(start, limit)
+        if line_end >= 0:
+            method, target, http10 = check_request_line(self._raw[start:line_end])
+        if end < 0:
+            self._searched = limit
+            return False
+        head_bytes = self._raw[start:end + 4]
+        self._fields = []
+        self._chunks = []
+        self._headers_done = self._message_done = False
+        self._trailer_bytes = self.body_received = 0
+        self._feed(head_bytes)
+        if not self._headers_done:
+            raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
+        self._head = Head(method, target, http10, self._fields, self._parser.should_keep_alive())
+        if self._head.body_size > self._body_bytes_max:
+            raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
+        self._at = self._searched = end + 4
+        self.in_body = True
+        self._remember(head_bytes)
+        return True
+
+    def _refuse_bare_line_feeds(self, start: int, end: int) -> None:
+        # llhttp refuses them too, but only once the head is complete, which a head of bare line feeds never is.
+        at = self._raw.find(b"\n", max(start, self._searched), end)
+        while at >= 0:
+            if at == 0 or self._raw[at - 1] != 13:
+                raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
+            at = self._raw.find(b"\n", at + 1, end)
+
+    cdef void _remember(self, bytes raw):
+        # A request that asks for 100-continue or ends its connection cannot be followed by its like.
+        if self._head.chunked or self._head.expects_continue or not self._head.keep_alive:
+            self.memo = None
+        else:
+            self._memo_raw = raw
+            self.memo = self._head
+
+    cdef bint _read_body(self) except -1:
+        cdef Py_ssize_t missing, end
+        while not self._message_done:
+            if self.buffered() == 0:
+                return False
+            if self._head.chunked:
+                # A chunked message ends with an empty line: feeding up to each keeps the parser from eating the next request.
+                end = self._raw.find(b"\r\n\r\n", max(self._at - 3, 0))
+                end = PyBytes_GET_SIZE(self._raw) if end < 0 or end + 4 <= self._at else end + 4
+            else:
+                missing = self._head.body_size - self.body_received
+                end = min(PyBytes_GET_SIZE(self._raw), self._at + missing)
+            piece = self._raw[self._at:end]
+            self._at = self._searched = end
+            self._feed(piece)
+        return True
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, Rejected):
+                raise error.__context__ from None
+            raise
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE) from None
+
+    # Called by httptools.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headers_done:  # a trailer: counted, dropped
+            self._trailer_bytes += len(name) + len(value) + 4
+            if self._trailer_bytes > self._head_bytes_max:
+                raise Rejected(431, "TM-SYS-4000", Counter.REJECT_HEAD_SIZE)
+            return
+        self._fields.append((name, value))
+        if len(self._fields) > self._header_count_max:
+            raise Rejected(431, "TM-SYS-4000", Counter.REJECT_HEADER_COUNT)
+
+    def on_headers_complete(self) -> None:
+        self._headers_done = True
+
+    def on_body(self, piece: bytes) -> None:
+        self.body_received += len(piece)
+        if self.body_received > self._body_bytes_max:
+            raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
+        self._chunks.append(piece)
+
+    def on_message_complete(self) -> None:
+        self._message_done = True

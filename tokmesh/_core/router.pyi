@@ -1,0 +1,19 @@
+from collections.abc import Iterable
+from typing import Protocol
+
+UNMATCHED: int
+
+class BadPath(ValueError): ...
+
+class _Routed(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+
+class Router:
+    routes: tuple[_Routed, ...]
+    templates: tuple[str, ...]
+    def __init__(self, routes: Iterable[_Routed]) -> None: ...
+    def match(self, method: str, path: str) -> tuple[int, tuple[str, ...], str | None]: ...
+    def template_of(self, path: str) -> str | None: ...
