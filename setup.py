@@ -33,8 +33,7 @@ DIRECTIVES = {
     "warn.maybe_uninitialized": True,
     "warn.multiple_declarators": True,
     "warn.unreachable": True,
-    # warn.unused stays off: it calls every generator expression unused; cython-lint sees unused names.
-    "warn.unused_result": True,
+    # warn.unused and warn.unused_result stay off: they take loop variables and out parameters for unused; cython-lint sees names.
 }
 CHECKS = ("boundscheck", "initializedcheck", "nonecheck")
 
