@@ -20,7 +20,11 @@ cdef class Clock:
         self._anchor_monotonic_ns = tm_monotonic_ns()
 
     cdef int64_t read_ms(self) noexcept nogil:
-        return self._anchor_wall_ms + (tm_monotonic_ns() - self._anchor_monotonic_ns) // 1000000
+        return self.at_ms(tm_monotonic_ns())
+
+    cdef int64_t at_ms(self, int64_t monotonic_ns) noexcept nogil:
+        """Unix ms at a reading of the monotonic clock."""
+        return self._anchor_wall_ms + (monotonic_ns - self._anchor_monotonic_ns) // 1000000
 
     def now_ms(self) -> int:
         """Unix milliseconds."""

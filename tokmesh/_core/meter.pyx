@@ -63,6 +63,6 @@ cdef class Meter:
             method, template = divmod(pair, self._template_count)
             names = (METHODS[method], self.templates[template])
             cumulative, total_ns = self.latency.snapshot(row)
-            if cumulative[-1] or (names in self._declared and STATUS_CLASSES[status_class] in _COMMON_CLASSES):
+            if cumulative[len(cumulative) - 1] or (names in self._declared and STATUS_CLASSES[status_class] in _COMMON_CLASSES):
                 found.append((*names, STATUS_CLASSES[status_class], cumulative, total_ns))
         return found

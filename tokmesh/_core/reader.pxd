@@ -17,6 +17,7 @@ cdef class MessageReader:
         list _fields
         list _chunks
         bint _headers_done
+        bint _keep_alive
         bint _message_done
         Py_ssize_t _trailer_bytes
         bytes _body

@@ -87,20 +87,22 @@ cdef class MessageReader:
         cdef bytes head_bytes
         cdef Py_ssize_t start = self._at, end
         cdef int empty_lines = 0
+        method = target = http10 = None
         while self._raw.startswith(b"\r\n", start):
             start += 2
             empty_lines += 1
             if empty_lines > LEADING_EMPTY_LINES_MAX:
                 raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
-        line_end = self._raw.find(b"\r\n", start)
         end = self._raw.find(b"\r\n\r\n", max(start, self._searched - 3))
-        # Only what belongs to this head is judged by size and line ends; without its end, all of the buffer does.
+        # What is wrong is found in the order of the bytes, so that it does not matter how they were split.
         cdef Py_ssize_t limit = PyBytes_GET_SIZE(self._raw) if end < 0 else end + 4
-        if limit - start > self._head_bytes_max:
+        cdef Py_ssize_t bounded = min(limit, start + self._head_bytes_max)
+        line = self._request_line(start, bounded)
+        if line is not None:
+            method, target, http10 = check_request_line(line)
+            self._refuse_bare_line_feeds(start, bounded)
+        if limit > bounded:
             raise Rejected(431, "TM-SYS-4000", Counter.REJECT_HEAD_SIZE)
-        self._refuse_bare_line_feeds(start, limit)
-        if line_end >= 0:
-            method, target, http10 = check_request_line(self._raw[start:line_end])
         if end < 0:
             self._searched = limit
             return False
@@ -112,7 +114,7 @@ cdef class MessageReader:
         self._feed(head_bytes)
         if not self._headers_done:
             raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
-        self._head = Head(method, target, http10, self._fields, self._parser.should_keep_alive())
+        self._head = Head(method, target, http10, self._fields, self._keep_alive)
         if self._head.body_size > self._body_bytes_max:
             raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
         self._at = self._searched = end + 4
@@ -120,11 +122,21 @@ cdef class MessageReader:
         self._remember(head_bytes)
         return True
 
+    def _request_line(self, start: int, end: int) -> bytes | None:
+        """The first line without its CRLF, None while it is not complete."""
+        line_feed = self._raw.find(b"\n", start, end)
+        if line_feed < 0:
+            return None
+        line = self._raw[start:line_feed + 1]
+        if not line.endswith(b"\r\n"):
+            raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
+        return line[:len(line) - 2]
+
     def _refuse_bare_line_feeds(self, start: int, end: int) -> None:
         # llhttp refuses them too, but only once the head is complete, which a head of bare line feeds never is.
         at = self._raw.find(b"\n", max(start, self._searched), end)
         while at >= 0:
-            if at == 0 or self._raw[at - 1] != 13:
+            if not self._raw.startswith(b"\r", at - 1):
                 raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
             at = self._raw.find(b"\n", at + 1, end)
 
@@ -157,8 +169,9 @@ cdef class MessageReader:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, Rejected):
-                raise error.__context__ from None
+            cause = error.__context__
+            if isinstance(cause, Rejected):
+                raise cause from None
             raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE) from None
@@ -177,6 +190,7 @@ cdef class MessageReader:
 
     def on_headers_complete(self) -> None:
         self._headers_done = True
+        self._keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, piece: bytes) -> None:
         self.body_received += len(piece)

@@ -1,0 +1,206 @@
+"""Answers as bytes: the head, the JSON envelope (contract §3), and the buffer they leave from.
+
+Everything that one read of a socket answers is put into one buffer and leaves in one write. The buffer is empty whenever the
+event loop is between callbacks, so all connections of a worker share one.
+"""
+
+from http import HTTPStatus
+from time import gmtime
+
+import orjson
+
+from tokmesh.errors import ERRORS
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+REQUEST_ID_SIZE = 20    # "req-" and 16 hexadecimal digits
+
+cdef enum:
+    BUFFER_KEPT_BYTES = 1 << 20     # a larger buffer is given back after the write
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_JSON_FIELDS = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
+
+cdef const char* HEX_DIGITS = "0123456789abcdef"
+cdef const char* DECIMAL_PAIRS = (
+    "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960"
+    "616263646566676869707172737475767778798081828384858687888990919293949596979899")
+
+# Constant pieces of the validate answer.
+cdef bytes _OK_OPEN = b'{"code":"OK","message":"Success","request_id":"'
+cdef bytes _TIMESTAMP = b'","timestamp":'
+cdef bytes _VALID_DATA = b',"data":{"valid":true,"session":'
+
+
+cdef inline Py_ssize_t decimal_size(uint64_t value) noexcept nogil:
+    cdef Py_ssize_t digits = 1
+    while value >= 10:
+        value //= 10
+        digits += 1
+    return digits
+
+
+cdef inline char* write_decimal(char* out, uint64_t value, Py_ssize_t digits) noexcept nogil:
+    """Writes `digits` digits (decimal_size of the value) and answers where they end."""
+    cdef char* at = out + digits
+    cdef const char* pair
+    while value >= 100:
+        pair = DECIMAL_PAIRS + 2 * (value % 100)
+        value //= 100
+        at -= 2
+        at[0] = pair[0]
+        at[1] = pair[1]
+    if value >= 10:
+        out[0] = DECIMAL_PAIRS[2 * value]
+        out[1] = DECIMAL_PAIRS[2 * value + 1]
+    else:
+        out[0] = <char>(48 + value)
+    return out + digits
+
+
+cdef class OutBuffer:
+    """Bytes on their way out; grows as needed. What bounds it is the connection's rule of how much it answers at once."""
+
+    def __dealloc__(self):
+        free(self._data)
+
+    cdef char* reserve(self, Py_ssize_t extra) except NULL:
+        """Room for `extra` bytes at the end; the caller writes there and adds to `size`."""
+        cdef Py_ssize_t needed = self.size + extra
+        cdef void* grown
+        if needed > self._capacity:
+            needed = max(needed, 2 * self._capacity, 65536)
+            grown = realloc(self._data, needed)
+            if grown == NULL:
+                raise MemoryError()
+            self._data = <char*>grown
+            self._capacity = needed
+        return self._data + self.size
+
+    cdef int put(self, const char* data, Py_ssize_t size) except -1:
+        memcpy(self.reserve(size), data, size)
+        self.size += size
+        return 0
+
+    cdef int put_bytes(self, bytes data) except -1:
+        return self.put(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef int put_number(self, int64_t value) except -1:
+        # only sizes and Unix ms: never negative
+        cdef Py_ssize_t digits = decimal_size(<uint64_t>value)
+        write_decimal(self.reserve(digits), <uint64_t>value, digits)
+        self.size += digits
+        return 0
+
+    cdef bytes take(self):
+        cdef bytes taken = PyBytes_FromStringAndSize(self._data, self.size)
+        self.size = 0
+        if self._capacity > BUFFER_KEPT_BYTES:
+            free(self._data)
+            self._data = NULL
+            self._capacity = 0
+        return taken
+
+
+cdef inline char* append(char* at, bytes data) noexcept:
+    memcpy(at, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return at + PyBytes_GET_SIZE(data)
+
+
+cdef class Responder:
+    """Writes answers into `out`. seed: 64 random bits that request ids start from."""
+
+    def __init__(self, uint64_t seed):
+        self.out = OutBuffer()
+        self._id_state = seed
+        self._status_lines = {
+            status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
+        }
+        self._error_messages = {code: orjson.dumps(spec.message) for code, spec in ERRORS.items()}
+        self.set_date(0)
+
+    def set_date(self, now_ms: int) -> None:
+        """Sets the `Date` of answers (RFC 9110 §5.6.7); called at least once a second."""
+        now = gmtime(now_ms // 1000)
+        self._date_line = (
+            f"Date: {_DAYS[now.tm_wday]}, {now.tm_mday:02d} {_MONTHS[now.tm_mon - 1]} {now.tm_year:04d} "
+            f"{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d} GMT\r\n"
+        ).encode("ascii")
+        self._ok_head = self._status_lines[200] + self._date_line + _JSON_FIELDS + b"X-Request-ID: "
+
+    cdef void make_request_id(self, char* out) noexcept nogil:
+        """REQUEST_ID_SIZE bytes: splitmix64 over a counter with a random start; unique in a process, no secret."""
+        cdef uint64_t mixed
+        cdef int position
+        self._id_state += 0x9e3779b97f4a7c15ULL
+        mixed = self._id_state
+        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9ULL
+        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebULL
+        mixed ^= mixed >> 31
+        memcpy(out, b"req-", 4)
+        for position in range(16):
+            out[4 + position] = HEX_DIGITS[(mixed >> (60 - 4 * position)) & 15]
+
+    def new_request_id(self) -> str:
+        """A fresh request id."""
+        cdef char made[20]
+        self.make_request_id(made)
+        return made[:20].decode("ascii")
+
+    cdef int put_validated(self, const char* request_id, Py_ssize_t request_id_size, int64_t now_ms,
+                           const char* session, Py_ssize_t session_size) except -1:
+        """The 200 answer that a token is valid: what the server is for, so it is a dozen copies."""
+        cdef Py_ssize_t now_digits = decimal_size(<uint64_t>now_ms)
+        cdef Py_ssize_t body_size = (PyBytes_GET_SIZE(_OK_OPEN) + request_id_size + PyBytes_GET_SIZE(_TIMESTAMP) + now_digits
+                                     + PyBytes_GET_SIZE(_VALID_DATA) + session_size + 2)
+        cdef char* start = self.out.reserve(PyBytes_GET_SIZE(self._ok_head) + request_id_size + 64 + body_size)
+        cdef char* at = append(start, self._ok_head)
+        memcpy(at, request_id, request_id_size)
+        at += request_id_size
+        memcpy(at, b"\r\nContent-Length: ", 18)
+        at = write_decimal(at + 18, <uint64_t>body_size, decimal_size(<uint64_t>body_size))
+        memcpy(at, b"\r\n\r\n", 4)
+        at = append(at + 4, _OK_OPEN)
+        memcpy(at, request_id, request_id_size)
+        at = append(at + request_id_size, _TIMESTAMP)
+        at = write_decimal(at, <uint64_t>now_ms, now_digits)
+        at = append(at, _VALID_DATA)
+        memcpy(at, session, session_size)
+        at += session_size
+        at[0] = at[1] = 125    # }}
+        self.out.size += at + 2 - start
+        return 0
+
+    cdef int put_data(self, str request_id, int64_t now_ms, bytes data, bytes connection) except -1:
+        """A 200 answer whose envelope carries `data` (JSON text). connection: a `Connection` field line or b""."""
+        head = b'%b%b%b%d%b' % (_OK_OPEN, request_id.encode("ascii"), _TIMESTAMP, now_ms, b',"data":')
+        self._put_head(200, request_id, _JSON_FIELDS, connection, len(head) + PyBytes_GET_SIZE(data) + 1)
+        self.out.put_bytes(head)
+        self.out.put_bytes(data)
+        return self.out.put(b"}", 1)
+
+    cdef int put_error(self, str request_id, int64_t now_ms, int status, str code, object details,
+                       bytes extra, bytes connection) except -1:
+        """A refusal. code: a key of errors.ERRORS; details: JSON-serialisable or None; extra: field lines, each with its CRLF."""
+        body = b'{"code":"%b","message":%b,"request_id":"%b","timestamp":%d' % (
+            code.encode("ascii"), self._error_messages[code], request_id.encode("ascii"), now_ms)
+        if details is not None:
+            body += b',"details":' + orjson.dumps(details)
+        body += b"}"
+        self._put_head(status, request_id, _JSON_FIELDS + extra, connection, len(body))
+        return self.out.put_bytes(body)
+
+    cdef int put_answer(self, str request_id, int status, bytes content_type, bytes body, bytes extra,
+                        bytes connection) except -1:
+        """An answer without the envelope, such as metrics."""
+        fields = b"Content-Type: " + content_type + b"\r\nCache-Control: no-store\r\n" + extra
+        self._put_head(status, request_id, fields, connection, PyBytes_GET_SIZE(body))
+        return self.out.put_bytes(body)
+
+    def _put_head(self, status: int, request_id: str, fields: bytes, connection: bytes, body_size: int) -> None:
+        self.out.put_bytes(b"%b%b%b%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n" % (
+            self._status_lines[status], self._date_line, fields, connection, request_id.encode("ascii"), body_size))
