@@ -1,0 +1,164 @@
+"""Records: what is encoded comes back; anything else is a RecordError; the bytes of format 1 never change."""
+
+import hashlib
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tokmesh.log import record as r
+
+times = st.integers(min_value=0, max_value=2**53)
+ids16 = st.binary(min_size=16, max_size=16)
+hashes = st.binary(min_size=32, max_size=32)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=128)
+agents = st.text(st.characters(exclude_categories=["Cs"]), max_size=512)
+networks = st.ip_addresses().map(str) | st.sampled_from(["10.0.0.0/8", "2001:db8::/32", "192.168.1.1/24"])
+
+RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
+    st.builds(
+        r.SessionCreated,
+        time_ms=times,
+        session_id=ids16,
+        token_hash=hashes,
+        user_id=texts.filter(bool),
+        device_id=texts,
+        ip_address=st.just("") | st.ip_addresses().map(str),
+        user_agent=agents,
+        created_by=st.sampled_from(["", "local", "tmak-" + "0" * 26]),
+        expires_at_ms=times,
+        idle_seconds=st.integers(min_value=0, max_value=2**32 - 1),
+        data=st.binary(max_size=4096),
+        evicts=st.lists(ids16, max_size=5),
+    ),
+    st.builds(r.SessionRenewed, time_ms=times, session_id=ids16, expires_at_ms=times),
+    st.builds(r.SessionUpdated, time_ms=times, session_id=ids16, data=st.binary(max_size=4096)),
+    st.builds(r.SessionsRevoked, time_ms=times, session_ids=st.lists(ids16, max_size=20)),
+    st.builds(r.TokenRotated, time_ms=times, session_id=ids16, token_hash=hashes, old_valid_until_ms=times),
+    st.builds(
+        r.SessionsTouched,
+        time_ms=times,
+        touches=st.lists(
+            st.tuples(ids16, times, st.none() | st.just("") | st.ip_addresses().map(str), st.none() | agents),
+            max_size=5,
+        ),
+    ),
+    st.builds(
+        r.KeyCreated,
+        time_ms=times,
+        key_id=ids16,
+        role=st.sampled_from(["metrics", "validator", "issuer", "admin"]),
+        description=texts,
+        allowedlist=st.lists(networks, max_size=4),
+        rate_limit=st.floats(min_value=0, max_value=1e6),
+        expires_at_ms=times,
+        argon2_hash=st.text("abc$=,0", max_size=100),
+        salt=ids16,
+        tag=hashes,
+    ),
+    st.builds(r.KeyStatusChanged, time_ms=times, key_id=ids16, active=st.booleans()),
+)
+
+
+def decoded_or_none(payload: bytes) -> r.AnyRecord | None:
+    try:
+        return r.decode(payload)
+    except r.RecordError:
+        return None
+
+
+@settings(max_examples=400, deadline=None)
+@given(RECORDS)
+def test_what_is_encoded_comes_back(record: r.AnyRecord) -> None:
+    back = r.decode(record.encode())
+    assert back == record, (back.values(), record.values())
+    assert back.reserved == isinstance(record, r.SessionsRevoked)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RECORDS, st.data())
+def test_cut_lengthened_or_changed_bytes_are_an_error_or_exactly_their_record(record: r.AnyRecord, data: Any) -> None:
+    payload = record.encode()
+    cut = payload[: data.draw(st.integers(min_value=0, max_value=len(payload) - 1))]
+    at = data.draw(st.integers(min_value=0, max_value=len(payload) - 1))
+    changed = payload[:at] + bytes([payload[at] ^ (1 << data.draw(st.integers(0, 7)))]) + payload[at + 1 :]
+    for junk in (cut, payload + data.draw(st.binary(min_size=1, max_size=3)), changed):
+        back = decoded_or_none(junk)
+        assert back is None or back.encode() == junk
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=300))
+@example(b"")
+@example(b"\x01\x01" + bytes(8))
+def test_random_bytes_raise_record_error_only(junk: bytes) -> None:
+    back = decoded_or_none(junk)
+    assert back is None or back.encode() == junk
+
+
+def test_every_kind_over_random_bodies() -> None:
+    seed = 20_241_218
+    generator = random.Random(seed)
+    for kind in range(256):
+        for size in (0, 1, 16, 24, 25, 48, 80, 96, 200):
+            junk = bytes([kind, 1]) + generator.randbytes(7) + b"\x00" + generator.randbytes(size)
+            back = decoded_or_none(junk)
+            assert back is None or back.encode() == junk, f"seed {seed}, kind {kind}, size {size}"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        r.SessionRenewed(5, bytes(16), 9).encode().replace(b"\x02\x01", b"\x02\x02", 1),
+        r.SessionRenewed(5, bytes(16), 9).encode().replace(b"\x02\x01", b"\x07\x01", 1),
+        r.SessionRenewed(-5, bytes(16), 9).encode(),
+        r.SessionRenewed(5, bytes(16), -9).encode(),
+        r.SessionUpdated(5, bytes(16), bytes(4097)).encode(),
+        r.SessionCreated(5, bytes(16), bytes(32), "", "", "", "", "", 9, 0, b"{}").encode(),
+        r.SessionCreated(5, bytes(16), bytes(32), "u" * 513, "", "", "", "", 9, 0, b"{}").encode(),
+        r.SessionCreated(5, bytes(16), bytes(32), "u", "", "", "", "", 9, 0, bytes(4097)).encode(),
+        r.SessionsRevoked(5, [bytes(15)]).encode(),
+        r.SessionsTouched(5, [(bytes(16), -1, None, None)]).encode(),
+        r.KeyCreated(5, bytes(16), "admin", "", ["no network"], 0.0, 0, "h", bytes(16), bytes(32)).encode(),
+        r.KeyCreated(5, bytes(16), "admin", "", [], float("nan"), 0, "h", bytes(16), bytes(32)).encode(),
+        r.KeyStatusChanged(5, bytes(16), True).encode()[:-1] + b"\x02",
+    ],
+)
+def test_out_of_bounds_fields_are_refused(payload: bytes) -> None:
+    with pytest.raises(r.RecordError):
+        r.decode(payload)
+
+
+def test_the_bytes_of_format_1_do_not_change() -> None:
+    session_id, token_hash = bytes(range(16)), bytes(range(32))
+    records: list[r.AnyRecord] = [
+        r.SessionCreated(1, session_id, token_hash, "ü", "d", "::1", "ua", "tmak-x", 2, 3, b'{"a":"b"}', [session_id]),
+        r.SessionRenewed(1, session_id, 2),
+        r.SessionUpdated(1, session_id, b"{}"),
+        r.SessionsRevoked(1, [session_id]),
+        r.TokenRotated(1, session_id, token_hash, 2),
+        r.SessionsTouched(1, [(session_id, 2, None, "ua"), (session_id, 3, "::1", None)]),
+        r.KeyCreated(1, session_id, "issuer", "ä", ["10.0.0.0/8", "::1"], 2.5, 3, "$argon2id$", session_id, token_hash),
+        r.KeyStatusChanged(1, session_id, True),
+    ]
+    digests = [hashlib.sha256(record.encode()).hexdigest()[:16] for record in records]
+    assert digests == [
+        "bf48563c321154bb",
+        "e57ae1957e6ce179",
+        "691a56c6fb3ad251",
+        "38ef4263f6ff058b",
+        "7a5466122235060f",
+        "123152ffd0e7d791",
+        "b9741decabf458d2",
+        "31d2db455eb6a4d6",
+    ]
+
+
+def test_repr_shows_no_hash_and_equality_is_by_value() -> None:
+    record = r.TokenRotated(5, bytes(16), b"\xab" * 32, 7)
+    assert repr(record) == "TokenRotated(time_ms=5)"
+    assert record == r.TokenRotated(5, bytes(16), b"\xab" * 32, 7)
+    assert record != r.TokenRotated(5, bytes(16), b"\xab" * 32, 8)
+    assert record != r.SessionRenewed(5, bytes(16), 7)

@@ -1,0 +1,77 @@
+"""Records: what the log holds, one class per kind, and their bytes.
+
+A record says everything that `Store.apply` needs: it carries the wall time of its proposal (`time_ms`, Unix ms), the random
+choices and the decision's result, so that applying takes no clock and no randomness. A record never holds a token or an API
+secret, only their hashes. `reserved` is True for records that may use the disk space kept back for revocations.
+
+Bytes (little-endian, no padding), format 1. Every record starts with
+
+    kind u8 · format u8 · time_ms i64
+
+and goes on, by kind (text is UTF-8, lengths are bytes):
+
+    1 SessionCreated    session_id 16 · token_hash 32 · expires_at_ms i64 · idle_seconds u32 · lengths of user_id u16, device_id u16,
+                        ip_address u8, user_agent u16, created_by u8, data u16 · evicts count u16 · the six texts in that order ·
+                        evicted session ids 16 each
+    2 SessionRenewed    session_id 16 · expires_at_ms i64
+    3 SessionUpdated    session_id 16 · data, to the end
+    4 SessionsRevoked   session ids 16 each, to the end
+    5 TokenRotated      session_id 16 · token_hash 32 · old_valid_until_ms i64
+    6 SessionsTouched   each, to the end: session_id 16 · last_active_ms i64 · length of ip_address u8 (255: unchanged) · length of
+                        user_agent u16 (65535: unchanged) · the two texts
+    16 KeyCreated       key_id 16 · role u8 · expires_at_ms i64 (0: never) · rate_limit f64 (requests/s, 0: none) · salt 16 · tag 32 ·
+                        lengths of description u16, allowedlist u16 (networks joined with a blank), argon2_hash u16 · the texts
+    17 KeyStatusChanged key_id 16 · active u8 (0, 1)
+
+A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
+makes: any other bytes are a RecordError, never another exception.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from tokmesh.log.key_record import KEY_DECODERS, KeyCreated, KeyRecord, KeyStatusChanged
+from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError
+from tokmesh.log.session_record import (
+    SESSION_DECODERS,
+    SessionCreated,
+    SessionRecord,
+    SessionRenewed,
+    SessionsRevoked,
+    SessionsTouched,
+    SessionUpdated,
+    TokenRotated,
+    Touch,
+)
+
+__all__ = [
+    "AnyRecord",
+    "KeyCreated",
+    "KeyStatusChanged",
+    "Record",
+    "RecordError",
+    "SessionCreated",
+    "SessionRenewed",
+    "SessionUpdated",
+    "SessionsRevoked",
+    "SessionsTouched",
+    "TokenRotated",
+    "Touch",
+    "decode",
+]
+
+AnyRecord = SessionRecord | KeyRecord
+_DECODERS: Final[dict[int, Callable[[bytes], AnyRecord]]] = {**SESSION_DECODERS, **KEY_DECODERS}
+
+
+def decode(payload: bytes) -> AnyRecord:
+    """The record that `payload` holds, whole. Raises RecordError when the bytes are not exactly one record."""
+    try:
+        kind, format_number, time_ms = HEAD.unpack_from(payload)
+        decoder = _DECODERS.get(kind)
+        if decoder is None or format_number != FORMAT or time_ms < 0:
+            raise RecordError("unknown kind or format")
+        return decoder(payload)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise RecordError("the bytes do not fit the kind") from error

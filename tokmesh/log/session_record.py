@@ -1,0 +1,270 @@
+"""The records that sessions are made of. Their bytes are told in record.py."""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tokmesh.log.record_format import FORMAT, HEAD, ID_BYTES, Record, require
+
+# What the format admits; the field rules of sessions are narrower. 128 and 512 characters are at most 4 bytes each.
+USER_ID_BYTES_MAX: Final = 512
+DEVICE_ID_BYTES_MAX: Final = 512
+IP_ADDRESS_BYTES_MAX: Final = 64
+USER_AGENT_BYTES_MAX: Final = 2048
+CREATED_BY_BYTES_MAX: Final = 64
+DATA_BYTES_MAX: Final = 4096
+
+_CREATED: Final = struct.Struct("<BBq16s32sqIHHBHBHH")
+_RENEWED: Final = struct.Struct("<BBq16sq")
+_UPDATED: Final = struct.Struct("<BBq16s")
+_ROTATED: Final = struct.Struct("<BBq16s32sq")
+_TOUCH: Final = struct.Struct("<16sqBH")
+_IP_UNCHANGED: Final = 255
+_USER_AGENT_UNCHANGED: Final = 65_535
+
+Touch = tuple[bytes, int, str | None, str | None]
+
+
+class SessionCreated(Record):
+    """A session begins. `data` is compact JSON text in UTF-8; `evicts`: ids of sessions that make room for it."""
+
+    __slots__ = (
+        "created_by",
+        "data",
+        "device_id",
+        "evicts",
+        "expires_at_ms",
+        "idle_seconds",
+        "ip_address",
+        "session_id",
+        "token_hash",
+        "user_agent",
+        "user_id",
+    )  # fmt: skip
+    KIND = 1
+
+    def __init__(
+        self,
+        time_ms: int,
+        session_id: bytes,
+        token_hash: bytes,
+        user_id: str,
+        device_id: str,
+        ip_address: str,
+        user_agent: str,
+        created_by: str,
+        expires_at_ms: int,
+        idle_seconds: int,
+        data: bytes,
+        evicts: Sequence[bytes] = (),
+    ) -> None:
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.token_hash = token_hash
+        self.user_id = user_id
+        self.device_id = device_id
+        self.ip_address = ip_address
+        self.user_agent = user_agent
+        self.created_by = created_by
+        self.expires_at_ms = expires_at_ms
+        self.idle_seconds = idle_seconds
+        self.data = data
+        self.evicts = tuple(evicts)
+
+    def encode(self) -> bytes:
+        text = f"{self.user_id}{self.device_id}{self.ip_address}{self.user_agent}{self.created_by}"
+        encoded = text.encode()
+        if len(encoded) == len(text):  # all ASCII: characters are bytes
+            lengths = (
+                len(self.user_id), len(self.device_id), len(self.ip_address), len(self.user_agent), len(self.created_by),
+            )  # fmt: skip
+        else:
+            lengths = (
+                len(self.user_id.encode()), len(self.device_id.encode()), len(self.ip_address.encode()),
+                len(self.user_agent.encode()), len(self.created_by.encode()),
+            )  # fmt: skip
+        head = _CREATED.pack(
+            1, FORMAT, self.time_ms, self.session_id, self.token_hash, self.expires_at_ms, self.idle_seconds,
+            *lengths, len(self.data), len(self.evicts),
+        )  # fmt: skip
+        return b"".join((head, encoded, self.data, *self.evicts))
+
+
+class SessionRenewed(Record):
+    """A session's absolute end is moved to `expires_at_ms`."""
+
+    __slots__ = ("expires_at_ms", "session_id")
+    KIND = 2
+
+    def __init__(self, time_ms: int, session_id: bytes, expires_at_ms: int) -> None:
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.expires_at_ms = expires_at_ms
+
+    def encode(self) -> bytes:
+        return _RENEWED.pack(2, FORMAT, self.time_ms, self.session_id, self.expires_at_ms)
+
+
+class SessionUpdated(Record):
+    """A session's `data` (compact JSON text, UTF-8) is replaced."""
+
+    __slots__ = ("data", "session_id")
+    KIND = 3
+
+    def __init__(self, time_ms: int, session_id: bytes, data: bytes) -> None:
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.data = data
+
+    def encode(self) -> bytes:
+        return _UPDATED.pack(3, FORMAT, self.time_ms, self.session_id) + self.data
+
+
+class SessionsRevoked(Record):
+    """Sessions end, whatever state they are in; the only kind that may use the reserved disk space."""
+
+    __slots__ = ("session_ids",)
+    KIND = 4
+    reserved = True
+
+    def __init__(self, time_ms: int, session_ids: Sequence[bytes]) -> None:
+        self.time_ms = time_ms
+        self.session_ids = tuple(session_ids)
+
+    def encode(self) -> bytes:
+        return b"".join((HEAD.pack(4, FORMAT, self.time_ms), *self.session_ids))
+
+
+class TokenRotated(Record):
+    """A session's token hash becomes `token_hash`; the one before it stays good until `old_valid_until_ms`."""
+
+    __slots__ = ("old_valid_until_ms", "session_id", "token_hash")
+    KIND = 5
+
+    def __init__(self, time_ms: int, session_id: bytes, token_hash: bytes, old_valid_until_ms: int) -> None:
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.token_hash = token_hash
+        self.old_valid_until_ms = old_valid_until_ms
+
+    def encode(self) -> bytes:
+        return _ROTATED.pack(5, FORMAT, self.time_ms, self.session_id, self.token_hash, self.old_valid_until_ms)
+
+
+class SessionsTouched(Record):
+    """Soft state in bulk: (session_id, last_active_ms, ip_address or None, user_agent or None); None: unchanged."""
+
+    __slots__ = ("touches",)
+    KIND = 6
+
+    def __init__(self, time_ms: int, touches: Sequence[Touch]) -> None:
+        self.time_ms = time_ms
+        self.touches = tuple(touches)
+
+    def encode(self) -> bytes:
+        parts = [HEAD.pack(6, FORMAT, self.time_ms)]
+        for session_id, last_active_ms, ip_address, user_agent in self.touches:
+            ip = b"" if ip_address is None else ip_address.encode()
+            agent = b"" if user_agent is None else user_agent.encode()
+            ip_length = _IP_UNCHANGED if ip_address is None else len(ip)
+            agent_length = _USER_AGENT_UNCHANGED if user_agent is None else len(agent)
+            parts += (_TOUCH.pack(session_id, last_active_ms, ip_length, agent_length), ip, agent)
+        return b"".join(parts)
+
+
+SessionRecord = SessionCreated | SessionRenewed | SessionUpdated | SessionsRevoked | TokenRotated | SessionsTouched
+
+
+def _split_ids(payload: bytes, start: int) -> tuple[bytes, ...]:
+    require((len(payload) - start) % ID_BYTES == 0)
+    return tuple(payload[at : at + ID_BYTES] for at in range(start, len(payload), ID_BYTES))
+
+
+def _decode_created(payload: bytes) -> SessionCreated:
+    (
+        _, _, time_ms, session_id, token_hash, expires_at_ms, idle_seconds, user_length, device_length, ip_length,
+        agent_length, by_length, data_length, evicts_count,
+    ) = _CREATED.unpack_from(payload)  # fmt: skip
+    start = _CREATED.size
+    device_at = start + user_length
+    ip_at = device_at + device_length
+    agent_at = ip_at + ip_length
+    by_at = agent_at + agent_length
+    data_at = by_at + by_length
+    evicts_at = data_at + data_length
+    require(
+        len(payload) == evicts_at + ID_BYTES * evicts_count
+        and 0 < user_length <= USER_ID_BYTES_MAX
+        and device_length <= DEVICE_ID_BYTES_MAX
+        and ip_length <= IP_ADDRESS_BYTES_MAX
+        and agent_length <= USER_AGENT_BYTES_MAX
+        and by_length <= CREATED_BY_BYTES_MAX
+        and data_length <= DATA_BYTES_MAX
+        and expires_at_ms >= 0
+    )
+    return SessionCreated(
+        time_ms,
+        session_id,
+        token_hash,
+        payload[start:device_at].decode(),
+        payload[device_at:ip_at].decode(),
+        payload[ip_at:agent_at].decode(),
+        payload[agent_at:by_at].decode(),
+        payload[by_at:data_at].decode(),
+        expires_at_ms,
+        idle_seconds,
+        payload[data_at:evicts_at],
+        _split_ids(payload, evicts_at) if evicts_count else (),
+    )
+
+
+def _decode_renewed(payload: bytes) -> SessionRenewed:
+    _, _, time_ms, session_id, expires_at_ms = _RENEWED.unpack(payload)
+    require(expires_at_ms >= 0)
+    return SessionRenewed(time_ms, session_id, expires_at_ms)
+
+
+def _decode_updated(payload: bytes) -> SessionUpdated:
+    _, _, time_ms, session_id = _UPDATED.unpack_from(payload)
+    require(len(payload) - _UPDATED.size <= DATA_BYTES_MAX)
+    return SessionUpdated(time_ms, session_id, payload[_UPDATED.size :])
+
+
+def _decode_revoked(payload: bytes) -> SessionsRevoked:
+    return SessionsRevoked(HEAD.unpack_from(payload)[2], _split_ids(payload, HEAD.size))
+
+
+def _decode_rotated(payload: bytes) -> TokenRotated:
+    _, _, time_ms, session_id, token_hash, old_valid_until_ms = _ROTATED.unpack(payload)
+    require(old_valid_until_ms >= 0)
+    return TokenRotated(time_ms, session_id, token_hash, old_valid_until_ms)
+
+
+def _decode_touched(payload: bytes) -> SessionsTouched:
+    touches: list[Touch] = []
+    at = HEAD.size
+    while at < len(payload):
+        session_id, last_active_ms, ip_length, agent_length = _TOUCH.unpack_from(payload, at)
+        at += _TOUCH.size
+        ip_address = user_agent = None
+        if ip_length != _IP_UNCHANGED:
+            ip_address = payload[at : at + ip_length].decode()
+            at += ip_length
+            require(ip_length <= IP_ADDRESS_BYTES_MAX)
+        if agent_length != _USER_AGENT_UNCHANGED:
+            user_agent = payload[at : at + agent_length].decode()
+            at += agent_length
+            require(agent_length <= USER_AGENT_BYTES_MAX)
+        require(at <= len(payload) and last_active_ms >= 0)
+        touches.append((session_id, last_active_ms, ip_address, user_agent))
+    return SessionsTouched(HEAD.unpack_from(payload)[2], touches)
+
+
+SESSION_DECODERS: Final[dict[int, Callable[[bytes], SessionRecord]]] = {
+    1: _decode_created,
+    2: _decode_renewed,
+    3: _decode_updated,
+    4: _decode_revoked,
+    5: _decode_rotated,
+    6: _decode_touched,
+}

@@ -1,0 +1,122 @@
+"""The one applier: `Store.apply` is the only code that changes the table and the key ring (DESIGN §1).
+
+It takes no clock and no randomness: a record carries both. It is idempotent by sequence: a record at or below
+`applied_sequence` changes nothing. Replay at start and a normal write are the same call; during replay the table's timer
+wheel follows the records at a distance, so that what had ended long ago does not pile up in memory.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tokmesh._core.table import Outcome, Table
+from tokmesh.keyring import KeyRing
+from tokmesh.log.record import (
+    AnyRecord,
+    KeyCreated,
+    KeyStatusChanged,
+    SessionCreated,
+    SessionRenewed,
+    SessionsRevoked,
+    SessionsTouched,
+    SessionUpdated,
+    TokenRotated,
+)
+
+# A decision may reach the log this much after the moment it was made for; the wheel stays as far behind the records.
+REPLAY_SLACK_MS: Final = 60_000
+REPLAY_ADVANCE_RECORDS: Final = 65_536
+_ADVANCE_BUDGET: Final = 65_536
+_FOREVER_MS: Final = 2**62
+
+_INSERTED: Final = int(Outcome.INSERTED)
+_DONE: Final = int(Outcome.DONE)
+
+
+class Store:
+    """Applies records to `table` and `keyring`.
+
+    replay_until_ms: Unix ms that the wheel never passes during replay; give the time of the start, so that records written
+    under a clock that ran ahead end no session early.
+    """
+
+    __slots__ = ("_apply_by_type", "_keyring", "_replay_until_ms", "_replayed", "_table", "applied_sequence")
+
+    def __init__(self, table: Table, keyring: KeyRing, *, replay_until_ms: int = _FOREVER_MS) -> None:
+        self._table = table
+        self._keyring = keyring
+        self._replay_until_ms = replay_until_ms
+        self._replayed = 0
+        self.applied_sequence = 0
+        self._apply_by_type: dict[type[AnyRecord], Callable[[Any], int]] = {
+            SessionCreated: self._session_created,
+            SessionRenewed: self._session_renewed,
+            SessionUpdated: self._session_updated,
+            SessionsRevoked: self._sessions_revoked,
+            TokenRotated: self._token_rotated,
+            SessionsTouched: self._sessions_touched,
+            KeyCreated: keyring.apply_created,
+            KeyStatusChanged: keyring.apply_status,
+        }
+
+    def apply(self, sequence: int, record: AnyRecord) -> int | None:
+        """Applies the record at `sequence` (≥ 1, rising); None when it was applied before.
+
+        Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated a table Outcome; of SessionsRevoked
+        the number of sessions it ended; of SessionsTouched 0; of the key records 1 when they changed something, else 0.
+        """
+        if sequence <= self.applied_sequence:
+            return None
+        outcome = self._apply_by_type[type(record)](record)
+        self.applied_sequence = sequence
+        return outcome
+
+    def replay(self, sequence: int, record: AnyRecord) -> int | None:
+        """`apply` for records read back from the log: every 65,536 of them the wheel is moved to 60 s before the record."""
+        outcome = self.apply(sequence, record)
+        self._replayed += 1
+        if self._replayed % REPLAY_ADVANCE_RECORDS == 0:
+            reached_ms = min(record.time_ms - REPLAY_SLACK_MS, self._replay_until_ms)
+            # Bounded: each call leaves fewer entries due, of at most as many as the table holds.
+            while reached_ms > 0 and self._table.advance(reached_ms, _ADVANCE_BUDGET) > 0:
+                pass
+        return outcome
+
+    def _session_created(self, record: SessionCreated) -> int:
+        table = self._table
+        outcome = table.insert(
+            record.session_id,
+            record.token_hash,
+            record.user_id,
+            record.device_id,
+            record.ip_address,
+            record.user_agent,
+            record.created_by,
+            record.time_ms,
+            record.expires_at_ms,
+            record.idle_seconds,
+            record.data,
+        )
+        # A session that could not begin makes no other one end.
+        if record.evicts and outcome == _INSERTED:
+            for session_id in record.evicts:
+                table.revoke(session_id, record.time_ms)
+        return outcome
+
+    def _session_renewed(self, record: SessionRenewed) -> int:
+        return self._table.renew(record.session_id, record.expires_at_ms, record.time_ms)
+
+    def _session_updated(self, record: SessionUpdated) -> int:
+        return self._table.update(record.session_id, record.data, record.time_ms)
+
+    def _sessions_revoked(self, record: SessionsRevoked) -> int:
+        revoke, time_ms = self._table.revoke, record.time_ms
+        return sum(revoke(session_id, time_ms) == _DONE for session_id in record.session_ids)
+
+    def _token_rotated(self, record: TokenRotated) -> int:
+        return self._table.rotate(record.session_id, record.token_hash, record.old_valid_until_ms, record.time_ms)
+
+    def _sessions_touched(self, record: SessionsTouched) -> int:
+        touch = self._table.touch
+        for session_id, last_active_ms, ip_address, user_agent in record.touches:
+            touch(session_id, last_active_ms, ip_address, user_agent)
+        return 0
