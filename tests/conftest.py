@@ -1,0 +1,22 @@
+"""Fixtures of every test: a fresh server process, and one shared by the tests of a module."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import TokMeshProcess
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TokMeshProcess]:
+    """A server of this test alone, with an empty data directory; killed at the end."""
+    with TokMeshProcess(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokMeshProcess]:
+    """A server shared by the tests of one module; each uses users of its own."""
+    with TokMeshProcess(tmp_path_factory.mktemp("server")) as process:
+        yield process
