@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, no secrets, and never in the way: a closed or stuck pipe costs lines, not the server."""
+"""Logs: one JSON object a line, no secrets, never in the way: a closed or stuck pipe costs lines, not the server."""
 
 import errno
 import fcntl
@@ -52,7 +52,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def make(
-    message: object, *args: object, level: int = logging.INFO, exc_info: Any = None, extra: dict[str, object] | None = None
+    message: object,
+    *args: object,
+    level: int = logging.INFO,
+    exc_info: Any = None,
+    extra: dict[str, object] | None = None,
 ) -> str:
     record = logging.LogRecord("tokmesh.t", level, __file__, 1, message, args, exc_info)
     record.__dict__.update(extra or {})
@@ -61,16 +65,20 @@ def make(
 
 def test_line_has_the_fields_of_the_contract(output: tuple[Path, LogStats]) -> None:
     path, _ = output
-    logging.getLogger("tokmesh.log").info("kept %d", 3, extra={"request_id": "req-1", "segments": [1, 2], "took_s": 0.5})
+    logging.getLogger("tokmesh.log").info(
+        "kept %d", 3, extra={"request_id": "req-1", "segments": [1, 2], "took_s": 0.5}
+    )
     [line] = lines_of(path)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("timestamp"))
     assert line == {
-        "level": "INFO", "logger": "tokmesh.log", "message": "kept 3", "request_id": "req-1", "segments": [1, 2], "took_s": 0.5,
+        "level": "INFO", "logger": "tokmesh.log", "message": "kept 3",
+        "request_id": "req-1", "segments": [1, 2], "took_s": 0.5,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), [(5, "DEBUG"), (10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARN"), (40, "ERROR"), (50, "ERROR")]
+    ("number", "name"),
+    [(5, "DEBUG"), (10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARN"), (40, "ERROR"), (50, "ERROR")],
 )
 def test_levels_are_the_four_of_the_contract(number: int, name: str) -> None:
     assert json.loads(make("m", level=number))["level"] == name
@@ -100,8 +108,9 @@ class Unprintable:
 
 def test_odd_values_never_break_a_line() -> None:
     extra: dict[str, object] = {
-        "none": None, "yes": True, "nan": float("nan"), "inf": float("inf"), "big": 1 << 100, "raw": b"\x00\xff", "odd": Unprintable(),
-        "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "ends": "a\u2028b\u2029c\x85d", "surrogate": "\ud800", "error": "mine", 'q"\n': "x",
+        "none": None, "yes": True, "nan": float("nan"), "inf": float("inf"), "big": 1 << 100, "raw": b"\x00\xff",
+        "odd": Unprintable(), "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "ends": "a\u2028b\u2029c\x85d",
+        "surrogate": "\ud800", "error": "mine", 'q"\n': "x",
     }  # fmt: skip
     text = make("m", extra=extra)
     assert len(text.encode("utf-8", "replace").decode().splitlines()) == 1
@@ -128,7 +137,12 @@ def test_secret_is_redacted_everywhere(secret: str, before: str) -> None:
     try:
         raise KeyError(text)
     except KeyError:
-        line = make(text + " %s", text, exc_info=sys.exc_info(), extra={"field": text, text: [{text: text}], "raw": text.encode()})
+        line = make(
+            text + " %s",
+            text,
+            exc_info=sys.exc_info(),
+            extra={"field": text, text: [{text: text}], "raw": text.encode()},
+        )
     json.loads(line)
     assert secret not in line and secret[6:] not in line
 
@@ -142,7 +156,10 @@ def test_no_piece_of_a_secret_survives_a_cut(offset: int, secret: str, count: in
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(), st.dictionaries(st.text(min_size=1), st.one_of(st.text(), st.integers(), st.floats(), st.binary()), max_size=4))
+@given(
+    st.text(),
+    st.dictionaries(st.text(min_size=1), st.one_of(st.text(), st.integers(), st.floats(), st.binary()), max_size=4),
+)
 def test_any_message_and_fields_make_one_line_of_json(message: str, extra: dict[str, object]) -> None:
     extra = {f"x{name}": value for name, value in extra.items()}
     text = make(message, extra=extra).encode("utf-8", "replace").decode()
@@ -208,7 +225,9 @@ def test_stuck_pipe_never_holds_up_the_caller_and_lines_stay_whole(root: logging
     os.close(reader)
 
 
-def test_full_non_blocking_pipe_drops_and_starts_again_on_a_new_line(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_non_blocking_pipe_drops_and_starts_again_on_a_new_line(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logs, "STUCK_SECONDS_MAX", 0.05)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

@@ -2,12 +2,13 @@
 
 Invariants:
 - One record is one line of valid JSON in UTF-8, whatever its message, exception or extra fields contain.
-- Nothing that looks like a token, an API secret or a SHA-256 in hex leaves: every string is redacted before it is encoded (after
-  encoding, cutting a match could break an escape), including keys, exception texts and stacks.
-- Logging never raises and never waits for the reader of standard output: lines go through a bounded queue to a thread. What a
-  closed or stuck pipe cannot take is dropped and counted.
+- Nothing that looks like a token, an API secret or a SHA-256 in hex leaves: every string is redacted before it is
+  encoded (after encoding, cutting a match could break an escape), including keys, exception texts and stacks.
+- Logging never raises and never waits for the reader of standard output: lines go through a bounded queue to a thread.
+  What a closed or stuck pipe cannot take is dropped and counted.
 
-A line: {"timestamp":"2025-12-18T09:30:00.123Z","level":"INFO","logger":"tokmesh.log","message":"…","request_id":"req-…",…}.
+A line:
+{"timestamp":"2025-12-18T09:30:00.123Z","level":"INFO","logger":"tokmesh.log","message":"…","request_id":"req-…",…}.
 `request_id` and further fields come from `extra=`; an exception adds "error" (type and text) and "stack".
 """
 
@@ -38,7 +39,11 @@ _SECRET: Final = re.compile(r"(tm(?:tk|as)(?:_|%5f))[\w%-]+", re.IGNORECASE | re
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64,}")
 # The other characters that some readers take for the end of a line; JSON lets them stand unescaped.
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-_STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+}
 _OWN: Final = frozenset(("timestamp", "level", "logger", "message", "error", "stack"))
 
 
@@ -78,7 +83,7 @@ def _clean(text: str, keep_end: bool = False) -> str:
 def _text(value: object) -> str:
     try:
         return _clean(str(value))
-    except Exception:  # noqa: BLE001 - a broken __str__ must not take a log line, or its caller, with it
+    except Exception:  # a broken __str__ must not take a log line, or its caller, with it
         return f"<unprintable {type(value).__name__}>"
 
 
@@ -103,7 +108,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - arguments that do not fit the format string
+        except Exception:  # arguments that do not fit the format string
             message = f"{record.msg!s} (arguments do not fit)"
         fields: dict[str, Any] = {
             "timestamp": _timestamp(record.created),
@@ -147,7 +152,8 @@ class LogStats:
 class JsonLinesHandler(logging.Handler):
     """Hands lines to a thread that writes them to file descriptor `fd`.
 
-    The queue holds at most QUEUE_BYTES_MAX; lines beyond that, and lines that `fd` does not take, are dropped and counted.
+    The queue holds at most QUEUE_BYTES_MAX; lines beyond that, and lines that `fd` does not take, are dropped and
+    counted.
     """
 
     def __init__(self, fd: int, stats: LogStats) -> None:
@@ -170,7 +176,7 @@ class JsonLinesHandler(logging.Handler):
         self.stats.add(level_name(record.levelno))
         try:
             line = self.format(record).encode("utf-8", "replace") + b"\n"
-        except Exception:  # noqa: BLE001 - a record made to break us; the count above still tells of it
+        except Exception:  # a record made to break us; the count above still tells of it
             line = b""
         with self._changed:
             if not line or self._closing or self._queued_bytes + len(line) > QUEUE_BYTES_MAX:

@@ -1,0 +1,86 @@
+"""Sources for the exposition without a server: every figure settable, the route table of a small API."""
+
+from pathlib import Path
+
+from tokmesh._core.counters import CounterBlock
+from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh.telemetry.logs import LogStats
+from tokmesh.telemetry.loop_lag import LoopLag
+from tokmesh.telemetry.readings import Sources
+from tokmesh.telemetry.resources import Resources
+
+NODE_ID = "tmnd-one"
+
+
+class FakeMeter:
+    """Two declared routes; `others` holds whatever else has counted."""
+
+    def __init__(self) -> None:
+        self.routes = [("GET", "/sessions/{session_id}"), ("POST", "/tokens/validate")]
+        self.latency = HistogramBlock(len(self.routes), LATENCY_BOUNDS_NS)
+        self.others: list[tuple[str, str, str, int]] = []
+
+    def series(self) -> list[tuple[str, str, str, int]]:
+        return [(*route, status, 0) for route in self.routes for status in ("200", "400", "503")] + self.others
+
+    def durations(self) -> list[tuple[str, str, str, list[int], int]]:
+        return [(*route, "2xx", *self.latency.snapshot(row)) for row, route in enumerate(self.routes)]
+
+
+class FakeStats:
+    """stats() of the table or the authenticator."""
+
+    def __init__(self, **figures: float) -> None:
+        self.figures: dict[str, float] = figures
+
+    def stats(self) -> dict[str, float]:
+        return self.figures
+
+
+class FakeLog:
+    """stats() and histograms of the log."""
+
+    def __init__(self) -> None:
+        names = (
+            "write_bytes_total fsync_total fsync_failed_total append_errors_total records_total groups_total segments "
+            "last_sequence durable_sequence segment_bytes pending recovery_seconds recovery_records torn_tail_total"
+        )
+        self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
+        self.figures["state"] = "open"
+        self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
+        self.group_histogram = HistogramBlock(1, (1, 2, 4, 8))
+
+    def stats(self) -> dict[str, object]:
+        return self.figures
+
+
+class Fakes:
+    """All of them, and the `Sources` made of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.counters = CounterBlock()
+        self.meter = FakeMeter()
+        self.log = FakeLog()
+        self.table = FakeStats(
+            sessions_active=0, entries_used=0, tombstones=0, aliases=0, memory_bytes=0, memory_reserved_bytes=1 << 40,
+            index_load=0.0, index_rebuilding=0, expiry_backlog=0, interned_strings=0, arena_free_bytes=0,
+        )  # fmt: skip
+        self.authenticator = FakeStats(
+            argon2_runs_total=0, prefilter_rejects_total=0, cache_hits=0, cache_misses=0, cache_entries=0,
+            argon2_pending=0,
+        )  # fmt: skip
+        self.log_lines = LogStats()
+        self.loop_lag = LoopLag()
+        self.sources = Sources(
+            counters=self.counters,
+            meter=self.meter,
+            table=self.table,
+            log=self.log,
+            authenticator=self.authenticator,
+            resources=Resources(directory),
+            loop_lag=self.loop_lag,
+            log_lines=self.log_lines,
+            started_at=1_766_050_200.5,
+            version="1.2.3",
+            node_id=NODE_ID,
+        )

@@ -1,0 +1,242 @@
+"""The exposition: prometheus-client's own text, negotiated, coalesced, off the loop, and closed to new series."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
+
+from tests.observability.fakes import NODE_ID, Fakes
+from tokmesh._core.counters import Counter
+from tokmesh.telemetry.catalog import METRICS
+from tokmesh.telemetry.exposition import (
+    OPENMETRICS,
+    TEXT,
+    Exposition,
+    Format,
+    choose_format,
+    to_metric,
+)
+from tokmesh.telemetry.readings import Family, Scrapes, read
+
+PARSE: dict[Format, Callable[[str], Iterable[Metric]]] = {TEXT: parse_text, OPENMETRICS: parse_openmetrics}
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Fakes:
+    return Fakes(tmp_path)
+
+
+def samples_of(metrics: Iterable[Metric]) -> Samples:
+    return {(s.name, tuple(sorted(s.labels.items()))): float(s.value) for metric in metrics for s in metric.samples}
+
+
+def scrape(fakes: Fakes, chosen: Format = TEXT) -> Samples:
+    body = Exposition(fakes.sources).render_now(chosen.content_type).decode()
+    return samples_of(PARSE[chosen](body))
+
+
+class Families(Collector):
+    def __init__(self, families: list[Family]) -> None:
+        self.families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return [to_metric(family) for family in self.families]
+
+
+@pytest.mark.parametrize("chosen", [TEXT, OPENMETRICS], ids=["text", "openmetrics"])
+def test_page_says_what_prometheus_client_says(fakes: Fakes, chosen: Format) -> None:
+    for index in range(fakes.counters.size):
+        fakes.counters.increment(index, 3**index)
+    fakes.meter.latency.record(0, 250_000)
+    fakes.log.fsync_histogram.record(0, 3_000_000_000)
+    fakes.meter.others = [("other", "unmatched", "404", 3)]
+    exposition = Exposition(fakes.sources)
+    families = read(fakes.sources, Scrapes())
+    body = exposition._pages[chosen.content_type].render(families).decode()
+    registry = CollectorRegistry()
+    registry.register(Families(families))
+    oracle = chosen.encode(registry).decode()
+    parse = PARSE[chosen]
+    assert samples_of(parse(body)) == samples_of(parse(oracle))
+    assert [line for line in body.splitlines() if line.startswith("#")] == [
+        line for line in oracle.splitlines() if line.startswith("#")
+    ]
+    assert [line.rsplit(" ", 1)[0] for line in body.splitlines()] == [
+        line.rsplit(" ", 1)[0] for line in oracle.splitlines()
+    ]
+
+
+def test_every_metric_of_the_catalogue_is_there_from_the_first_scrape(fakes: Fakes) -> None:
+    names = {name for name, _ in scrape(fakes)}
+    for metric in METRICS:
+        assert (metric.name if metric.type != "histogram" else metric.name + "_count") in names, metric.name
+
+
+def test_counters_start_at_zero_with_every_value_of_closed_labels(fakes: Fakes) -> None:
+    samples = scrape(fakes)
+    for metric in METRICS:
+        if metric.type != "counter" or metric.name == "process_cpu_seconds_total":
+            continue
+        series = {labels: value for (name, labels), value in samples.items() if name == metric.name}
+        assert set(series.values()) == {0.0}, metric.name
+        if len(metric.labels) == 1:
+            assert {labels[0][1] for labels in series} == set(metric.labels[0].values)
+
+
+def test_a_node_alone_tells_its_truth_about_the_cluster(fakes: Fakes) -> None:
+    fakes.table.figures["sessions_active"] = 12
+    samples = scrape(fakes)
+    assert samples["tokmesh_sessions_active_total", ()] == 12
+    assert samples["tokmesh_cluster_nodes_total", (("status", "active"),)] == 1
+    assert samples["tokmesh_cluster_nodes_total", (("status", "down"),)] == 0
+    assert samples["tokmesh_cluster_nodes_parity", ()] == 0
+    assert samples["tokmesh_cluster_quorum_lost", ()] == 0
+    assert samples["tokmesh_shard_keys_count", (("node_id", NODE_ID),)] == 12
+    assert samples["tokmesh_replication_lag_seconds", (("from_node", NODE_ID), ("to_node", NODE_ID))] == 0
+    assert samples["tokmesh_gossip_propagation_lag_seconds_count", ()] == 0
+    assert samples["tokmesh_session_revoke_propagation_lag_seconds_count", ()] == 0
+    assert samples["tokmesh_session_revoke_pending", ()] == 0
+
+
+def test_figures_reach_their_series(fakes: Fakes) -> None:
+    fakes.counters.increment(Counter.VALIDATE_INVALID, 5)
+    fakes.counters.increment(Counter.AUTH_RATE_LIMITED, 2)
+    fakes.counters.increment(Counter.REJECT_TRANSFER_ENCODING, 3)
+    fakes.counters.increment(Counter.HEAD_REPEATED, 9)
+    fakes.counters.increment(Counter.CONNECTION_OPENED, 4)
+    fakes.counters.increment(Counter.CONNECTION_CLOSED, 1)
+    fakes.log.figures["state"] = "failed"
+    fakes.log.figures["fsync_failed_total"] = 1
+    fakes.log_lines.add("WARN")
+    fakes.meter.latency.record(1, 100_000_000)
+    samples = scrape(fakes)
+    assert samples["tokmesh_token_validate_calls_total", (("result", "invalid"),)] == 5
+    assert samples["tokmesh_api_key_auth_total", (("result", "rate_limited"),)] == 2
+    assert samples["tokmesh_http_rejects_total", (("reason", "transfer_encoding"),)] == 3
+    assert samples["tokmesh_http_heads_total", (("source", "remembered"),)] == 9
+    assert samples["tokmesh_connections_open", ()] == 3
+    assert samples["tokmesh_wal_state", (("state", "failed"),)] == 1
+    assert samples["tokmesh_wal_state", (("state", "open"),)] == 0
+    assert samples["tokmesh_wal_fsync_failed_total", ()] == 1
+    assert samples["tokmesh_log_lines_total", (("level", "WARN"),)] == 1
+    assert samples["tokmesh_start_time_seconds", ()] == 1_766_050_200.5
+    route = (("method", "POST"), ("route", "/tokens/validate"), ("status", "2xx"))
+    name = "tokmesh_api_request_duration_seconds"
+    assert samples[name + "_bucket", (("le", "0.05"), *route)] == 0
+    assert samples[name + "_bucket", (("le", "0.1"), *route)] == 1
+    assert samples[name + "_sum", route] == 0.1
+
+
+def test_label_value_outside_its_closed_set_stops_the_scrape(fakes: Fakes) -> None:
+    exposition = Exposition(fakes.sources)
+    fakes.meter.others = [("BREW", "unmatched", "404", 1)]
+    with pytest.raises(AssertionError, match="BREW"):
+        exposition.render_now(TEXT.content_type)
+
+
+def test_label_values_are_escaped_and_percent_signs_kept(fakes: Fakes) -> None:
+    route = '/a%s"\\{x}'
+    fakes.meter.others = [("GET", route, "200", 4)]
+    assert scrape(fakes)["tokmesh_api_requests_total", (("method", "GET"), ("route", route), ("status", "200"))] == 4
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/*", TEXT),
+        ("text/plain", TEXT),
+        ("text/plain;version=0.0.4", TEXT),
+        ("text/plain;version=1.0.0;q=0.9, application/openmetrics-text;version=1.0.0;q=0.8", OPENMETRICS),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", OPENMETRICS),
+        ('application/openmetrics-text; version="1.0.0"', OPENMETRICS),
+        ("APPLICATION/OpenMetrics-Text;Version=1.0.0", OPENMETRICS),
+        ("application/openmetrics-text;version=9.9.9", TEXT),
+        ("application/openmetrics-text;version=1.x", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;version=0.0.4;q=0.5", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=nan", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=2", TEXT),
+        # Prometheus 2.42 and 3
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            OPENMETRICS,
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+            "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            OPENMETRICS,
+        ),
+        ("application/json", TEXT),
+        (";;;q=,,=,\x00", TEXT),
+        ("," * 10_000, TEXT),
+    ],
+)
+def test_format_follows_the_accept_header(accept: str, chosen: Format) -> None:
+    assert choose_format(accept) is chosen
+
+
+def test_concurrent_scrapes_share_one_render_off_the_loop(fakes: Fakes) -> None:
+    exposition = Exposition(fakes.sources)
+    threads: list[str] = []
+    release = threading.Event()
+
+    def stats() -> MappingProxyType[str, float]:
+        threads.append(threading.current_thread().name)
+        assert release.wait(10)
+        return MappingProxyType(fakes.table.figures)
+
+    fakes.table.stats = stats  # type: ignore[assignment,method-assign]
+
+    async def storm() -> list[tuple[bytes, str]]:
+        scrapes = [asyncio.ensure_future(exposition.render("")) for _ in range(50)]
+        await asyncio.sleep(0.01)
+        scrapes[0].cancel()  # the first scraper leaves; its render is the others'
+        release.set()
+        return [
+            answer for answer in await asyncio.gather(*scrapes, return_exceptions=True) if isinstance(answer, tuple)
+        ]
+
+    answers = asyncio.run(storm())
+    assert len(answers) == 49 and len({id(body) for body, _ in answers}) == 1
+    assert len(threads) == 1 and threads[0].startswith("tokmesh-metrics")
+    assert answers[0][1] == "text/plain; version=0.0.4; charset=utf-8"
+    release.set()
+    samples = samples_of(parse_text(exposition.render_now(TEXT.content_type).decode()))
+    assert samples["tokmesh_metrics_scrapes_total", (("outcome", "rendered"),)] == 1
+    assert samples["tokmesh_metrics_scrapes_total", (("outcome", "shared"),)] == 49
+    assert samples["tokmesh_metrics_render_duration_seconds_count", ()] == 1
+    exposition.close()
+
+
+def test_failed_render_is_told_to_its_scrapers_and_the_next_one_works(fakes: Fakes) -> None:
+    exposition = Exposition(fakes.sources)
+    active = fakes.table.figures.pop("sessions_active")
+
+    async def twice() -> bytes:
+        with pytest.raises(KeyError):
+            await exposition.render("")
+        fakes.table.figures["sessions_active"] = active
+        return (await exposition.render(""))[0]
+
+    assert b"tokmesh_sessions_active_total 0\n" in asyncio.run(twice())
+    exposition.close()
+
+
+def test_source_that_does_not_fit_stops_the_start(fakes: Fakes) -> None:
+    del fakes.log.figures["pending"]
+    with pytest.raises(KeyError, match="pending"):
+        Exposition(fakes.sources)
