@@ -366,3 +366,8 @@ def value_of(settings: Settings, each: Key) -> Any:
     for name in each.field_path:
         value = getattr(value, name)
     return value
+
+
+def with_values(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The same settings but for the keys named."""
+    return build_settings({**{each.name: value_of(settings, each) for each in KEYS}, **values})

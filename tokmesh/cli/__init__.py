@@ -148,33 +148,37 @@ def _add_key(commands: "argparse._SubParsersAction[_Parser]") -> None:
         _add_settings_options(each)
 
 
-def split_settings(parser: argparse.ArgumentParser, extras: Sequence[str]) -> list[tuple[str, str]]:
-    """`--a.b=v` and `--a.b v` as pairs; anything else that argparse did not know is a usage error."""
+def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--a.b=v` and `--a.b v` out of a line: (what is left for argparse, pairs of key name and text).
+
+    A dot in an option's name is what makes it a setting. Nothing after `--` is one.
+    """
+    rest: list[str] = []
     pairs: list[tuple[str, str]] = []
-    waiting: str | None = None
-    for extra in extras:
-        if waiting is not None:
-            pairs.append((waiting, extra))
-            waiting = None
-        elif not extra.startswith("--") or "." not in extra.partition("=")[0]:
-            parser.error(f"unrecognised argument {extra.partition('=')[0]!r}")
-        elif "=" in extra:
-            name, _, value = extra[2:].partition("=")
-            pairs.append((name, value))
+    words = iter(line)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif not name.startswith("--") or "." not in name:
+            rest.append(word)
+        elif equals:
+            pairs.append((name[2:], value))
         else:
-            waiting = extra[2:]
-    if waiting is not None:
-        parser.error(f"--{waiting} needs a value: --{waiting}=VALUE")
-    return pairs
+            following = next(words, None)
+            if following is None or following.startswith("--"):
+                parser.error(f"{name} needs a value: {name}=VALUE")
+            pairs.append((name[2:], following))
+    return rest, pairs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (argparse's own refusals raise SystemExit)."""
     parser = build_parser()
-    options, extras = parser.parse_known_args(argv)
+    rest, settings = split_settings(parser, sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(rest)
     if getattr(options, "KEY", None):
         parser.error("--KEY stands for any setting, such as --storage.dir=DIR")
-    settings = split_settings(parser, extras)
     module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
     try:
         return module.run(options, settings)

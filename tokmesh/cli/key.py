@@ -4,12 +4,15 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call
 from tokmesh.config_values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
+
+PAGE_SIZE: Final = 100
+PAGES_MAX: Final = 10_000
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
@@ -58,7 +61,12 @@ def _create(options: argparse.Namespace, directory: Path) -> int:
 
 
 def _list(options: argparse.Namespace, directory: Path) -> int:
-    items = call(directory, "GET", "/admin/v1/keys")["items"]
+    items: list[dict[str, Any]] = []
+    for page in range(1, PAGES_MAX + 1):
+        answer = call(directory, "GET", f"/admin/v1/keys?page={page}&size={PAGE_SIZE}")
+        items += answer["items"]
+        if len(answer["items"]) < PAGE_SIZE:
+            break
     if options.json:
         print(json.dumps(items))
         return EX_OK

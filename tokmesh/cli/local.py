@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from tokmesh.data_directory import ADMIN_SOCKET_NAME
 from tokmesh.errors import ERRORS, ApiError
 
-ADMIN_SOCKET_NAME: Final = "admin.sock"
 TIMEOUT_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 64 << 20
 

@@ -1,0 +1,82 @@
+"""The data directory: made private, checked, and given the identity of this node.
+
+Invariants: the directory belongs to the user of this process (root may use anybody's) and nobody else can write to it;
+`node_id` is written once, durably, and never changes.
+"""
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Final
+
+from tokmesh.config import ConfigError, Problem
+from tokmesh.ids import RandomSource, UlidSource, format_ulid
+
+ADMIN_SOCKET_NAME: Final = "admin.sock"
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+NODE_ID_BYTES_MAX: Final = 128
+
+
+def prepare(directory: Path) -> None:
+    """Makes the directory (mode 0700) when it is missing and checks whom it belongs to.
+
+    Raises ConfigError with TM-CFG-1004.
+    """
+    try:
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        status = directory.stat()
+    except OSError as error:
+        raise _refused(directory, f"cannot be made ({error.strerror})") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise _refused(directory, "is not a directory")
+    if status.st_uid != os.geteuid():
+        raise _refused(directory, f"belongs to user {status.st_uid}, and this process is user {os.geteuid()}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
+        raise _refused(directory, f"has mode {mode:04o}: others can write to it; run chmod 700")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise _refused(directory, "cannot be read and written")
+
+
+def node_id(directory: Path) -> str:
+    """The identity of this node, `tmnd-` and a ULID, made at the first call. Raises ConfigError with TM-CFG-1004."""
+    path = directory / "node_id"
+    try:
+        text = path.read_bytes()[:NODE_ID_BYTES_MAX].decode("ascii", "replace").strip()
+        if text.startswith("tmnd-"):
+            return text
+    except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise _refused(path, f"cannot be read ({error.strerror})") from None
+    if text:
+        raise _refused(path, "does not hold a node id (tmnd-…)")
+    made = "tmnd-" + format_ulid(UlidSource(RandomSource()).make(time.time_ns() // 1_000_000))
+    try:
+        _write_durably(path, f"{made}\n".encode())
+    except OSError as error:
+        raise _refused(path, f"cannot be written ({error.strerror})") from None
+    return made
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """A file that is there in full or not at all, whatever happens in between."""
+    unfinished = path.with_name(path.name + ".new")
+    file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.write(file, content)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _refused(path: Path, rule: str) -> ConfigError:
+    return ConfigError([Problem("TM-CFG-1004", "storage.dir", str(path), rule)])

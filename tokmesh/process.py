@@ -1,0 +1,40 @@
+"""What the process sets for itself once, before it holds a secret or opens a file."""
+
+import ctypes
+import logging
+import os
+import resource
+import sys
+from typing import Final
+
+FILE_MODE_MASK: Final = 0o077
+SWITCH_INTERVAL_S: Final = 0.0005
+_PR_SET_DUMPABLE: Final = 4
+
+
+def harden() -> None:
+    """No core dumps and no ptrace by others (memory holds secrets), and files that only the owner can read."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    os.umask(FILE_MODE_MASK)
+
+
+def tune(connections_max: int, logger: logging.Logger) -> None:
+    """Hands the interpreter over quickly between the loop and the log's thread; makes room for descriptors.
+
+    connections_max: as configured; each needs a descriptor. Says so in the log when the limit of the system is lower.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    wanted = connections_max + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+    if reachable < wanted:
+        logger.warning(
+            "the limit of open files is below what server.http.max_connections may need",
+            extra={"open_files_max": reachable, "wanted": wanted},
+        )
