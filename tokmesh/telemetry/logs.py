@@ -26,6 +26,8 @@ import traceback
 from collections import deque
 from typing import Any, Final
 
+from tokmesh import ids
+
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 STRING_CHARS_MAX: Final = 8192  # one string of a line; a stack keeps its end, where the cause is
 CUT_CHARS: Final = 256  # longer than any secret
@@ -35,7 +37,6 @@ QUEUE_BYTES_MAX: Final = 4 << 20
 STUCK_SECONDS_MAX: Final = 1.0  # how long a non-blocking pipe may be full before its line is dropped
 FLUSH_SECONDS_MAX: Final = 2.0
 
-_SECRET: Final = re.compile(r"(tm(?:tk|as)(?:_|%5f))[\w%-]+", re.IGNORECASE | re.ASCII)
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64,}")
 # The other characters that some readers take for the end of a line; JSON lets them stand unescaped.
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -49,7 +50,7 @@ _OWN: Final = frozenset(("timestamp", "level", "logger", "message", "error", "st
 
 def redact(text: str) -> str:
     """`text` without anything that looks like a token, an API secret, or a SHA-256 in hex."""
-    return _HASH.sub("[redacted]", _SECRET.sub(r"\1[redacted]", text))
+    return _HASH.sub(ids.REDACTED, ids.redact(text))
 
 
 def level_name(number: int) -> str:

@@ -1,0 +1,82 @@
+"""What monitoring relies on: promtool's verdict, the golden list of names and types, and closed labels."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.observability.fakes import NODE_ID, Fakes
+from tokmesh.telemetry.catalog import METRICS
+from tokmesh.telemetry.exposition import OPENMETRICS, TEXT, Exposition
+
+GOLDEN = Path(__file__).with_name("golden_metrics.txt")
+# The user's own names (contract §5); promtool may complain of nothing else.
+OBJECTIONS = {
+    'tokmesh_cluster_nodes_total non-counter metrics should not have "_total" suffix',
+    'tokmesh_sessions_active_total non-counter metrics should not have "_total" suffix',
+    'tokmesh_shard_keys_count non-histogram and non-summary metrics should not have "_count" suffix',
+}
+
+
+def promtool_objections(page: bytes) -> set[str]:
+    """What `promtool check metrics` prints for a page in text format."""
+    result = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=60, check=False)
+    return set((result.stdout + result.stderr).decode().splitlines())
+
+
+@pytest.fixture
+def exposition(tmp_path: Path) -> Exposition:
+    fakes = Fakes(tmp_path)
+    fakes.meter.others = [("other", "unmatched", "404", 1)]
+    return Exposition(fakes.sources)
+
+
+def test_promtool_complains_of_the_three_names_only(exposition: Exposition) -> None:
+    assert promtool_objections(exposition.render_now(TEXT.content_type)) == OBJECTIONS
+
+
+def test_promtool_would_find_a_defect() -> None:
+    page = b"# HELP tokmesh_latency_ms Wrong unit.\n# TYPE tokmesh_latency_ms gauge\ntokmesh_latency_ms 1\n"
+    assert any("tokmesh_latency_ms" in line for line in promtool_objections(page))
+
+
+def test_names_types_and_labels_are_the_golden_ones(exposition: Exposition) -> None:
+    """A change here is a change of what monitoring relies on: change the list in the same commit, knowingly."""
+    types: dict[str, str] = {}
+    labels: dict[str, set[str]] = {}
+    for line in exposition.render_now(TEXT.content_type).decode().splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            types[name] = kind
+    for metric in METRICS:
+        labels[metric.name] = set(metric.label_names)
+    found = sorted(f"{name} {kind} {','.join(sorted(labels[name]))}".rstrip() for name, kind in types.items())
+    assert found == GOLDEN.read_text(encoding="utf-8").splitlines()
+
+
+def test_label_values_are_closed(exposition: Exposition) -> None:
+    closed = {(metric.name, label.name): set(label.values) for metric in METRICS for label in metric.labels}
+    open_labels = {
+        ("tokmesh_api_requests_total", "route"): {"/sessions/{session_id}", "/tokens/validate", "unmatched"},
+        ("tokmesh_api_requests_total", "status"): {"200", "400", "503", "404"},
+        ("tokmesh_api_request_duration_seconds", "route"): {"/sessions/{session_id}", "/tokens/validate"},
+        ("tokmesh_shard_keys_count", "node_id"): {NODE_ID},
+        ("tokmesh_replication_lag_seconds", "from_node"): {NODE_ID},
+        ("tokmesh_replication_lag_seconds", "to_node"): {NODE_ID},
+    }
+    page = exposition.render_now(TEXT.content_type).decode()
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            name = family.name + "_total" if family.type == "counter" else family.name
+            for label, value in sample.labels.items():
+                if label == "le" or name == "tokmesh_build_info":
+                    continue
+                assert value in (closed[name, label] or open_labels[name, label]), (name, label, value)
+
+
+def test_openmetrics_page_ends_with_eof_and_declares_units(exposition: Exposition) -> None:
+    page = exposition.render_now(OPENMETRICS.content_type).decode()
+    assert page.endswith("\n# EOF\n") and page.count("# EOF") == 1
+    assert "# UNIT tokmesh_wal_write_bytes bytes\n" in page
+    assert "# UNIT tokmesh_api_request_duration_seconds seconds\n" in page
