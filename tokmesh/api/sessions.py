@@ -12,11 +12,12 @@ from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import checked_fields, key_id_of, project, session_id_of
 from tokmesh.api.query import NO_QUERY, QuerySpec, split_names
 from tokmesh.errors import ApiError
+from tokmesh.session_query import SORT_FIELDS
+from tokmesh.session_rules import check_device_id, check_user_id
 from tokmesh.sessions import SessionFilter, Sessions
 
 PAGE_SIZE_DEFAULT: Final = 20
 PAGE_SIZE_MAX: Final = 100
-SORT_FIELDS: Final = ("created_at", "expires_at", "last_active")
 SORT_ORDERS: Final = ("asc", "desc")
 
 _CREATE: Final = BodySpec(
@@ -121,7 +122,7 @@ class SessionHandlers:
         if "user_id" not in query and api_key is not None and api_key.role != Role.ROLE_ADMIN:
             raise ApiError("TM-AUTH-4030", {"reason": "user_id_required"})
         chosen = checked_fields(split_names("fields", query["fields"])) if "fields" in query else None
-        page = self._sessions.list(_session_filter(query))
+        page = await self._sessions.list(_session_filter(query))
         return {
             "items": [project(self._sessions.session_json(entry), chosen) for entry in page.entries],
             "total_items": page.total_items,
@@ -140,8 +141,12 @@ def page_of(query: dict[str, Any]) -> tuple[int, int]:
 
 
 def _session_filter(query: dict[str, Any]) -> SessionFilter:
-    """Query parameters → filter. Raises TM-ARG-1001, TM-ARG-1003."""
+    """Query parameters → filter. Raises TM-ARG-1001, TM-ARG-1003, TM-SESS-4001."""
     page, size = page_of(query)
+    if "user_id" in query:
+        check_user_id(query["user_id"])
+    if "device_id" in query:
+        check_device_id(query["device_id"])
     if "cursor" in query and "page" in query:
         raise ApiError("TM-ARG-1003", {"fields": ["cursor", "page"]})
     start_ms, end_ms = query.get("time_range_start"), query.get("time_range_end")

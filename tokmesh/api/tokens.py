@@ -2,8 +2,8 @@
 
 `validate` serves what the wire path does not recognise in place, with the same verdicts: a definite no is 200 and
 `{"valid":false,"error":…}`, a malformed token is 400 TM-TOKN-4000, and whatever stops an answer is a 503, never a no.
-In a batch, malformed is a verdict like the others. Every token asked about moves one VALIDATE_* counter, a malformed one
-VALIDATE_INVALID; a request that is refused before any token is looked at moves VALIDATE_ERROR once.
+In a batch, malformed is a verdict like the others. Every token asked about moves one VALIDATE_* counter, a malformed
+one VALIDATE_INVALID; a request that is refused before any token is looked at moves VALIDATE_ERROR once.
 """
 
 from typing import Final
