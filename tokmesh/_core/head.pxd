@@ -1,4 +1,4 @@
-from tokmesh._core.principal cimport Grant
+from tokmesh._core.principal cimport ApiKey, Grant
 
 
 cdef class Head:
@@ -24,4 +24,4 @@ cdef class Head:
         readonly bint bad_path
         readonly bint is_validate
         public Grant grant
-        public object address_checked        # the ApiKey whose address rule this peer has passed
+        public ApiKey admitted               # the key found to have the role and the address for this route and peer

@@ -30,7 +30,7 @@ class Head:
     bad_path: bool
     is_validate: bool
     grant: Grant | None
-    address_checked: ApiKey | None
+    admitted: ApiKey | None
     def __init__(
         self, method: str, target: str, http10: bool, fields: list[tuple[bytes, bytes]], keep_alive: bool
     ) -> None: ...

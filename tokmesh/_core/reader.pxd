@@ -25,12 +25,12 @@ cdef class MessageReader:
         bytes _memo_raw
         Head memo
 
-    cdef void push(self, bytes data)
+    cdef void push(self, bytes data) except *
     cdef Py_ssize_t buffered(self) noexcept
-    cdef bint at_boundary(self) noexcept
+    cdef bint awaits_continue(self) noexcept
     cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size)
     cdef Head next_message(self)
     cdef bytes take_body(self)
     cdef bint _read_head(self) except -1
     cdef bint _read_body(self) except -1
-    cdef void _remember(self, bytes raw)
+    cdef void _remember(self, bytes raw) except *

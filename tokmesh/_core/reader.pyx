@@ -32,7 +32,7 @@ cdef class MessageReader:
         self._raw = b""
         self._parser = httptools.HttpRequestParser(self)
 
-    cdef void push(self, bytes data):
+    cdef void push(self, bytes data) except *:
         if self._at == PyBytes_GET_SIZE(self._raw):
             self._raw = data
             self._searched = 0
@@ -44,8 +44,9 @@ cdef class MessageReader:
     cdef Py_ssize_t buffered(self) noexcept:
         return PyBytes_GET_SIZE(self._raw) - self._at
 
-    cdef bint at_boundary(self) noexcept:
-        return not self.in_body
+    cdef bint awaits_continue(self) noexcept:
+        """Whether the peer holds back a body until it is told to go on (RFC 9110 §10.1.1)."""
+        return self.in_body and self._head.expects_continue and self.body_received == 0 and self.buffered() == 0
 
     cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size):
         """The remembered head when the next request repeats it and its body is here whole, else None.
@@ -140,7 +141,7 @@ cdef class MessageReader:
                 raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
             at = self._raw.find(b"\n", at + 1, end)
 
-    cdef void _remember(self, bytes raw):
+    cdef void _remember(self, bytes raw) except *:
         # A request that asks for 100-continue or ends its connection cannot be followed by its like.
         if self._head.chunked or self._head.expects_continue or not self._head.keep_alive:
             self.memo = None

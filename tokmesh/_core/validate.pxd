@@ -22,5 +22,6 @@ cdef class Validator:
         tuple _invalid_json
         OutBuffer _batch
 
-    cdef int check(self, const char* token, Py_ssize_t size, int64_t now_ms, bint touch) noexcept nogil
+    cdef int check(self, const char* token, int64_t now_ms, bint touch) noexcept nogil
+    cdef bytes refusal_json(self, int verdict)
     cdef int _put_verdict(self, object token, int64_t now_ms, bint touch) except? -2

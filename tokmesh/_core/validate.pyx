@@ -71,13 +71,11 @@ cdef class Validator:
         # by verdict (VALID has none), the malformed one last
         self._invalid_json = (b"", *map(_refusal_json, ("TM-TOKN-4010", "TM-TOKN-4011", "TM-TOKN-4012", "TM-TOKN-4000")))
 
-    cdef int check(self, const char* token, Py_ssize_t size, int64_t now_ms, bint touch) noexcept nogil:
-        """A table.Verdict or VERDICT_MALFORMED. VALID leaves the session's JSON in `session`, `session_size` bytes."""
+    cdef int check(self, const char* token, int64_t now_ms, bint touch) noexcept nogil:
+        """The table.Verdict on a well-formed token. VALID leaves the session's JSON in `session`, `session_size` bytes."""
         cdef uint8_t digest[32]
         cdef int verdict
-        if not is_token(token, size):
-            return VERDICT_MALFORMED
-        tm_sha256(<const uint8_t*>token, size, digest, self._shani)
+        tm_sha256(<const uint8_t*>token, TOKEN_SIZE, digest, self._shani)
         verdict = self.table.check_token(digest, now_ms, self.session, &self.session_size, now_ms if touch else 0)
         if verdict == VERDICT_VALID:
             self.counters.add(VALIDATE_VALID, 1)
@@ -85,14 +83,17 @@ cdef class Validator:
             self.counters.add(VALIDATE_INVALID, 1)
         return verdict
 
+    cdef bytes refusal_json(self, int verdict):
+        return self._invalid_json[4 if verdict == VERDICT_MALFORMED else verdict]
+
     cdef int _put_verdict(self, object token, int64_t now_ms, bint touch) except? -2:
         cdef Py_ssize_t size = 0
         cdef const char* text
         cdef int verdict = VERDICT_MALFORMED
-        cdef bytes refusal
         if (<str?>token).isascii():
             text = PyUnicode_AsUTF8AndSize(token, &size)
-            verdict = self.check(text, size, now_ms, touch)
+            if is_token(text, size):
+                verdict = self.check(text, now_ms, touch)
         if verdict == VERDICT_BUSY:
             raise TableBusy()
         if verdict == VERDICT_VALID:
@@ -100,8 +101,7 @@ cdef class Validator:
             self._batch.put(self.session, self.session_size)
             self._batch.put(b"}", 1)
         else:
-            refusal = self._invalid_json[4 if verdict == VERDICT_MALFORMED else verdict]
-            self._batch.put_bytes(refusal)
+            self._batch.put_bytes(self.refusal_json(verdict))
         return verdict
 
     def validate_one(self, str token not None, int64_t now_ms, bint touch) -> bytes | None:

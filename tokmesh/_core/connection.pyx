@@ -1,0 +1,440 @@
+"""One HTTP/1.1 connection: bytes in, requests handled one after the other, answers out in order.
+
+At most one request is being handled; those behind it wait as raw bytes in the reader, so answers cannot change places and a
+request sees all that the one before it did. Everything answered in one go leaves in one write. While the peer does not read
+its answers, or more bytes wait than one turn can use, reading stops.
+
+The hot path is `answer_repeated`: a validate request whose head is known and whose body is canonical is answered here, without an
+object of Python's but the bytes that leave.
+"""
+
+import socket
+import struct
+from os import geteuid
+
+import orjson
+
+from tokmesh._core.counters import Counter
+from tokmesh._core.head import Rejected
+from tokmesh._core.server import parse_peer
+from tokmesh.errors import ApiError
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport int64_t
+
+from tokmesh._core.counters cimport (
+    AUTH_OK,
+    HEAD_PARSED,
+    HEAD_REPEATED,
+    RECEIVED_BYTES,
+    SENT_BYTES,
+)
+from tokmesh._core.head cimport Head
+from tokmesh._core.principal cimport GRANTED
+from tokmesh._core.reader cimport MessageReader
+from tokmesh._core.request cimport Request
+from tokmesh._core.server cimport Limits, Server
+from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
+from tokmesh._core.validate cimport TOKEN_SIZE, canonical_token, is_token
+
+
+cdef extern from "platform.h" nogil:
+    int64_t tm_monotonic_ns()
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(object iterator, object value, PyObject** result) except PYGEN_ERROR
+
+cdef enum:
+    BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
+    BODY_GRACE_NS = 5 * 1000000000     # before the minimum body rate is asked for
+    OTHER_METHOD = 2                   # position in meter.METHODS
+    REQUEST_ID_SIZE = 20
+
+cdef bytes _CLOSE = b"Connection: close\r\n"
+cdef bytes _KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
+
+cdef class Connection:
+    """Protocol of one accepted connection. is_local: on the Unix socket, whose peer administers."""
+
+    def __init__(self, Server server not None, bint is_local=False):
+        cdef Limits limits = server.limits
+        self.server = server
+        self.responder = server.responder
+        self.is_local = is_local
+        self.peer_ip = ""
+        self.reader = MessageReader(limits.max_head_bytes, limits.max_headers, limits.max_body_bytes)
+
+    # Called by the transport.
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self.write = transport.write
+        self.idle_since_ns = tm_monotonic_ns()
+        transport.set_write_buffer_limits(high=self.server.limits.max_write_buffer_bytes)
+        if self.is_local and not _is_administrator(transport):
+            self.closing = True
+            transport.abort()
+            return
+        if not self.is_local:
+            self.peer_ip = transport.get_extra_info("peername")[0]
+            self.peer_address = parse_peer(self.peer_ip)
+        if self.server.connections >= self.server.limits.max_connections or self.server.draining:
+            self.server.counters.increment(Counter.CONNECTION_REFUSED)
+            self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
+            return
+        self.server.opened(self)
+
+    def connection_lost(self, error) -> None:
+        self.closing = True
+        self.transport = self.write = None
+        self.server.closed(self)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self.current is None and not self.scheduled:
+            self.closing = True
+        return not self.closing    # True: stay open until the answers are out
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        self._hold_reading(True)
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self.pump()
+
+    def data_received(self, bytes data not None) -> None:
+        self.server.counters.add(RECEIVED_BYTES, PyBytes_GET_SIZE(data))
+        if self.closing:
+            return
+        self.reader.push(data)
+        if self.current is None and not self.writing_paused and not self.scheduled:
+            self.pump()
+        elif self.reader.buffered() > BUFFERED_BYTES_MAX:
+            self._hold_reading(True)
+
+    # Called by the server.
+
+    def check_time(self, int64_t now_ns) -> None:
+        """Ends the connection if a time limit has passed; called twice a second."""
+        cdef Limits limits = self.server.limits
+        cdef int64_t waited_ms = (now_ns - self.idle_since_ns) // 1000000
+        cdef int64_t asked_for
+        if self.closing:
+            if waited_ms > limits.keepalive_timeout_ms:    # the peer does not take its last answer
+                self.abort()
+        elif self.current is not None:
+            pass
+        elif self.writing_paused:
+            if waited_ms > limits.keepalive_timeout_ms:
+                self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
+                self.abort()
+        elif self.reader.in_body:
+            asked_for = (now_ns - self.partial_since_ns - BODY_GRACE_NS) * limits.min_body_bytes_per_s // 1000000000
+            if self.reader.body_received < asked_for:
+                self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
+        elif self.partial_since_ns != 0:
+            if (now_ns - self.partial_since_ns) // 1000000 > limits.head_timeout_ms:
+                self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_HEAD_TIMEOUT), now_ns)
+        elif waited_ms > (limits.keepalive_timeout_ms if self.reader.memo is not None else limits.head_timeout_ms):
+            self.closing = True
+            self.transport.close()
+
+    def drain(self) -> None:
+        """No request after those already here."""
+        if self.current is None and not self.scheduled and not self.reader.buffered() and not self.reader.in_body:
+            self.closing = True
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drops the connection with what it still had to send."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    # The turn: as many requests as may be answered at once.
+
+    cdef void pump(self) except *:
+        cdef int64_t started_ns = tm_monotonic_ns()
+        cdef int handled = 0
+        cdef Limits limits = self.server.limits
+        try:
+            while (self.current is None and not self.closing and not self.writing_paused
+                   and self.responder.out.size < limits.max_write_buffer_bytes):
+                if handled == limits.max_pipelined:
+                    self.scheduled = True
+                    self.server.loop.call_soon(self._turn)
+                    break
+                if not self.handle_next(&started_ns):
+                    break
+                handled += 1
+        except Rejected as rejection:
+            self.reject(rejection, started_ns)
+        except Exception:
+            self.server.logger.exception("connection failed")
+            self.reject(Rejected(500, "TM-SYS-5000", Counter.REJECT_PARSE), started_ns)
+        self.after_pump()
+
+    def _turn(self) -> None:
+        self.scheduled = False
+        if self.transport is not None:
+            self.pump()
+
+    cdef bint handle_next(self, int64_t* started_ns) except -1:
+        """Handles the next request if it is here whole; whether it was."""
+        cdef const char* body = NULL
+        cdef Py_ssize_t size = 0
+        cdef Head head
+        if self.reader.buffered() == 0:
+            return False
+        head = self.reader.next_repeated(&body, &size)
+        if head is not None:
+            self.server.counters.add(HEAD_REPEATED, 1)
+            if head.is_validate and self.answer_repeated(head, body, size, started_ns[0]):
+                started_ns[0] = self.idle_since_ns
+                return True
+            self.start(head, PyBytes_FromStringAndSize(body, size), started_ns[0])
+        else:
+            head = self.reader.next_message()
+            if head is None:
+                return False
+            self.server.counters.add(HEAD_PARSED, 1)
+            self.server.resolve(head)
+            self.continued = False
+            self.start(head, self.reader.take_body(), started_ns[0])
+        started_ns[0] = tm_monotonic_ns()
+        return True
+
+    cdef bint answer_repeated(self, Head head, const char* body, Py_ssize_t size, int64_t started_ns) except -1:
+        """Answers a validate request whose head was admitted before; whether it did. All else takes the general way.
+
+        The grant is checked for every request: the key's state, generation, expiry and rate, and how long the secret's
+        verification holds. Role and address cannot have changed for the same key, route and peer.
+        """
+        cdef const char* token = canonical_token(body, size)
+        cdef int64_t now_ms = self.server.clock.at_ms(started_ns)
+        if token == NULL or head.admitted is None or head.grant.api_key is not head.admitted:
+            return False
+        if not is_token(token, TOKEN_SIZE) or head.grant.check(now_ms) != GRANTED:
+            return False
+        self.server.counters.add(AUTH_OK, 1)
+        return self.put_verdict(head, token, now_ms, started_ns)
+
+    cdef bint put_verdict(self, Head head, const char* token, int64_t now_ms, int64_t started_ns) except -1:
+        """Answers with the verdict on a well-formed token; False when there is none to be had."""
+        cdef Server server = self.server
+        cdef char made[20]
+        cdef const char* request_id = made
+        cdef Py_ssize_t request_id_size = REQUEST_ID_SIZE
+        cdef int verdict
+        if server.draining or head.http10 or head.query or not head.keep_alive:
+            return False
+        verdict = server.validator.check(token, now_ms, False)
+        if verdict == VERDICT_BUSY:
+            return False
+        if head.request_id is None:
+            self.responder.make_request_id(made)
+        else:
+            request_id = PyUnicode_AsUTF8AndSize(head.request_id, &request_id_size)
+        if verdict == VERDICT_VALID:
+            self.responder.put_validated(request_id, request_id_size, now_ms, server.validator.session,
+                                         server.validator.session_size)
+        else:
+            self.responder.put_data(request_id[:request_id_size].decode("ascii"), now_ms,
+                                    server.validator.refusal_json(verdict), b"")
+        self.idle_since_ns = tm_monotonic_ns()
+        server.meter.observe(head.method_index, head.template_index, 200, self.idle_since_ns - started_ns)
+        return True
+
+    # The general way.
+
+    cdef void start(self, Head head, bytes body, int64_t started_ns) except *:
+        """Begins a request; it may be answered when this returns, or `current` and answered later."""
+        cdef Request request = Request.__new__(Request)
+        request.head = head
+        request.body = body
+        request.request_id = head.request_id or self.responder.new_request_id()
+        request.peer_ip = self.peer_ip
+        request.is_local = self.is_local
+        request.started_ns = started_ns
+        self.current = request
+        try:
+            request.work = self.begin(request)
+        except Exception as error:
+            self.refuse(request, error)
+        else:
+            if request.work is not None:
+                self.drive(request, None)
+
+    cdef object begin(self, Request request):
+        """The coroutine that answers, or None when the answer is already out. Raises ApiError."""
+        cdef Head head = request.head
+        cdef int64_t now_ms
+        if head.bad_path:
+            raise ApiError("TM-ARG-1001", {"reason": "path_encoding"})
+        if head.route_number < 0:
+            raise ApiError("TM-SYS-4040" if head.allow is None else "TM-SYS-4050")
+        handler = self.server.router.routes[head.route_number].handler
+        if self.is_local:
+            return handler(request)
+        now_ms = self.server.clock.at_ms(request.started_ns)
+        if not self.server.authorize(head, now_ms, self.peer_address):
+            return self._verify_and_handle(request, handler)
+        if head.grant is not None:
+            request.api_key = head.grant.api_key
+        if head.is_validate and self._answer_at_once(request, now_ms):
+            return None
+        return handler(request)
+
+    cdef bint _answer_at_once(self, Request request, int64_t now_ms) except -1:
+        cdef const char* token = canonical_token(PyBytes_AS_STRING(request.body), PyBytes_GET_SIZE(request.body))
+        if token == NULL or not is_token(token, TOKEN_SIZE):
+            return False
+        if not self.put_verdict(request.head, token, now_ms, request.started_ns):
+            return False
+        self.current = None
+        return True
+
+    async def _verify_and_handle(self, Request request, handler):
+        await self.server.verify(request.head, self.peer_address)
+        if request.head.grant is not None:
+            request.api_key = request.head.grant.api_key
+        return await handler(request)
+
+    cdef void drive(self, Request request, object value) except *:
+        """Runs the handler to its next wait or its end. No Task: a handler waits for futures only."""
+        cdef PyObject* sent = NULL
+        cdef PySendResult outcome
+        try:
+            outcome = PyIter_Send(request.work, value, &sent)
+            yielded = <object>sent
+            Py_XDECREF(sent)
+            if outcome == PYGEN_NEXT:
+                # the protocol between a future and who drives the coroutine that awaits it (asyncio.Future.__await__)
+                yielded._asyncio_future_blocking = False
+                yielded.add_done_callback(self._resume)
+                return
+            self.finish(request, yielded)
+        except BaseException as error:    # a cancelled future is a request without an answer too
+            self.refuse(request, error)
+
+    def _resume(self, future) -> None:
+        self.drive(self.current, None)
+        if self.current is None:
+            self.pump()
+
+    cdef void finish(self, Request request, object reply) except *:
+        """Puts out what a handler came to. Raises what cannot be put out."""
+        cdef int64_t now_ms = self.server.clock.read_ms()
+        connection = self.connection_field(request)
+        if isinstance(reply, (dict, list, orjson.Fragment)):
+            self.responder.put_data(request.request_id, now_ms, orjson.dumps(reply), connection)
+            self.done(request, 200)
+        else:
+            extra = b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in reply.headers])
+            self.responder.put_answer(request.request_id, reply.status, reply.content_type.encode("ascii"), reply.body, extra,
+                                      connection)
+            self.done(request, reply.status)
+
+    cdef void refuse(self, Request request, object error) except *:
+        cdef int status
+        if isinstance(error, ApiError):
+            code, details, retry_after_s = error.code, error.details, error.retry_after_s
+            status = error.status
+        else:
+            self.server.logger.error("request failed", exc_info=error, extra={"request_id": request.request_id})
+            code, details, retry_after_s, status = "TM-SYS-5000", None, None, 500
+        extra = b""
+        if status == 401:
+            extra = b"WWW-Authenticate: Bearer\r\n"
+        elif status == 405:
+            extra = b"Allow: " + request.head.allow.encode("ascii") + b"\r\n"
+        elif status in (429, 503):
+            extra = b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
+        self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,
+                                 self.connection_field(request))
+        self.done(request, status)
+
+    cdef void done(self, Request request, int status) except *:
+        self.current = None
+        self.idle_since_ns = tm_monotonic_ns()
+        self.server.meter.observe(request.head.method_index, request.head.template_index, status,
+                                  self.idle_since_ns - request.started_ns)
+        if self.server.draining or not request.head.keep_alive:
+            self.closing = True
+
+    cdef bytes connection_field(self, Request request):
+        if self.server.draining or not request.head.keep_alive:
+            return _CLOSE
+        return _KEEP_ALIVE if request.head.http10 else b""
+
+    cdef void reject(self, object rejection, int64_t started_ns) except *:
+        """Answers what is no request, and closes: where the next one would begin is not known."""
+        if self.transport is None:
+            return
+        self.server.counters.increment(rejection.counter)
+        extra = b"Retry-After: 1\r\n" if rejection.status == 503 else b""
+        self.responder.put_error(self.responder.new_request_id(), self.server.clock.read_ms(), rejection.status, rejection.code,
+                                 None, extra, _CLOSE)
+        self.idle_since_ns = tm_monotonic_ns()
+        self.server.meter.observe(OTHER_METHOD, len(self.server.router.templates), rejection.status,
+                                  self.idle_since_ns - started_ns)
+        self.closing = True
+        self.after_pump()
+
+    # After a turn.
+
+    cdef void after_pump(self) except *:
+        """Sends what was put out, and settles what the connection waits for next."""
+        if self.transport is None:
+            self.responder.out.size = 0    # the peer has gone; its answers go nowhere
+            return
+        if self.responder.out.size:
+            self.flush()
+        if self.ended and self.current is None and not self.scheduled:
+            self.closing = True
+        if self.closing:
+            if self.current is None:
+                self.transport.close()
+            return
+        if self.current is not None or self.scheduled:
+            if self.reader.buffered() > BUFFERED_BYTES_MAX:
+                self._hold_reading(True)
+            return
+        self._hold_reading(self.writing_paused)
+        if not self.reader.in_body and not self.reader.buffered():
+            self.partial_since_ns = 0
+        elif self.partial_since_ns == 0:
+            self.partial_since_ns = self.idle_since_ns = tm_monotonic_ns()
+        if self.reader.awaits_continue() and not self.continued:
+            self.continued = True
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    cdef void flush(self) except *:
+        answers = self.responder.out.take()
+        self.server.counters.add(SENT_BYTES, PyBytes_GET_SIZE(answers))
+        self.write(answers)
+
+    def _hold_reading(self, hold: bool) -> None:
+        if self.transport is None or hold == self.reading_paused or self.transport.is_closing():
+            return
+        self.reading_paused = hold
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+
+def _is_administrator(transport) -> bool:
+    """Whether the peer of a Unix socket is root or runs as this process's user (SO_PEERCRED, unix(7))."""
+    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, geteuid())

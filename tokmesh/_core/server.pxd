@@ -1,0 +1,51 @@
+from libc.stdint cimport int64_t
+
+from tokmesh._core.clock cimport Clock
+from tokmesh._core.counters cimport CounterBlock
+from tokmesh._core.head cimport Head
+from tokmesh._core.meter cimport Meter
+from tokmesh._core.principal cimport Grant
+from tokmesh._core.response cimport Responder
+from tokmesh._core.router cimport Router
+from tokmesh._core.validate cimport Validator
+
+
+cdef class Limits:
+    cdef:
+        readonly Py_ssize_t max_body_bytes
+        readonly Py_ssize_t max_head_bytes
+        readonly Py_ssize_t max_headers
+        readonly int64_t head_timeout_ms
+        readonly int64_t min_body_bytes_per_s
+        readonly int max_pipelined
+        readonly Py_ssize_t max_write_buffer_bytes
+        readonly Py_ssize_t max_connections
+        readonly int64_t keepalive_timeout_ms
+
+
+cdef class Server:
+    cdef:
+        readonly Limits limits
+        readonly Clock clock
+        readonly CounterBlock counters
+        readonly Meter meter
+        readonly Router router
+        readonly object logger
+        readonly object loop
+        object authenticator
+        tuple networks                 # security.auth.allow_list, or None: any address
+        Validator validator
+        Responder responder
+        tuple _role_masks              # per route: Role bits admitted; 0: no key needed
+        int _validate_number
+        set _open                      # connections
+        object _drained                # future while someone waits for the last connection
+        readonly bint draining
+        object _timer
+
+    cdef void opened(self, object connection) except *
+    cdef void closed(self, object connection) except *
+    cdef void resolve(self, Head head) except *
+    cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
+    cdef int _refuse(self, int refusal) except -1
+    cdef bint _address_admitted(self, Grant grant, object peer_address) except -1

@@ -1,0 +1,72 @@
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from logging import Logger
+from typing import Protocol
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.counters import CounterBlock
+from tokmesh._core.head import Head
+from tokmesh._core.meter import Meter
+from tokmesh._core.principal import Grant
+from tokmesh._core.router import Router, _Routed
+from tokmesh._core.validate import Validator
+
+class _Authenticator(Protocol):
+    def cached(self, credential: bytes) -> Grant | None: ...
+    def authenticate(self, credential: bytes) -> Awaitable[Grant]: ...
+
+class Limits:
+    max_body_bytes: int
+    max_head_bytes: int
+    max_headers: int
+    head_timeout_ms: int
+    min_body_bytes_per_s: int
+    max_pipelined: int
+    max_write_buffer_bytes: int
+    max_connections: int
+    keepalive_timeout_ms: int
+    def __init__(
+        self,
+        *,
+        max_body_bytes: int = ...,
+        max_head_bytes: int = ...,
+        max_headers: int = ...,
+        head_timeout_ms: int = ...,
+        min_body_bytes_per_s: int = ...,
+        max_pipelined: int = ...,
+        max_write_buffer_bytes: int = ...,
+        max_connections: int = ...,
+        keepalive_timeout_ms: int = ...,
+    ) -> None: ...
+
+class Server:
+    limits: Limits
+    clock: Clock
+    counters: CounterBlock
+    meter: Meter
+    router: Router
+    logger: Logger
+    loop: AbstractEventLoop
+    draining: bool
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        routes: Iterable[_Routed],
+        validator: Validator,
+        clock: Clock,
+        authenticator: _Authenticator,
+        counters: CounterBlock,
+        limits: Limits,
+        logger: Logger,
+        *,
+        allow_list: tuple[IPv4Network | IPv6Network, ...] | None = None,
+        validate_route: str = "/tokens/validate",
+    ) -> None: ...
+    @property
+    def connections(self) -> int: ...
+    def begin_drain(self) -> None: ...
+    async def drained(self, timeout_s: float) -> bool: ...
+    async def verify(self, head: Head, peer_address: IPv4Address | IPv6Address | None) -> None: ...
+
+def parse_peer(text: str) -> IPv4Address | IPv6Address: ...

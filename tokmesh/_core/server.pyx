@@ -1,0 +1,225 @@
+"""What the connections of one worker share: routes, limits, rights, counters, the drain.
+
+The server decides whether a caller may make a request; connections move bytes. A decision is made anew for every request: what
+may be remembered is that a credential was verified (Grant) and that a peer's address has passed a key's rule (Head).
+"""
+
+import os
+from ipaddress import ip_address
+
+from tokmesh._core.meter import METHODS
+from tokmesh.errors import ApiError
+
+from libc.stdint cimport int64_t
+
+from tokmesh._core.clock cimport Clock
+from tokmesh._core.counters cimport (
+    AUTH_ADDRESS,
+    AUTH_DISABLED,
+    AUTH_EXPIRED,
+    AUTH_MISSING,
+    AUTH_OK,
+    AUTH_RATE_LIMITED,
+    AUTH_ROLE,
+    CONNECTION_CLOSED,
+    CONNECTION_OPENED,
+    CounterBlock,
+)
+from tokmesh._core.head cimport Head
+from tokmesh._core.meter cimport Meter
+from tokmesh._core.principal cimport (
+    GRANTED,
+    GRANT_STALE,
+    KEY_DISABLED,
+    KEY_EXPIRED,
+    ROLE_ADMIN,
+    ROLE_ISSUER,
+    ROLE_METRICS,
+    ROLE_VALIDATOR,
+    Grant,
+)
+from tokmesh._core.response cimport Responder
+from tokmesh._core.router cimport Router
+from tokmesh._core.validate cimport Validator
+
+_TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
+
+# A role admits those above it (contract §3).
+_ROLE_MASKS = {
+    "none": 0,
+    "metrics": ROLE_METRICS | ROLE_ADMIN,
+    "validator": ROLE_VALIDATOR | ROLE_ISSUER | ROLE_ADMIN,
+    "issuer": ROLE_ISSUER | ROLE_ADMIN,
+    "admin": ROLE_ADMIN,
+}
+
+
+cdef class Limits:
+    """Bounds of a connection; sizes in bytes, times in ms (DESIGN §5)."""
+
+    def __init__(
+        self, *, Py_ssize_t max_body_bytes=1 << 20, Py_ssize_t max_head_bytes=16384, Py_ssize_t max_headers=64,
+        int64_t head_timeout_ms=10_000, int64_t min_body_bytes_per_s=1024, int max_pipelined=32,
+        Py_ssize_t max_write_buffer_bytes=1 << 20, Py_ssize_t max_connections=10_000, int64_t keepalive_timeout_ms=75_000,
+    ):
+        self.max_body_bytes = max_body_bytes
+        self.max_head_bytes = max_head_bytes
+        self.max_headers = max_headers
+        self.head_timeout_ms = head_timeout_ms
+        self.min_body_bytes_per_s = min_body_bytes_per_s
+        self.max_pipelined = max_pipelined
+        self.max_write_buffer_bytes = max_write_buffer_bytes
+        self.max_connections = max_connections
+        self.keepalive_timeout_ms = keepalive_timeout_ms
+
+
+cdef class Server:
+    """Shared state of a worker's connections.
+
+    routes: objects with method, template, role and handler. authenticator: `cached(credential)` and `authenticate(credential)`.
+    allow_list: networks every keyed caller must come from; None: any. validate_route: the template answered on the hot path.
+    """
+
+    def __init__(self, loop, routes, Validator validator not None, Clock clock not None, authenticator,
+                 CounterBlock counters not None, Limits limits not None, logger, *, allow_list=None,
+                 str validate_route="/tokens/validate"):
+        self.loop = loop
+        self.limits = limits
+        self.clock = clock
+        self.counters = counters
+        self.logger = logger
+        self.authenticator = authenticator
+        self.networks = allow_list
+        self.validator = validator
+        self.router = Router(routes)
+        self.meter = Meter(self.router.routes, self.router.templates)
+        self.responder = Responder(int.from_bytes(os.urandom(8), "little"))
+        self.responder.set_date(clock.now_ms())
+        self._role_masks = tuple(_ROLE_MASKS[route.role] for route in self.router.routes)
+        self._validate_number = self.router.match("POST", validate_route)[0]
+        self._open = set()
+        self._timer = loop.call_later(_TICK_S, self._tick)
+
+    # Connections
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._open)
+
+    cdef void opened(self, object connection) except *:
+        self._open.add(connection)
+        self.counters.add(CONNECTION_OPENED, 1)
+
+    cdef void closed(self, object connection) except *:
+        if connection in self._open:
+            self._open.discard(connection)
+            self.counters.add(CONNECTION_CLOSED, 1)
+        if not self._open and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(_TICK_S, self._tick)
+        self.responder.set_date(self.clock.now_ms())
+        now_ns = self.clock.monotonic_ns()
+        for connection in list(self._open):
+            connection.check_time(now_ns)
+
+    # Stopping
+
+    def begin_drain(self) -> None:
+        """From now on every answer closes its connection; idle connections close at once."""
+        self.draining = True
+        for connection in list(self._open):
+            connection.drain()
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Waits until no connection is open; after `timeout_s` aborts those left and answers False."""
+        if self._open:
+            self._drained = self.loop.create_future()
+            expiry = self.loop.call_later(timeout_s, _release, self._drained)
+            await self._drained
+            expiry.cancel()
+        self._timer.cancel()
+        left = list(self._open)
+        for connection in left:
+            connection.abort()
+        return not left
+
+    # Rights
+
+    cdef void resolve(self, Head head) except *:
+        head.resolve(self.router, METHODS.index(head.method) if head.method in METHODS else 2, self._validate_number)
+
+    cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1:
+        """1: may proceed. 0: the credential must be verified first. Raises ApiError when it may not."""
+        cdef int mask = self._role_masks[head.route_number]
+        cdef int refusal
+        if head.credential_conflict:
+            raise ApiError("TM-ARG-1003", {"reason": "two_credentials"})
+        if head.grant is None:
+            if head.credential is None:
+                if mask == 0:
+                    return 1
+                self.counters.add(AUTH_MISSING, 1)
+                raise ApiError("TM-AUTH-4010")
+            head.grant = self.authenticator.cached(head.credential)
+            if head.grant is None:
+                return 0
+        refusal = head.grant.check(now_ms)
+        if refusal == GRANT_STALE:
+            head.grant = self.authenticator.cached(head.credential)
+            if head.grant is None:
+                return 0
+            refusal = head.grant.check(now_ms)
+        if refusal != GRANTED:
+            self._refuse(refusal)
+        if not self._address_admitted(head.grant, peer_address):
+            self.counters.add(AUTH_ADDRESS, 1)
+            raise ApiError("TM-AUTH-4031")
+        if mask and not mask & head.grant.api_key.role:
+            self.counters.add(AUTH_ROLE, 1)
+            raise ApiError("TM-AUTH-4030")
+        head.admitted = head.grant.api_key
+        self.counters.add(AUTH_OK, 1)
+        return 1
+
+    cdef int _refuse(self, int refusal) except -1:
+        if refusal == KEY_DISABLED or refusal == KEY_EXPIRED:
+            self.counters.add(AUTH_DISABLED if refusal == KEY_DISABLED else AUTH_EXPIRED, 1)
+            raise ApiError("TM-AUTH-4012")
+        if refusal == GRANT_STALE:   # changed again while it was being verified
+            raise ApiError("TM-SYS-5030")
+        self.counters.add(AUTH_RATE_LIMITED, 1)
+        raise ApiError("TM-SYS-4290", retry_after_s=1)
+
+    cdef bint _address_admitted(self, Grant grant, object peer_address) except -1:
+        if self.networks is None and grant.api_key.networks is None:
+            return True
+        for networks in (self.networks, grant.api_key.networks):
+            if networks is not None and not any(peer_address in network for network in networks):
+                return False
+        return True
+
+    async def verify(self, Head head not None, peer_address) -> None:
+        """Verifies the head's credential (Argon2 when it is not cached), then authorizes. Raises ApiError."""
+        optional = self._role_masks[head.route_number] == 0
+        try:
+            head.grant = await self.authenticator.authenticate(head.credential)
+            if not self.authorize(head, self.clock.read_ms(), peer_address):
+                raise ApiError("TM-SYS-5030")
+        except ApiError:
+            if not optional:
+                raise
+            head.grant = None
+
+
+def _release(waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def parse_peer(text: str):
+    """The peer's address as an ipaddress object; an IPv4 address mapped into IPv6 as IPv4."""
+    address = ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
