@@ -1,0 +1,218 @@
+"""Open-loop load: requests leave at their own times whatever the server does; latency counts from the time intended.
+
+A closed loop (wrk) waits for the server before it asks again, and so asks less exactly while the server is slow. Here
+request n is due at n / rate; when it leaves late, because every connection is busy or the generator is behind, the wait
+is in its latency. One request is in flight a connection, so no request is helped by pipelining.
+The generator polls its sockets in plain Python on a core of its own; `achieved` says what rate it really reached.
+"""
+
+import gc
+import json
+import select
+import socket
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.load.fill import complete, connect
+from benchmarks.load.http import exchange, raw_post
+from benchmarks.load.process import BenchmarkError
+
+CONNECTIONS = 256
+SIDE_CONNECTIONS = 16
+CREATES_PER_S = 100
+DRAIN_S = 5.0
+BUFFER_BYTES = 1 << 20
+
+
+@dataclass
+class OpenLoopResult:
+    """Latencies are seconds from the intended time, one list per kind of request."""
+
+    offered_per_s: float
+    achieved_per_s: float
+    latencies: dict[str, "array[float]"]
+
+    def percentile_ms(self, kind: str, share: float) -> float:
+        ordered = sorted(self.latencies[kind])
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3
+
+
+@dataclass(frozen=True)
+class Side:
+    """A request beside the validates: sent once, its answer handed to `then`."""
+
+    kind: str
+    due: float
+    message: bytes
+    then: "Callable[[bytes], None] | None" = None
+
+
+@dataclass
+class SideTraffic:
+    """Creates and revokes at CREATES_PER_S each (a session lives for a second), one scrape a second."""
+
+    port: int
+    issuer_key: str
+    metrics_key: str
+    create_bodies: list[str]
+    start: float
+    _created: int = 0
+    _scraped: int = 0
+    _waiting: deque[Side] = field(default_factory=deque)
+    _revokes: deque[Side] = field(default_factory=deque)
+
+    def due(self, now: float) -> deque[Side]:
+        """Moves what has become due into the waiting line and returns that line; the caller takes from its left."""
+        while self.start + self._created / CREATES_PER_S <= now:
+            body = self.create_bodies[self._created % len(self.create_bodies)]
+            intended = self.start + self._created / CREATES_PER_S
+            self._waiting.append(
+                Side("create", intended, raw_post("/sessions", body, self.issuer_key), self._plan_revoke)
+            )
+            self._created += 1
+        while self.start + self._scraped <= now:
+            head = f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.metrics_key}\r\n\r\n"
+            self._waiting.append(Side("scrape", self.start + self._scraped, head.encode()))
+            self._scraped += 1
+        while self._revokes and self._revokes[0].due <= now:
+            self._waiting.append(self._revokes.popleft())
+        return self._waiting
+
+    def _plan_revoke(self, answer: bytes) -> None:
+        session_id = json.loads(answer.partition(b"\r\n\r\n")[2])["data"]["session_id"]
+        message = raw_post(f"/sessions/{session_id}/revoke", "{}", self.issuer_key)
+        self._revokes.append(Side("revoke", time.perf_counter() + 1.0, message))
+
+
+class SideConnections:
+    """The few connections that carry the side traffic."""
+
+    def __init__(self, traffic: SideTraffic, poll: select.epoll, latencies: dict[str, "array[float]"]) -> None:
+        self._traffic = traffic
+        self._latencies = latencies
+        self._sockets = {one.fileno(): one for one in (connect(traffic.port) for _ in range(SIDE_CONNECTIONS))}
+        self._idle = list(self._sockets)
+        self._current: dict[int, tuple[Side, bytes]] = {}
+        for number in self._sockets:
+            poll.register(number, select.EPOLLIN)
+
+    def send_due(self, now: float) -> None:
+        waiting = self._traffic.due(now)
+        while waiting and self._idle:
+            number = self._idle.pop()
+            side = waiting.popleft()
+            self._current[number] = (side, b"")
+            self._sockets[number].sendall(side.message)
+
+    def receive(self, number: int, now: float) -> None:
+        side, received = self._current[number]
+        received += self._sockets[number].recv(BUFFER_BYTES)
+        if not complete(received):
+            self._current[number] = (side, received)
+            return
+        if not received.startswith(b"HTTP/1.1 200 "):
+            raise BenchmarkError(f"{side.kind} was refused: {received[:500]!r}")
+        self._latencies[side.kind].append(now - side.due)
+        self._idle.append(number)
+        if side.then is not None:
+            side.then(received)
+
+    def close(self) -> None:
+        for one in self._sockets.values():
+            one.close()
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """What to offer. Every answer to `messages` must have the same size; any other size or status fails the run."""
+
+    port: int
+    messages: list[bytes]
+    rate_per_s: float
+    duration_s: float
+
+    def run(self, issuer_key: str, metrics_key: str, create_bodies: list[str]) -> OpenLoopResult:
+        """Blocks for `duration_s` and a short drain."""
+        latencies = {kind: array("d") for kind in ("validate", "create", "revoke", "scrape")}
+        poll = select.epoll()
+        sockets = [connect(self.port) for _ in range(CONNECTIONS)]
+        answer_bytes = {len(exchange(one, self.messages[index])) for index, one in enumerate(sockets)}
+        if len(answer_bytes) != 1:
+            raise BenchmarkError(f"answers differ in size: {sorted(answer_bytes)}")
+        for one in sockets:
+            one.setblocking(False)
+            poll.register(one.fileno(), select.EPOLLIN)
+        start = time.perf_counter() + 0.05
+        traffic = SideTraffic(self.port, issuer_key, metrics_key, create_bodies, start)
+        side = SideConnections(traffic, poll, latencies)
+        gc.collect()
+        gc.disable()
+        try:
+            achieved = self._drive(poll, sockets, side, start, answer_bytes.pop(), latencies["validate"])
+        finally:
+            gc.enable()
+            side.close()
+            poll.close()
+            for one in sockets:
+                one.close()
+        return OpenLoopResult(self.rate_per_s, achieved, latencies)
+
+    def _drive(
+        self,
+        poll: select.epoll,
+        sockets: list[socket.socket],
+        side: SideConnections,
+        start: float,
+        answer_bytes: int,
+        latencies: "array[float]",
+    ) -> float:
+        """→ validates answered per second. Local names and one clock reading a round keep the generator fast."""
+        clock, wait, record, rate, messages = (
+            time.perf_counter,
+            poll.poll,
+            latencies.append,
+            self.rate_per_s,
+            self.messages,
+        )
+        sends = {one.fileno(): one.send for one in sockets}
+        receives = {one.fileno(): one.recv_into for one in sockets}
+        intended = dict.fromkeys(sends, 0.0)
+        partial = dict.fromkeys(sends, 0)
+        free = list(sends)
+        buffer = bytearray(2 * answer_bytes)
+        total = int(rate * self.duration_s)
+        sent = answered = 0
+        deadline = start + self.duration_s + DRAIN_S
+        while answered < total:
+            now = clock()
+            if now > deadline:
+                raise BenchmarkError(f"{total - answered} of {total} requests unanswered {DRAIN_S:.0f} s after the end")
+            due = min(total, int((now - start) * rate))
+            while sent < due and free:
+                number = free.pop()
+                intended[number] = start + sent / rate
+                sends[number](messages[sent % len(messages)])
+                sent += 1
+            side.send_due(now)
+            events = wait(0)
+            now = clock()
+            for number, _ in events:
+                if number not in sends:
+                    side.receive(number, now)
+                    continue
+                received = receives[number](buffer) + partial[number]
+                if received < answer_bytes and received > partial[number]:
+                    partial[number] = received
+                    continue
+                if received != answer_bytes:
+                    raise BenchmarkError(
+                        f"an answer has {received} bytes instead of {answer_bytes}: {bytes(buffer[:300])!r}"
+                    )
+                partial[number] = 0
+                record(now - intended[number])
+                free.append(number)
+                answered += 1
+        return answered / (clock() - start)

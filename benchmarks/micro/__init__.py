@@ -1,0 +1,1 @@
+"""Micro benchmarks of single parts, in process, through pytest-benchmark. `make test` runs each once, untimed."""

@@ -1,0 +1,1 @@
+"""Tests of what measures: the micro benchmarks run, the load harness counts right."""
