@@ -288,7 +288,7 @@ def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segme
 def first_nonzero(const uint8_t[::1] data, Py_ssize_t offset) -> int:
     """Offset of the first byte that is not zero at or after `offset`, or -1."""
     cdef Py_ssize_t size = data.shape[0]
-    cdef uint64_t word
+    cdef uint64_t word = 0
     while offset + 8 <= size:
         memcpy(&word, &data[offset], 8)
         if word != 0:
