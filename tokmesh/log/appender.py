@@ -3,8 +3,9 @@
 Owned by one thread at a time: the one that recovers, then the writer, then the one that closes. Invariants:
 
 - a frame begins only where the frame before it ended whole; what a failed write left is overwritten with zeros;
-- a spare segment is allocated one ahead. Without one (no room) ordinary records stop short of the last `reserve_bytes` of the
-  segment, which `reserved` records (revocations) may still use; and 56 bytes are always left for the seal of an orderly stop;
+- a spare segment is allocated one ahead. Without one (no room) ordinary records stop short of the last `reserve_bytes`
+  of the segment, which `reserved` records (revocations) may still use; and 56 bytes are always left for the seal of an
+  orderly stop;
 - after a failed sync nothing is ever written or synced again.
 """
 
@@ -17,7 +18,15 @@ from typing import Final
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
 from tokmesh.storage.recovery import LogEnd
-from tokmesh.storage.segment import NO_ROOM, Segment, adopt_spare, make_spare, remove_spare
+from tokmesh.storage.segment import (
+    NO_ROOM,
+    Segment,
+    SyncFailed,
+    adopt_spare,
+    make_spare,
+    open_directory,
+    remove_spare,
+)
 
 RESERVE_BYTES_MAX: Final = 256 << 10
 RESERVE_SHARE: Final = 8  # at most this part of a segment is reserve
@@ -29,7 +38,13 @@ _ZEROS: Final = bytes(ZERO_AHEAD_BYTES)
 
 
 class LogFailed(Exception):
-    """The log must not be written again in this process; `str()` says why, for the operator."""
+    """The log must not be written again in this process; `str()` says why, for the operator.
+
+    by_sync: a sync failed, as opposed to a write or a rename."""
+
+    def __init__(self, reason: str, *, by_sync: bool = False) -> None:
+        super().__init__(reason)
+        self.by_sync = by_sync
 
 
 class Appender:
@@ -42,17 +57,19 @@ class Appender:
         self._segment_bytes_max = segment_bytes_max
         self._clock = clock
         self._logger = logger
+        self._directory_fd = open_directory(directory)
         self._segment: Segment = end.segment
         self._spare_fd = -1
         self._spare_retry_ns = 0
         self._zeroed_until = 0
         self._sealed = end.sealed
+        self._warned = False
         self.offset = end.offset
         self.chain = end.chain
         self.sequence_due = end.sequence_due
         self.durable_sequence = end.sequence_due - 1
         self.segments_begun = 0
-        self._try_spare()
+        self.no_room_reason: str | None = None  # the last refusal of the disk, in its words
 
     @property
     def segment_id(self) -> int:
@@ -60,33 +77,50 @@ class Appender:
 
     @property
     def frame_bytes_max(self) -> int:
-        """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its own."""
+        """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its
+        own."""
         return frame_bytes_max(self._segment_bytes_max)
 
     def make_room(self, frame_bytes: int, reserved: bool) -> bool:
         """Whether a frame of that size has its place at the end of the log, beginning a segment where needed.
 
-        False: the disk is full, and what is left is kept for `reserved` frames. LogFailed: the log failed on the way."""
+        False: the disk is full, and what is left is kept for `reserved` frames. LogFailed: the log failed on the
+        way."""
         if self.offset + frame_bytes <= self._limit(reserved):
             return True
-        if self._spare_fd < 0:
-            self._try_spare()
-        if self._spare_fd >= 0:
+        if self.have_spare():
             if self.offset + frame_bytes <= self._limit(reserved):
                 return True
             self._rotate()
         return self.offset + frame_bytes <= self._limit(reserved)
 
+    def have_spare(self) -> bool:
+        """Whether the next segment is allocated, after trying to; then no full disk is near. LogFailed."""
+        now_ns = self._clock.monotonic_ns()
+        if self._spare_fd < 0 and now_ns >= self._spare_retry_ns:
+            try:
+                self._spare_fd = make_spare(self._directory, self._segment_bytes_max)
+                self._warned = False
+            except SyncFailed as error:
+                raise LogFailed(f"segment allocation: {error.strerror}", by_sync=True) from error
+            except OSError as error:
+                # Also a shortage of descriptors or the like: the log has room left meanwhile, and asks again.
+                self._spare_retry_ns = now_ns + SPARE_RETRY_MS * 1_000_000
+                self.no_room_reason = error.strerror
+                if not self._warned:
+                    self._logger.warning("no room for the next log segment: %s", error.strerror)
+                self._warned = True
+        return self._spare_fd >= 0
+
     def write(self, records: list[bytes]) -> int:
         """Writes one frame, not yet synced; returns its size, 0 when the disk had no room for it after all (nothing is
         left of it). The caller has made room. LogFailed."""
-        frame, chain = wal.encode_frame(
-            self.segment_id, self.sequence_due, self.durable_sequence, self.chain, records
-        )
+        frame, chain = wal.encode_frame(self.segment_id, self.sequence_due, self.durable_sequence, self.chain, records)
         status = wal.write_at(self._segment.fd, frame, self.offset)
         if status in NO_ROOM:
             if wal.write_at(self._segment.fd, bytes(len(frame)), self.offset) not in NO_ROOM | {0}:
                 raise LogFailed("a frame that did not fit could not be removed")
+            self.no_room_reason = os.strerror(status)
             return 0
         if status != 0:
             raise LogFailed(f"write: {os.strerror(status)}")
@@ -101,7 +135,7 @@ class Appender:
         """Makes everything written durable. LogFailed: it may not be, and the log is over."""
         status = wal.sync_file(self._segment.fd)
         if status != 0:
-            raise LogFailed(f"fdatasync: {os.strerror(status)}")
+            raise LogFailed(f"fdatasync: {os.strerror(status)}", by_sync=True)
         self.durable_sequence = self.sequence_due - 1
 
     def close(self, seal: bool) -> None:
@@ -113,6 +147,7 @@ class Appender:
                 self.sync()
         finally:
             os.close(self._segment.fd)
+            os.close(self._directory_fd)
             if self._spare_fd >= 0:
                 os.close(self._spare_fd)
                 with contextlib.suppress(OSError):
@@ -124,39 +159,28 @@ class Appender:
             return limit
         return limit - _reserve_bytes(self._segment.header.size_bytes)
 
-    def _try_spare(self) -> None:
-        """Allocates the next segment unless the disk has no room; then asks again only after SPARE_RETRY_MS. LogFailed."""
-        now_ns = self._clock.monotonic_ns()
-        if now_ns < self._spare_retry_ns:
-            return
-        try:
-            self._spare_fd = make_spare(self._directory, self._segment_bytes_max)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise LogFailed(f"segment allocation: {error.strerror}") from error
-            self._spare_retry_ns = now_ns + SPARE_RETRY_MS * 1_000_000
-            self._logger.warning("no room for the next log segment")
-
     def _rotate(self) -> None:
         """Begins the next segment in the spare; everything before it is durable first."""
         if self.durable_sequence != self.sequence_due - 1:
             self.sync()
         fd, self._spare_fd = self._spare_fd, -1
         try:
-            segment = adopt_spare(self._directory, fd, self._segment_bytes_max, self.sequence_due, self.chain)
+            segment = adopt_spare(
+                self._directory, self._directory_fd, fd, self._segment_bytes_max, self.sequence_due, self.chain
+            )
         except OSError as error:
             os.close(fd)
-            raise LogFailed(f"segment rotation: {error.strerror}") from error
+            raise LogFailed(f"segment rotation: {error.strerror}", by_sync=isinstance(error, SyncFailed)) from error
         os.close(self._segment.fd)
         self._segment = segment
         self._zeroed_until = 0
         self.offset = wal.SEGMENT_HEADER_BYTES
         self.segments_begun += 1
-        self._try_spare()
+        self.have_spare()
 
     def _zero_ahead(self) -> None:
-        """Writes zeros over zeros: an allocated extent that was never written costs each fdatasync a metadata commit; this
-        way one in many frames pays for all."""
+        """Writes zeros over zeros: an allocated extent that was never written costs each fdatasync a metadata commit;
+        this way one in many frames pays for all."""
         end = self._segment.header.size_bytes
         if self.offset <= self._zeroed_until or self.offset >= end:
             return

@@ -1,20 +1,22 @@
 """The log of one node: proposals become durable together and are applied in order.
 
-`propose` is called on the event loop's thread and puts the record in a queue; the writer thread takes everything that has
-gathered while the group before was being synced, writes it as one frame, syncs, and wakes the loop once; the loop applies
-the records and answers. Invariants: what is applied is durable (`sync_mode: interval`: written) first; sequences are applied
-strictly in order, each once; after a failure nothing is acknowledged ever again; a refused record is not in the log, unless
-the refusal was a failed sync, when only the next start can tell.
+`propose` is called on the event loop's thread and puts the record in a queue; the writer thread takes everything that
+has gathered while the group before was being synced, writes it as one frame, syncs, and wakes the loop once; the loop
+applies the records and answers. Invariants: what is applied is durable (`sync_mode: interval`: written) first;
+sequences are applied strictly in order, each once; after a failure nothing is acknowledged ever again; a refused record
+is not in the log, unless the refusal was a failed sync, when only the next start can tell.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
 
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
@@ -25,6 +27,9 @@ from tokmesh.storage import recovery
 from tokmesh.storage.recovery import RecoveryReport
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
 
+PENDING_MAX: Final = 65_536  # records proposed and not yet written
+FULL_RETRY_S: Final = 0.2  # how often a full log looks for room of its own accord
+IDLE_WAIT_S: Final = 1.0
 GROUP_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
@@ -34,14 +39,35 @@ class Record(Protocol):
     def encode(self) -> bytes: ...
 
 
+class LogStats(TypedDict):
+    """Figures for metrics. `…_total` never go back within a process; segment_bytes: used of the segment at the end;
+    state: "open", "full", "failed" or "closed"; recovery_…: of this process's start."""
+
+    write_bytes_total: int
+    fsync_total: int
+    fsync_failed_total: int
+    append_errors_total: int
+    records_total: int
+    groups_total: int
+    segments: int
+    last_sequence: int
+    durable_sequence: int
+    segment_bytes: int
+    pending: int
+    state: str
+    recovery_seconds: float
+    recovery_records: int
+    torn_tail_total: int
+
+
 R = TypeVar("R", bound=Record)
 _Item = tuple[Any, bytes, "asyncio.Future[Any]"]
 
 
 class FileLog(Generic[R]):
-    """See the module. directory: of the segments, made if missing; sync_mode: "always" or "interval"; sync_interval_ms: of
-    the latter; segment_bytes_max: size of a segment, at least SEGMENT_BYTES_MIN; decode: bytes of `R.encode()` back to R, may
-    raise anything. Life: recover, start, propose…, close."""
+    """See the module. directory: of the segments, made if missing; sync_mode: "always" or "interval"; sync_interval_ms:
+    of the latter; segment_bytes_max: size of a segment, at least SEGMENT_BYTES_MIN; decode: bytes of `R.encode()` back
+    to R, may raise anything. Life: recover, start, propose…, close."""
 
     def __init__(
         self,
@@ -70,7 +96,7 @@ class FileLog(Generic[R]):
         self._apply: Callable[[int, R], object] | None = None
         self._thread: threading.Thread | None = None
         self._pending: deque[_Item] = deque()
-        self._wake = threading.Semaphore(0)
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._wake_scheduled = False
         self._idle = False
         self._closing = False
@@ -86,7 +112,8 @@ class FileLog(Generic[R]):
     def recover(self, apply: Callable[[int, R], object]) -> RecoveryReport:
         """Locks the directory, replays every record through `apply` in order, repairs a torn tail, opens for append.
 
-        Raises LogLocked, LogDamaged (both ApiError TM-SYS-5001), OSError, and what `apply` raises; the lock is then free."""
+        Raises LogLocked, LogDamaged (both ApiError TM-SYS-5001), OSError, and what `apply` raises; the lock is then
+        free."""
         assert self._appender is None, "recover is called once"
         started_ns = self._clock.monotonic_ns()
         make_directory(self._directory)
@@ -94,9 +121,12 @@ class FileLog(Generic[R]):
         try:
             end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply)
             self._appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger)
+            self._appender.have_spare()
+        except LogFailed as error:
+            self._release()
+            raise ApiError("TM-SYS-5001", {"reason": str(error)}) from error
         except BaseException:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+            self._release()
             raise
         self._report = report._replace(seconds=(self._clock.monotonic_ns() - started_ns) / 1e9)
         self._last_sequence = report.last_sequence
@@ -116,7 +146,8 @@ class FileLog(Generic[R]):
     def propose(self, record: R) -> "asyncio.Future[Any]":
         """Puts a record in the log. The future gives what `apply(sequence, record)` returned, once durable and applied.
 
-        ApiError TM-SYS-5001 (in the future): the log failed or the disk is full; TM-SYS-4130: larger than a frame."""
+        ApiError in the future: TM-SYS-5001, the log failed or the disk is full; TM-SYS-4130, larger than a frame;
+        TM-SYS-5030, too much is waiting for the disk."""
         loop = self._loop
         assert loop is not None, "propose follows start"
         future: asyncio.Future[Any] = loop.create_future()
@@ -125,6 +156,8 @@ class FileLog(Generic[R]):
             future.set_exception(self._refusal())
         elif len(data) > self._record_bytes_max:
             future.set_exception(ApiError("TM-SYS-4130"))
+        elif len(self._pending) >= PENDING_MAX:
+            future.set_exception(ApiError("TM-SYS-5030", retry_after_s=1))
         else:
             self._pending.append((record, data, future))
             if self._idle and not self._wake_scheduled:
@@ -136,20 +169,23 @@ class FileLog(Generic[R]):
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
         self._closing = True
         if self._thread is not None:
-            self._wake.release()
+            self._wake.put(None)
+            # What the thread posted to the loop before it ended runs before this comes back.
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
-            await asyncio.sleep(0)  # lets the last group's answers, posted before the thread ended, go out
         appender, self._appender = self._appender, None
         if appender is not None:
             try:
                 appender.close(seal=self._state in ("open", "full"))
             except LogFailed as error:
                 self._fail(error)
+        self._release()
+        if self._state != "failed":
+            self._state = "closed"
+
+    def _release(self) -> None:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
-        if self._state != "failed":
-            self._state = "closed"
 
     # ── what others read ──
 
@@ -161,10 +197,12 @@ class FileLog(Generic[R]):
     @property
     def failure(self) -> str | None:
         """Why the log is not writable, in words for an operator; None while it is."""
-        return "disk full" if self._state == "full" else self._failure
+        if self._state == "full":
+            return f"no room: {self._appender.no_room_reason}" if self._appender else "no room"
+        return self._failure
 
-    def stats(self) -> dict[str, int | float | str]:
-        """Figures for metrics; counters never go back within a process."""
+    def stats(self) -> LogStats:
+        """See LogStats. Cheap, and right from any thread."""
         appender = self._appender
         return {
             "write_bytes_total": self._write_bytes,
@@ -190,15 +228,26 @@ class FileLog(Generic[R]):
         self._wake_scheduled = False
         if self._idle:
             self._idle = False
-            self._wake.release()
+            self._wake.put(None)
 
     def _answer(self, group: list[_Item], first_sequence: int) -> None:
+        """Applies a durable group and answers it. An exception of `apply` is our bug: the table can no longer follow
+        the log, so nothing after it is applied or acknowledged."""
         assert self._apply is not None
-        sequence = first_sequence
-        for record, _, future in group:
-            outcome = self._apply(sequence, record)
-            self._last_sequence = sequence
-            sequence += 1
+        for index, (record, _, future) in enumerate(group):
+            if self._last_sequence != first_sequence + index - 1:
+                self._refuse(group[index:])
+                return
+            try:
+                outcome = self._apply(first_sequence + index, record)
+            except Exception as error:
+                self._logger.exception("record %d could not be applied", first_sequence + index)
+                self._fail(LogFailed("a committed record could not be applied"))
+                if not future.done():
+                    future.set_exception(error)
+                self._refuse(group[index + 1 :])
+                return
+            self._last_sequence = first_sequence + index
             if not future.done():
                 future.set_result(outcome)
 
@@ -214,7 +263,8 @@ class FileLog(Generic[R]):
     # ── writer thread ──
 
     def _write_groups(self) -> None:
-        assert self._loop is not None
+        appender = self._appender
+        assert self._loop is not None and appender is not None
         synced_ns = self._clock.monotonic_ns()
         while True:  # ends with close(), or by failure
             group = self._take_group()
@@ -223,6 +273,8 @@ class FileLog(Generic[R]):
                     self._commit(group)
                 elif group:
                     self._loop.call_soon_threadsafe(self._refuse, group)
+                elif self._state == "full" and appender.have_spare():
+                    self._state = "open"  # no one asks a server that is not ready: it finds out by itself
                 if self._interval_s and self._state != "failed":
                     now_ns = self._clock.monotonic_ns()
                     if self._closing or now_ns - synced_ns >= self._interval_s * 1e9:
@@ -235,12 +287,14 @@ class FileLog(Generic[R]):
                 return
 
     def _take_group(self) -> list[_Item]:
-        """What has gathered, at most a frame of it; waits for the first, at most the sync interval. Empty: nothing came."""
+        """What has gathered, at most a frame of it; waits for the first, at most the sync interval. Empty: nothing
+        came."""
         pending = self._pending
         if not pending:
             self._idle = True
             if not pending and not self._closing:
-                self._wake.acquire(timeout=self._interval_s or 1.0)
+                with contextlib.suppress(Empty):
+                    self._wake.get(timeout=FULL_RETRY_S if self._state == "full" else self._interval_s or IDLE_WAIT_S)
             self._idle = False
         group: list[_Item] = []
         bytes_left = frame_bytes_max(self._segment_bytes_max) - wal.FRAME_HEADER_BYTES
@@ -254,7 +308,6 @@ class FileLog(Generic[R]):
     def _commit(self, group: list[_Item]) -> None:
         appender, loop = self._appender, self._loop
         assert appender is not None and loop is not None
-        self._state = "open"
         if not self._write_frame(appender, group):
             self._state = "full"
             self._append_errors += 1
@@ -264,6 +317,8 @@ class FileLog(Generic[R]):
                 refused += group
                 group = []
             loop.call_soon_threadsafe(self._refuse, refused)
+        elif self._state == "full" and appender.have_spare():
+            self._state = "open"
         if group:
             if not self._interval_s:
                 self._sync_if_needed()
@@ -272,9 +327,10 @@ class FileLog(Generic[R]):
     def _write_frame(self, appender: Appender, group: list[_Item]) -> bool:
         records = [item[1] for item in group]
         size = wal.FRAME_HEADER_BYTES + sum(len(data) + wal.RECORD_HEADER_BYTES for data in records)
-        reserved = all(getattr(item[0], "reserved", False) for item in group)
-        if not appender.make_room(size, reserved):
-            return False
+        if not appender.make_room(size, reserved=False):
+            reserved = all(getattr(item[0], "reserved", False) for item in group)
+            if not reserved or not appender.make_room(size, reserved=True):
+                return False
         written = appender.write(records)
         self._write_bytes += written
         if written:
@@ -290,15 +346,12 @@ class FileLog(Generic[R]):
             return
         started_ns = self._clock.monotonic_ns()
         self._fsyncs += 1
-        try:
-            appender.sync()
-        except LogFailed:
-            self._fsync_failures += 1
-            raise
+        appender.sync()
         self.fsync_histogram.record(0, self._clock.monotonic_ns() - started_ns)
 
     def _fail(self, error: LogFailed) -> None:
         self._failure = str(error)
         self._state = "failed"
         self._append_errors += 1
+        self._fsync_failures += error.by_sync
         self._logger.critical("the log failed and takes no more writes: %s", error)

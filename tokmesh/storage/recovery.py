@@ -1,20 +1,22 @@
 """Reading the log back: what is replayed, what is cut, what is refused.
 
-Segments are read in order and every frame must be the one due: right segment id, sequence, chain and CRCs. The last frame of a
-segment that has a successor is pinned by the successor's header (first sequence and chain), so only the end of the last
-segment can be in doubt. There:
+Segments are read in order and every frame must be the one due: right segment id, sequence, chain and CRCs. The last
+frame of a segment that has a successor is pinned by the successor's header (first sequence and chain), so only the end
+of the last segment can be in doubt. There:
 
 - zeros to the end: the clean end;
-- no whole frame, and no later header that was written when this place was already durable: a write that a crash cut short,
-  never acknowledged (`sync_mode: interval`: acknowledged as not yet durable). The segment is kept as `.broken`, a new segment
-  that begins at the lost frame's sequence is made durable - the moment the cut counts -, then the old file is shortened;
+- no whole frame, and no later header that was written when this place was already durable: a write that a crash cut
+  short, never acknowledged (`sync_mode: interval`: acknowledged as not yet durable). The segment is kept as `.broken`,
+  a new segment that begins at the lost frame's sequence is made durable - the moment the cut counts -, then the old
+  file is shortened;
 - anything else, and a segment shorter than it was made: damage. LogDamaged, with file and offset; nothing is changed.
 
-What was read is synced before anyone may answer from it, and is read from the disk rather than from a cache that may hold
-pages which an earlier process failed to sync.
+What was read is synced before anyone may answer from it, and is read from the disk rather than from a cache that may
+hold pages which an earlier process failed to sync.
 """
 
 import errno
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +31,9 @@ from tokmesh.storage.segment import (
     adopt_spare,
     list_segments,
     make_spare,
+    open_directory,
     remove_spare,
-    sync_directory,
+    sync,
 )
 
 R = TypeVar("R")
@@ -40,7 +43,8 @@ SEGMENT_READ_BYTES_MAX: Final = 4 << 30  # no segment is larger than this, whate
 
 
 class LogDamaged(ApiError):
-    """The log is damaged where no crash can have damaged it (TM-SYS-5001). `path` and `offset` say where, `reason` how."""
+    """The log is damaged where no crash can have damaged it (TM-SYS-5001). `path` and `offset` say where, `reason`
+    how."""
 
     def __init__(self, path: Path, offset: int, reason: str) -> None:
         super().__init__("TM-SYS-5001", {"file": path.name, "offset": offset, "reason": reason})
@@ -64,7 +68,8 @@ class RecoveryReport(NamedTuple):
 
 
 class LogEnd(NamedTuple):
-    """Where appending goes on: the open last segment, the offset of its next frame, the sequence due there, the chain."""
+    """Where appending goes on: the open last segment, the offset of its next frame, the sequence due there, the
+    chain."""
 
     segment: Segment
     offset: int
@@ -92,10 +97,11 @@ class _Position:
 def replay(
     directory: Path, segment_bytes_max: int, decode: Callable[[bytes], R], apply: Callable[[int, R], object]
 ) -> tuple[LogEnd, RecoveryReport]:
-    """Applies (sequence, decoded record) of the whole log in order, repairs a torn tail and opens the log's end for append.
+    """Applies (sequence, decoded record) of the whole log in order, repairs a torn tail and opens the log's end for
+    append.
 
-    The caller holds the directory's lock. Whatever `decode` raises makes its record LogDamaged; what `apply` raises passes.
-    Raises LogDamaged, OSError. `seconds` of the report is 0: the caller has the clock."""
+    The caller holds the directory's lock. Whatever `decode` raises makes its record LogDamaged; what `apply` raises
+    passes. Raises LogDamaged, OSError. `seconds` of the report is 0: the caller has the clock."""
 
     def deliver(sequence: int, data: bytes) -> None:
         try:
@@ -111,8 +117,8 @@ def replay(
         return LogEnd(_new_segment(directory, segment_bytes_max, position), wal.SEGMENT_HEADER_BYTES, 1, 0, False), (
             RecoveryReport(0, 0, 1, False, None, 0.0)
         )
-    for index, (_, path) in enumerate(segments[:-1]):
-        _scan_closed(path, segments[index + 1], position, deliver)
+    for (name_sequence, path), successor in itertools.pairwise(segments):
+        _scan_closed(path, name_sequence, successor, position, deliver)
     name_sequence, path = segments[-1]
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -194,9 +200,14 @@ def _scan(
 
 
 def _scan_closed(
-    path: Path, successor: tuple[int, Path], position: _Position, deliver: Callable[[int, bytes], object]
+    path: Path,
+    name_sequence: int,
+    successor: tuple[int, Path],
+    position: _Position,
+    deliver: Callable[[int, bytes], object],
 ) -> None:
-    """A segment that has a successor: it must lead to exactly where the successor begins; what lies behind is a cut tail."""
+    """A segment that has a successor: it must lead to exactly where the successor begins; what lies behind is a cut
+    tail."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = _read_whole(fd)
@@ -207,11 +218,11 @@ def _scan_closed(
         header_next = wal.decode_segment_header(file.read(wal.SEGMENT_HEADER_BYTES))
     if header_next is None:
         raise LogDamaged(path_next, 0, "not a segment header of a version known here")
-    header = _check_header(path, int(path.name[4:24]), data, position)
-    status = _scan(path, data, header, position, deliver, sequence_next)
+    header = _check_header(path, name_sequence, data, position)
+    _scan(path, data, header, position, deliver, sequence_next)
     # A seal takes no sequence: the frame that makes the chain right may still follow.
     while position.chain != header_next.chain:
-        status, frame = wal.read_frame(data, position.offset, header.segment_id, position.sequence_due, position.chain)
+        _, frame = wal.read_frame(data, position.offset, header.segment_id, position.sequence_due, position.chain)
         if frame is None or frame.records:
             break
         position.offset = frame.end
@@ -224,7 +235,8 @@ def _refuse_unless_torn(
     path: Path, data: bytearray, header: wal.SegmentHeader, position: _Position, status: int
 ) -> None:
     if status == FrameStatus.FRAME_MISPLACED:
-        raise LogDamaged(path, position.offset, f"a whole frame that does not follow record {position.sequence_due - 1}")
+        reason = f"a whole frame that does not follow record {position.sequence_due - 1}"
+        raise LogDamaged(path, position.offset, reason)
     later = wal.find_later_header(data, position.offset, header.segment_id, position.sequence_due)
     if later >= 0:
         raise LogDamaged(
@@ -233,12 +245,16 @@ def _refuse_unless_torn(
 
 
 def _new_segment(directory: Path, size_bytes: int, position: _Position) -> Segment:
-    fd = make_spare(directory, size_bytes)
+    directory_fd = open_directory(directory)
     try:
-        return adopt_spare(directory, fd, size_bytes, position.sequence_due, position.chain)
-    except BaseException:
-        os.close(fd)
-        raise
+        fd = make_spare(directory, size_bytes)
+        try:
+            return adopt_spare(directory, directory_fd, fd, size_bytes, position.sequence_due, position.chain)
+        except BaseException:
+            os.close(fd)
+            raise
+    finally:
+        os.close(directory_fd)
 
 
 def _cut(
@@ -247,24 +263,37 @@ def _cut(
     """Keeps a copy, begins a new segment at the lost frame, shortens the old one; may be interrupted anywhere."""
     broken_path = segment.path.with_name(segment.path.name + BROKEN_SUFFIX)
     try:
-        with open(os.open(broken_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as broken:
-            broken.write(data)
-            broken.flush()
-            os.fsync(broken.fileno())
-        sync_directory(directory)
+        _keep_copy(broken_path, data)
         if position.sequence_due == segment.header.first_sequence:
             # Nothing whole in it: the name of the new segment is this one's. The copy has it; the rename replaces it.
             successor = _new_segment(directory, segment_bytes_max, _started(segment))
         else:
             successor = _new_segment(directory, segment_bytes_max, position)
             os.ftruncate(segment.fd, position.offset)
-            os.fsync(segment.fd)
+            sync(segment.fd)
     finally:
         os.close(segment.fd)
     position.offset = wal.SEGMENT_HEADER_BYTES
     position.chain = successor.header.chain
     position.sealed = False
     return successor, broken_path
+
+
+def _keep_copy(path: Path, data: bytearray) -> None:
+    """Writes `data` to a file whose end of zeros takes no room, and makes it durable with its name."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    directory_fd = open_directory(path.parent)
+    try:
+        content = data.rstrip(b"\0")
+        status = wal.write_at(fd, content, 0)
+        if status != 0:
+            raise OSError(status, f"{os.strerror(status)}: {path.name}")
+        os.ftruncate(fd, len(data))
+        sync(fd)
+        sync(directory_fd)
+    finally:
+        os.close(fd)
+        os.close(directory_fd)
 
 
 def _started(segment: Segment) -> _Position:

@@ -1,9 +1,9 @@
 """Segment files of the log: their names, how they come to be, and how the directory is held.
 
-Invariants. A file under a segment's name is complete: header written, space allocated, both synced, then renamed and the
-directory synced; so a last segment that is shorter than its header says has been tampered with. A directory has at most one
-spare, allocated ahead so that a full disk is met before it matters; a spare left by a dead process is worthless and removed.
-Files are 0600, the directory 0700.
+Invariants. A file under a segment's name is complete: header written, space allocated, both synced, then renamed and
+the directory synced; so a last segment that is shorter than its header says has been tampered with. A directory has at
+most one spare, allocated ahead so that a full disk is met before it matters; a spare left by a dead process is
+worthless and removed. Files are 0600, the directory 0700.
 """
 
 import contextlib
@@ -41,8 +41,12 @@ class LogLocked(ApiError):
         return f"{self.code}: the log in {self.directory} is in use by another process"
 
 
+class SyncFailed(OSError):
+    """A sync failed: what it covered may be gone from the disk and from the cache, and asking again would hide that."""
+
+
 class Segment(NamedTuple):
-    """An open segment. fd: read and write; size_bytes: preallocated length; chain: before its first frame."""
+    """An open segment; fd: for reading and writing."""
 
     path: Path
     fd: int
@@ -65,11 +69,16 @@ def list_segments(directory: Path) -> list[tuple[int, Path]]:
 
 
 def make_directory(directory: Path) -> None:
-    """Creates the log's directory, mode 0700, and makes its name durable; nothing when it exists. OSError."""
+    """Creates the log's directory and its missing parents, mode 0700, and makes their names durable. OSError."""
     if directory.is_dir():
         return
-    directory.mkdir(mode=0o700, parents=True)
-    sync_directory(directory.parent)
+    make_directory(directory.parent)  # ends at the root at the latest
+    directory.mkdir(mode=0o700, exist_ok=True)
+    fd = open_directory(directory.parent)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
 
 
 def lock_directory(directory: Path) -> int:
@@ -83,13 +92,18 @@ def lock_directory(directory: Path) -> int:
     return fd
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes the names in the directory durable. OSError: they may not be."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def open_directory(directory: Path) -> int:
+    """A descriptor to sync the directory with; held for long, so that a shortage of descriptors cannot stop a
+    rotation."""
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def sync(fd: int) -> None:
+    """Makes a file (or a directory's names) durable. SyncFailed: it may not be."""
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
 
 
 def remove_spare(directory: Path) -> None:
@@ -100,13 +114,13 @@ def remove_spare(directory: Path) -> None:
 def make_spare(directory: Path, size_bytes: int) -> int:
     """Allocates the next segment's file of `size_bytes`, all zeros; returns its descriptor.
 
-    OSError (of NO_ROOM when the disk is full): nothing is left behind."""
+    OSError (of NO_ROOM when the disk is full): nothing is left behind. SyncFailed."""
     remove_spare(directory)
     path = directory / SPARE_NAME
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size_bytes)
-        os.fsync(fd)
+        sync(fd)
     except OSError:
         os.close(fd)
         with contextlib.suppress(OSError):
@@ -115,16 +129,19 @@ def make_spare(directory: Path, size_bytes: int) -> int:
     return fd
 
 
-def adopt_spare(directory: Path, fd: int, size_bytes: int, first_sequence: int, chain: int) -> Segment:
-    """Turns the spare into the segment that begins with `first_sequence`; durable on return.
+def adopt_spare(
+    directory: Path, directory_fd: int, fd: int, size_bytes: int, first_sequence: int, chain: int
+) -> Segment:
+    """Turns the spare `fd` into the segment that begins with `first_sequence`; durable on return.
 
-    OSError: the spare's descriptor is still the caller's; whether the segment exists is for the next start to see."""
+    OSError, SyncFailed: the descriptor is still the caller's; whether the segment exists is for the next start to
+    see."""
     header = wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
     status = wal.write_at(fd, wal.encode_segment_header(header), 0)
     if status != 0:
         raise OSError(status, os.strerror(status))
-    os.fsync(fd)
+    sync(fd)
     path = segment_path(directory, first_sequence)
     os.rename(directory / SPARE_NAME, path)
-    sync_directory(directory)
+    sync(directory_fd)
     return Segment(path, fd, header)

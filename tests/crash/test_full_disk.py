@@ -1,0 +1,109 @@
+"""A disk that is really full: a small tmpfs, filled to every page around a rotation."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.records import Note, make_log, read_log
+from tokmesh.errors import ApiError
+from tokmesh.log.file_log import FileLog
+
+SEGMENT_BYTES = 64 << 10
+PAGE_BYTES = 4096
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tokmesh-test", str(path)]
+    done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode == 0, f"this test mounts a tmpfs and must run as root: {done.stderr}"
+    yield path
+    subprocess.run(["umount", "-l", str(path)], timeout=10, check=True)
+
+
+def fill(path: Path, free_pages: int) -> None:
+    """Takes all room but `free_pages` pages."""
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        for _ in range(10_000):
+            file.write(bytes(PAGE_BYTES))
+    with path.open("r+b") as file:
+        file.truncate(max(0, path.stat().st_size - free_pages * PAGE_BYTES))
+
+
+async def propose_until_full(log: FileLog[Note], name: str) -> int:
+    for index in range(10_000):
+        try:
+            await log.propose(Note(f"{name}.{index}", 500))
+        except ApiError as error:
+            assert error.code == "TM-SYS-5001" and error.details == {"reason": "disk full"}
+            return index
+    raise AssertionError("never full")
+
+
+async def until_writable(log: FileLog[Note]) -> None:
+    for _ in range(200):
+        if log.writable:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the log does not notice that there is room again")
+
+
+def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(small_disk: Path) -> None:
+    async def life() -> list[Note]:
+        log = make_log(small_disk / "wal", SEGMENT_BYTES)
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        await log.propose(Note("first"))
+        fill(small_disk / "filler", 0)
+        accepted = await propose_until_full(log, "a")
+        assert len(notes) == accepted + 1 > 100  # the rest of the segment and the spare were still usable
+        assert log.stats()["state"] == "full" and not log.writable
+        assert log.failure == "no room: No space left on device"
+        # In one group with refused records, and alone: revocations commit from the reserve, until that is used up.
+        mixed = await asyncio.gather(
+            *(log.propose(Note(f"m{i}", 40, reserved=i % 2 == 1)) for i in range(20)), return_exceptions=True
+        )
+        assert [isinstance(answer, ApiError) for answer in mixed] == [True, False] * 10
+        for index in range(60):
+            await log.propose(Note(f"revoke.{index}", 40, reserved=True))
+        assert log.stats()["state"] == "full"
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            for index in range(1000):
+                await log.propose(Note(f"more.{index}", 40, reserved=True))
+        (small_disk / "filler").unlink()
+        await until_writable(log)
+        await log.propose(Note("again", 500))
+        assert log.stats()["state"] == "open"
+        await log.close()
+        return notes
+
+    notes = asyncio.run(asyncio.wait_for(life(), 60))
+    assert read_log(small_disk / "wal", SEGMENT_BYTES)[0] == notes
+
+
+def test_disk_full_at_every_page_around_a_rotation(small_disk: Path) -> None:
+    async def life(free_pages: int) -> list[Note]:
+        log = make_log(small_disk / "wal", SEGMENT_BYTES)
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        fill(small_disk / "filler", free_pages)
+        await propose_until_full(log, f"p{free_pages}")
+        (small_disk / "filler").unlink()
+        await until_writable(log)
+        await log.propose(Note("again"))
+        await log.close()
+        return notes
+
+    for free_pages in range(SEGMENT_BYTES // PAGE_BYTES + 3):
+        notes = asyncio.run(asyncio.wait_for(life(free_pages), 60))
+        assert read_log(small_disk / "wal", SEGMENT_BYTES)[0] == notes
+        for path in (small_disk / "wal").iterdir():
+            path.unlink()

@@ -1,0 +1,232 @@
+"""FileLog on an event loop: order, groups, rotation, refusals, the lock, and what close leaves behind."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.records import Note, make_log, read_log
+from tokmesh._core.wal import FRAME_HEADER_BYTES, RECORD_HEADER_BYTES
+from tokmesh.errors import ApiError
+from tokmesh.log.appender import frame_bytes_max
+from tokmesh.log.file_log import FileLog
+from tokmesh.storage.segment import LogLocked, list_segments
+
+
+class Applied:
+    """Collects what is applied; insists on one strict order."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+
+    def __call__(self, sequence: int, note: Note) -> str:
+        self.notes.append(note)
+        assert sequence == len(self.notes)
+        return f"{sequence}:{note.text}"
+
+
+def run(
+    directory: Path, body: Callable[[FileLog[Note], Applied], Awaitable[None]], segment_bytes: int = 4096, **kwargs: Any
+) -> Applied:
+    """Recovers, starts, runs `body`, closes."""
+
+    async def life() -> Applied:
+        log = make_log(directory, segment_bytes, **kwargs)
+        applied = Applied()
+        log.recover(applied)
+        log.start(asyncio.get_running_loop(), applied)
+        try:
+            await body(log, applied)
+        finally:
+            await log.close()
+        return applied
+
+    return asyncio.run(asyncio.wait_for(life(), 60))
+
+
+def test_a_proposal_gives_what_apply_returned_and_survives(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        assert await log.propose(Note("a")) == "1:a"
+        assert await log.propose(Note("b")) == "2:b"
+        assert log.stats()["durable_sequence"] == 2 and log.writable and log.failure is None
+
+    run(tmp_path / "wal", body)
+
+    async def again(log: FileLog[Note], applied: Applied) -> None:
+        assert applied.notes == [Note("a"), Note("b")]
+        assert log.stats()["recovery_records"] == 2
+        assert await log.propose(Note("c")) == "3:c"
+
+    run(tmp_path / "wal", again)
+
+
+def test_what_gathers_during_a_sync_is_one_group(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        answers = await asyncio.gather(*(log.propose(Note(str(i))) for i in range(1000)))
+        assert answers == [f"{i + 1}:{i}" for i in range(1000)]
+        stats = log.stats()
+        assert stats["records_total"] == 1000 and stats["last_sequence"] == 1000 and stats["pending"] == 0
+        assert stats["groups_total"] <= 3 and stats["fsync_total"] == stats["groups_total"]
+        assert log.group_histogram.snapshot(0)[1] == 1000
+        assert log.fsync_histogram.snapshot(0)[0][-1] == stats["fsync_total"]
+
+    run(tmp_path / "wal", body, segment_bytes=1 << 20)
+
+
+def test_segments_rotate_and_are_named_by_their_first_sequence(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        for index in range(40):
+            await asyncio.gather(*(log.propose(Note(f"{index}.{n}", 100)) for n in range(index % 5 + 1)))
+        assert log.stats()["segments"] == len(list_segments(tmp_path / "wal")) > 3
+
+    notes = run(tmp_path / "wal", body).notes
+    again, report = read_log(tmp_path / "wal", 4096)
+    assert again == notes
+    for sequence, path in list_segments(tmp_path / "wal"):
+        assert path.name == f"wal-{sequence:020d}.log"
+    assert report.segments == len(list_segments(tmp_path / "wal"))
+
+
+def test_a_group_larger_than_a_frame_is_split(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        await asyncio.gather(*(log.propose(Note(str(i), 900)) for i in range(50)))
+        assert log.stats()["groups_total"] >= 15
+
+    assert len(run(tmp_path / "wal", body).notes) == 50
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        for path in (tmp_path / "data" / "wal").iterdir():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+
+    previous = os.umask(0)
+    try:
+        run(tmp_path / "data" / "wal", body)
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "data" / "wal").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_record_larger_than_a_frame_is_refused(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        room = frame_bytes_max(4096) - FRAME_HEADER_BYTES - RECORD_HEADER_BYTES
+        edge = room - len(Note("edge").encode())
+        for _ in range(3):
+            assert await log.propose(Note("edge", edge)) == f"{len(applied.notes)}:edge"
+        with pytest.raises(ApiError, match="TM-SYS-4130"):
+            await log.propose(Note("edge", edge + 1))
+        assert await log.propose(Note("small")) == "4:small"
+
+    assert len(run(tmp_path / "wal", body).notes) == 4
+
+
+def test_interval_answers_after_the_write_and_syncs_in_its_time(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        for index in range(20):
+            await log.propose(Note(str(index)))
+        assert log.stats()["fsync_total"] < 20
+        for _ in range(100):
+            if log.stats()["durable_sequence"] == 20:
+                break
+            await asyncio.sleep(0.01)
+        assert log.stats()["durable_sequence"] == 20
+
+    run(tmp_path / "wal", body, sync_mode="interval")
+    assert len(read_log(tmp_path / "wal", 4096)[0]) == 20
+
+
+def test_close_answers_what_was_proposed_and_refuses_what_comes_later(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        futures = [log.propose(Note(str(i))) for i in range(100)]
+        await log.close()
+        assert [await future for future in futures] == [f"{i + 1}:{i}" for i in range(100)]
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            await log.propose(Note("late"))
+        assert log.stats()["state"] == "closed" and not log.writable
+
+    run(tmp_path / "wal", body)
+    assert len(read_log(tmp_path / "wal", 4096)[0]) == 100
+
+
+def test_an_orderly_stop_seals_once(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        pass
+
+    run(tmp_path / "wal", body)
+    path = list_segments(tmp_path / "wal")[0][1]
+    sealed = path.read_bytes()
+    assert len(sealed.rstrip(b"\0")) > 64
+    run(tmp_path / "wal", body)
+    assert path.read_bytes() == sealed
+    assert sorted(p.name for p in (tmp_path / "wal").iterdir()) == ["lock", path.name]
+
+
+def test_an_exception_of_apply_stops_everything_after_it(tmp_path: Path) -> None:
+    async def life() -> None:
+        log = make_log(tmp_path / "wal")
+        seen: list[int] = []
+
+        def apply(sequence: int, note: Note) -> None:
+            if note.text == "3":
+                raise RuntimeError("our bug")
+            seen.append(sequence)
+
+        log.recover(apply)
+        log.start(asyncio.get_running_loop(), apply)
+        answers = await asyncio.gather(*(log.propose(Note(str(i))) for i in range(8)), return_exceptions=True)
+        assert answers[:3] == [None, None, None] and isinstance(answers[3], RuntimeError)
+        assert all(isinstance(answer, ApiError) for answer in answers[4:])
+        assert seen == [1, 2, 3] and log.stats()["state"] == "failed" and log.failure
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            await log.propose(Note("x"))
+        await log.close()
+
+    asyncio.run(life())
+
+
+def test_a_cancelled_waiter_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        first, second = log.propose(Note("a")), log.propose(Note("b"))
+        first.cancel()
+        assert await second == "2:b"
+
+    assert run(tmp_path / "wal", body).notes == [Note("a"), Note("b")]
+
+
+def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.crash.records import make_log\n"
+        "try:\n    make_log(Path(sys.argv[1])).recover(lambda s, r: None)\nexcept Exception as e:\n"
+        "    print(type(e).__name__, e)\n"
+    )
+
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        await log.propose(Note("a"))
+        with pytest.raises(LogLocked, match="in use by another process"):
+            make_log(tmp_path / "wal").recover(applied)
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "wal")], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert out.stdout.startswith("LogLocked TM-SYS-5001: the log in ")
+        assert await log.propose(Note("b")) == "2:b"
+
+    run(tmp_path / "wal", body)
+    run(tmp_path / "wal", body_of_nothing)
+
+
+async def body_of_nothing(log: FileLog[Note], applied: Applied) -> None:
+    assert len(applied.notes) == 2
+
+
+def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        make_log(tmp_path, 100)
+    with pytest.raises(ValueError):
+        make_log(tmp_path, sync_mode="sometimes")
