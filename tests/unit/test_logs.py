@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -197,6 +198,35 @@ def test_closed_pipe_drops_and_counts(root: logging.Logger) -> None:
     assert stats.dropped == 3 and stats.lines()["INFO"] == 3
     reset_logging()
     os.close(writer)
+
+
+def test_closed_standard_output_drops_and_counts_and_harms_no_other_file(root: logging.Logger, tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "other", os.O_CREAT | os.O_WRONLY)
+    os.close(fd)
+    stats = configure_logging("info", fd=fd)
+    other = os.open(tmp_path / "other", os.O_WRONLY)
+    assert other == fd, "the number is in use again"
+    logging.getLogger("tokmesh.t").info("not into the other file")
+    root.handlers[0].flush()
+    assert stats.dropped == 1 and (tmp_path / "other").read_bytes() == b""
+    os.close(other)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "stuck"])
+def test_process_ends_in_time_with_its_last_lines_written(reads: bool) -> None:
+    code = (
+        "import logging; from tokmesh.telemetry.logs import configure_logging; configure_logging('info')\n"
+        "for i in range(500): logging.getLogger('t').info('%d ' + 'x' * 1000, i)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    received = process.stdout.read() if reads else b""
+    assert process.wait(60) == 0
+    if reads:
+        assert [json.loads(line)["message"].split()[0] for line in received.splitlines()] == [
+            str(i) for i in range(500)
+        ]
+    process.stdout.close()
 
 
 def test_stuck_pipe_never_holds_up_the_caller_and_lines_stay_whole(root: logging.Logger) -> None:

@@ -12,8 +12,7 @@ A line:
 `request_id` and further fields come from `extra=`; an exception adds "error" (type and text) and "stack".
 """
 
-import atexit
-import contextlib
+import fcntl
 import json
 import logging
 import math
@@ -150,6 +149,14 @@ class LogStats:
         return dict(self._lines)
 
 
+def _duplicate(fd: int) -> int:
+    """A descriptor of our own for the same file; -1 if `fd` is closed, whose number the next file opened would get."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError:
+        return -1
+
+
 class JsonLinesHandler(logging.Handler):
     """Hands lines to a thread that writes them to file descriptor `fd`.
 
@@ -161,7 +168,7 @@ class JsonLinesHandler(logging.Handler):
         super().__init__()
         self.stats = stats
         self.setFormatter(JsonFormatter())
-        self._fd = fd
+        self._fd = _duplicate(fd)
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
         self._writing = False
@@ -193,8 +200,7 @@ class JsonLinesHandler(logging.Handler):
             self._changed.wait_for(lambda: not self._lines and not self._writing, timeout=FLUSH_SECONDS_MAX)
 
     def close(self) -> None:
-        """Flushes and ends the thread; what a stuck pipe has not taken by then is lost."""
-        self.flush()
+        """Takes no more lines; the thread ends when it has written those it has, or with the process."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -207,6 +213,8 @@ class JsonLinesHandler(logging.Handler):
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: bool(self._lines) or self._closing)
                 if not self._lines:
+                    if self._fd >= 0:
+                        os.close(self._fd)
                     return
                 batch = self._take()
                 self._writing = True
@@ -268,7 +276,6 @@ def configure_logging(level: str, *, fd: int = 1) -> LogStats:
     root.handlers[:] = [handler]
     root.setLevel(number)
     logging.captureWarnings(True)
-    atexit.register(handler.flush)
     return handler.stats
 
 
@@ -283,7 +290,6 @@ def reset_logging() -> None:
     for handler in list(root.handlers):
         if isinstance(handler, JsonLinesHandler):
             root.removeHandler(handler)
-            atexit.unregister(handler.flush)
-            with contextlib.suppress(OSError):
-                handler.close()
+            handler.flush()
+            handler.close()
     logging.captureWarnings(False)
