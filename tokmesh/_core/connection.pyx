@@ -53,7 +53,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
-    BODY_GRACE_NS = 5 * 1000000000     # before the minimum body rate is asked for
+    BODY_GRACE_NS = 5000000000         # before the minimum body rate is asked for
     OTHER_METHOD = 2                   # position in meter.METHODS
     REQUEST_ID_SIZE = 20
 
