@@ -73,6 +73,9 @@ class Store:
     def replay(self, sequence: int, record: AnyRecord) -> int | None:
         """`apply` for records read back from the log: every 65,536 of them the wheel is moved to 60 s before the record."""
         outcome = self.apply(sequence, record)
+        if type(record) is SessionsTouched:
+            # What the log tells need not be told to the log again.
+            self._table.drain_touched(len(record.touches))
         self._replayed += 1
         if self._replayed % REPLAY_ADVANCE_RECORDS == 0:
             reached_ms = min(record.time_ms - REPLAY_SLACK_MS, self._replay_until_ms)
@@ -116,6 +119,8 @@ class Store:
         return self._table.rotate(record.session_id, record.token_hash, record.old_valid_until_ms, record.time_ms)
 
     def _sessions_touched(self, record: SessionsTouched) -> int:
+        if record.drained:
+            return 0
         touch = self._table.touch
         for session_id, last_active_ms, ip_address, user_agent in record.touches:
             touch(session_id, last_active_ms, ip_address, user_agent)

@@ -152,14 +152,21 @@ class TokenRotated(Record):
 
 
 class SessionsTouched(Record):
-    """Soft state in bulk: (session_id, last_active_ms, ip_address or None, user_agent or None); None: unchanged."""
+    """Soft state in bulk: (session_id, last_active_ms, ip_address or None, user_agent or None); None: unchanged.
 
-    __slots__ = ("touches",)
+    drained: the touches were taken from this process's own table, which has them already. Not part of the bytes.
+    """
+
+    __slots__ = ("drained", "touches")
     KIND = 6
 
-    def __init__(self, time_ms: int, touches: Sequence[Touch]) -> None:
+    def __init__(self, time_ms: int, touches: Sequence[Touch], *, drained: bool = False) -> None:
         self.time_ms = time_ms
         self.touches = tuple(touches)
+        self.drained = drained
+
+    def values(self) -> tuple[object, ...]:
+        return (self.time_ms, self.touches)
 
     def encode(self) -> bytes:
         parts = [HEAD.pack(6, FORMAT, self.time_ms)]

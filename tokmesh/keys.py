@@ -1,0 +1,139 @@
+"""API keys as an administrator handles them: make one, list them, switch one on or off. Written through the log.
+
+A secret exists here only until it is returned; what is kept is an Argon2id verifier and the prefilter's tag. Any key can be
+disabled, also the last admin key: the local socket in the data directory needs none, so nobody is locked out for good.
+"""
+
+import math
+from typing import Final, NamedTuple
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.principal import ROLES
+from tokmesh.argon2_pool import Argon2Pool
+from tokmesh.authenticator import SALT_BYTES, Authenticator, AuthSettings, secret_tag
+from tokmesh.errors import ApiError
+from tokmesh.ids import RandomSource, UlidSource, format_key_id, new_secret
+from tokmesh.keyring import KeyRing, StoredKey, parse_networks
+from tokmesh.log.record import KeyCreated, KeyStatusChanged
+from tokmesh.sessions import Log
+
+__all__ = ["Authenticator", "CreatedKey", "Keys"]
+
+KEYS_MAX: Final = 10_000
+DESCRIPTION_CHARS_MAX: Final = 256
+NETWORKS_MAX: Final = 64
+RATE_LIMIT_MAX: Final = 10_000_000
+EXPIRES_AT_MAX_MS: Final = 2**53
+
+
+class CreatedKey(NamedTuple):
+    """A new key: `tmak-…`, and its secret `tmas_…`, which is shown once."""
+
+    key_id: str
+    key_secret: str
+
+
+class Keys:
+    """The keys of `keyring`, changed through `log`. `settings`: `security.auth` of the configuration."""
+
+    def __init__(
+        self,
+        keyring: KeyRing,
+        log: Log,
+        clock: Clock,
+        settings: AuthSettings,
+        *,
+        pool: Argon2Pool | None = None,
+        random: RandomSource | None = None,
+    ) -> None:
+        self._keyring = keyring
+        self._log = log
+        self._clock = clock
+        self._pool = Argon2Pool(settings.argon2, workers=1, pending_max=8) if pool is None else pool
+        self._random = RandomSource() if random is None else random
+        self._ulids = UlidSource(self._random)
+
+    async def create(
+        self,
+        role: str,
+        description: str = "",
+        allowedlist: list[str] | None = None,
+        rate_limit: float | None = None,
+        expires_at: int | None = None,
+    ) -> CreatedKey:
+        """Makes a key. allowedlist: addresses and CIDRs it may be used from, none for all; rate_limit: requests a second, 0 or
+        None for no limit; expires_at: Unix ms, None for never.
+
+        Raises TM-ARG-1001 (details: field, rule), TM-ADMIN-4091 (10,000 keys exist), TM-SYS-5030 (too many at once).
+        """
+        now_ms = self._clock.now_ms()
+        networks = [] if allowedlist is None else allowedlist
+        limit = 0.0 if rate_limit is None else rate_limit
+        self._check(role, description, limit, expires_at, now_ms)
+        allowed = _normal_networks(networks)
+        if len(self._keyring) >= KEYS_MAX:
+            raise ApiError("TM-ADMIN-4091", {"limit": KEYS_MAX})
+        secret = new_secret(self._random)
+        argon2_hash = await self._pool.hash(secret.encode(), self._random.take(16))
+        salt = self._random.take(SALT_BYTES)
+        now_ms = self._clock.now_ms()
+        key_id = self._ulids.make(now_ms)
+        await self._log.propose(
+            KeyCreated(
+                now_ms,
+                key_id,
+                role,
+                description,
+                allowed,
+                float(limit),
+                expires_at or 0,
+                argon2_hash,
+                salt,
+                secret_tag(salt, secret.encode()),
+            )
+        )
+        return CreatedKey(format_key_id(key_id), secret)
+
+    def list(self) -> "list[StoredKey]":
+        """Every key, oldest first."""
+        return self._keyring.all()
+
+    def has_any(self) -> bool:
+        """Whether a key was ever made."""
+        return len(self._keyring) > 0
+
+    async def set_status(self, key_id: bytes, active: bool) -> None:
+        """Enables or disables a key (16-byte id); idempotent. Raises TM-ADMIN-4041 for an unknown one."""
+        if self._keyring.get(format_key_id(key_id)) is None:
+            raise ApiError("TM-ADMIN-4041")
+        # Proposed even when it is so already: another change may be in flight, and the later one must hold.
+        await self._log.propose(KeyStatusChanged(self._clock.now_ms(), key_id, active))
+
+    def close(self) -> None:
+        """Ends the pool."""
+        self._pool.close()
+
+    def _check(self, role: str, description: str, limit: float, expires_at: int | None, now_ms: int) -> None:
+        if role not in ROLES:
+            _refuse("role", "one of " + ", ".join(ROLES))
+        if len(description) > DESCRIPTION_CHARS_MAX or not description.isprintable():
+            _refuse("description", "at most 256 printable characters")
+        if type(limit) not in (int, float) or not math.isfinite(limit) or not 0 <= limit <= RATE_LIMIT_MAX:
+            _refuse("rate_limit", "a number from 0 to 10000000")
+        if expires_at is not None and (type(expires_at) is not int or not now_ms < expires_at <= EXPIRES_AT_MAX_MS):
+            _refuse("expires_at", "a time to come, in Unix ms")
+
+
+def _refuse(field: str, rule: str) -> None:
+    raise ApiError("TM-ARG-1001", {"field": field, "rule": rule})
+
+
+def _normal_networks(allowedlist: "list[str]") -> tuple[str, ...]:
+    """The networks in their normal form (10.1.2.3/8 → 10.0.0.0/8), each once, in the order given."""
+    if len(allowedlist) > NETWORKS_MAX:
+        _refuse("allowedlist", "at most 64 entries")
+    try:
+        networks = parse_networks(allowedlist) or ()
+    except ValueError:
+        raise ApiError("TM-ARG-1001", {"field": "allowedlist", "rule": "addresses and CIDRs"}) from None
+    return tuple(dict.fromkeys(str(network) for network in networks))
