@@ -27,7 +27,7 @@ def draw(report: Report, path: Path) -> None:
     """Writes an SVG, the same bytes for the same figures."""
     matplotlib.rcParams.update({"svg.hashsalt": "tokmesh", "font.size": 9, "font.family": "DejaVu Sans"})
     medians = report.medians()
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 2, gridspec_kw={"height_ratios": [3, 2]})
     draw_rates(
         axes[0][0], {name: medians[name] for name in READS if name in medians}, "Requests per second, 64 connections"
@@ -63,8 +63,8 @@ def draw_cpu(axes: Axes, samples: dict[str, Sample]) -> None:
     bars = axes.barh(labels, systems, left=users, color=KERNEL, height=0.62)
     limit = 2.2 * sorted(totals)[len(totals) // 2] if totals else 1
     for bar, user, system, total in zip(bars, users, systems, totals, strict=True):
-        text = f"{total:.1f} µs  ({user:.1f} user + {system:.1f} system)"
         inside = total > limit
+        text = f"{total:.1f} µs  ({user:.1f} user + {system:.1f} system)" + ("  ➜" if inside else "")
         axes.text(
             limit * 0.985 if inside else total + limit * 0.015,
             bar.get_y() + bar.get_height() / 2,
@@ -73,7 +73,7 @@ def draw_cpu(axes: Axes, samples: dict[str, Sample]) -> None:
             ha="right" if inside else "left",
         )
     axes.set_xlim(0, limit)
-    axes.set_title("Server processor time per request (kernel part in amber)", loc="left", fontweight="bold")
+    axes.set_title("Server µs of processor time per request (amber: kernel)", loc="left", fontweight="bold")
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
 

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from tokmesh._core.reader import MessageReader
 
 
