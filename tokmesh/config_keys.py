@@ -119,17 +119,20 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class TtlSettings:
-    default_ms: int = key("2h", kinds.duration("1s", "3650d"), "Life of a session that does not ask for another")
-    max_ms: int = key("720h", kinds.duration("1s", "3650d"), "Longest life a session may ask for")
+    default_ms: int = key(
+        "2h", kinds.duration("1s", "3650d"), "Life of a session that does not ask for another", reloadable=True
+    )
+    max_ms: int = key("720h", kinds.duration("1s", "3650d"), "Longest life a session may ask for", reloadable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaSettings:
-    max_per_user: int = key("50", kinds.integer(1, 100_000), "Most live sessions of one user")
+    max_per_user: int = key("50", kinds.integer(1, 100_000), "Most live sessions of one user", reloadable=True)
     policy: str = key(
         "reject",
         kinds.choice("reject", "evict_oldest"),
         "What happens to one session more: refuse it, or revoke the oldest",
+        reloadable=True,
     )
 
 
@@ -189,7 +192,7 @@ class Argon2Settings:
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
     allow_list: tuple[Network, ...] = key(
-        "[]", kinds.networks(), "Addresses that may present an API key without a list of its own; empty for all"
+        "[]", kinds.networks(), "Addresses that may use API keys, beside the list a key may have of its own; empty for all"
     )
     cache_ttl_ms: int = key("60s", kinds.duration("1s", "1h"), "How long a verified key needs no second verification")
     cache_capacity: int = key("10000", kinds.integer(1, 1_000_000), "Verified keys remembered")

@@ -225,9 +225,9 @@ def test_errors_never_repeat_a_credential() -> None:
 
 def test_changed_keys_tells_what_a_reload_can_apply() -> None:
     before = load_settings()
-    after = load_settings({"telemetry.logging.level": "debug", "server.http.max_headers": "9"})
+    after = load_settings({"telemetry.logging.level": "debug", "server.http.max_headers": "9", "session.ttl.max": "9h"})
     applied, restart = changed_keys(before, after)
-    assert [key.name for key in applied] == ["telemetry.logging.level"]
+    assert [key.name for key in applied] == ["session.ttl.max", "telemetry.logging.level"]
     assert [key.name for key in restart] == ["server.http.max_headers"]
 
 
