@@ -131,12 +131,14 @@ class SessionHandlers:
 
 
 def page_of(query: dict[str, Any]) -> tuple[int, int]:
-    """Page number (from 1) and page size of a list. Raises TM-ARG-1001."""
+    """Page number (from 1; 1 with a cursor) and page size of a list. Raises TM-ARG-1001, TM-ARG-1003."""
     page, size = query.get("page", 1), query.get("size", PAGE_SIZE_DEFAULT)
     if page < 1:
         raise ApiError("TM-ARG-1001", {"field": "page", "minimum": 1})
     if not 1 <= size <= PAGE_SIZE_MAX:
         raise ApiError("TM-ARG-1001", {"field": "size", "minimum": 1, "maximum": PAGE_SIZE_MAX})
+    if "cursor" in query and "page" in query:
+        raise ApiError("TM-ARG-1003", {"fields": ["cursor", "page"]})
     return page, size
 
 
@@ -147,8 +149,6 @@ def _session_filter(query: dict[str, Any]) -> SessionFilter:
         check_user_id(query["user_id"])
     if "device_id" in query:
         check_device_id(query["device_id"])
-    if "cursor" in query and "page" in query:
-        raise ApiError("TM-ARG-1003", {"fields": ["cursor", "page"]})
     start_ms, end_ms = query.get("time_range_start"), query.get("time_range_end")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise ApiError("TM-ARG-1003", {"fields": ["time_range_start", "time_range_end"]})

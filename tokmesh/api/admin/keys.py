@@ -23,7 +23,7 @@ _CREATE: Final = BodySpec(
     optional={"description": str, "allowedlist": list, "rate_limit": int, "expires_at": int},
 )
 _STATUS: Final = BodySpec(required={"status": str})
-_LIST: Final = QuerySpec({"page": int, "size": int})
+_LIST: Final = QuerySpec({"page": int, "size": int, "cursor": str})
 
 
 class KeyHandlers:
@@ -39,14 +39,20 @@ class KeyHandlers:
         return {"key_id": created.key_id, "key_secret": created.key_secret, "warning": SECRET_WARNING}
 
     async def list(self, request: Request) -> Reply:
-        """GET /admin/v1/keys: oldest first, a page at a time."""
+        """GET /admin/v1/keys: oldest first, a page at a time; the cursor is the id of the last key shown."""
         refuse_body(request)
-        page, size = page_of(_LIST.parse(request))
+        query = _LIST.parse(request)
+        page, size = page_of(query)
         keys = self._keys.list()
+        first = (page - 1) * size
+        if "cursor" in query:
+            last_id = key_id_of(query["cursor"], "cursor")
+            first = next((position + 1 for position, key in enumerate(keys) if key.key_id16 == last_id), len(keys))
+        shown = keys[first : first + size]
         return {
-            "items": [_shown(key) for key in keys[(page - 1) * size : page * size]],
+            "items": [_shown(key) for key in shown],
             "total_items": len(keys),
-            "next_cursor": None,
+            "next_cursor": shown[-1].api_key.key_id if shown and first + size < len(keys) else None,
         }
 
     async def set_status(self, request: Request) -> Reply:
@@ -62,12 +68,13 @@ class KeyHandlers:
 def _shown(key: StoredKey) -> dict[str, Any]:
     """What a list says of a key: everything but its verifier. `rate_limit` 0: none; `expires_at` null: never."""
     api_key = key.api_key
+    rate_limit = api_key.rate_per_second
     return {
         "key_id": api_key.key_id,
         "role": api_key.role_name,
         "description": key.description,
         "allowedlist": list(key.allowedlist),
-        "rate_limit": api_key.rate_per_second,
+        "rate_limit": int(rate_limit) if rate_limit.is_integer() else rate_limit,
         "created_at": key.created_at_ms,
         "expires_at": api_key.expires_at_ms or None,
         "status": "active" if api_key.active else "disabled",
