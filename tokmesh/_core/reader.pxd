@@ -20,6 +20,7 @@ cdef class MessageReader:
         bint _keep_alive
         bint _message_done
         Py_ssize_t _trailer_bytes
+        bytes _line_tail             # last bytes of a chunked body that may begin an empty line, at most 3
         bytes _body
         # the last complete head, byte for byte
         bytes _memo_raw
@@ -33,4 +34,5 @@ cdef class MessageReader:
     cdef bytes take_body(self)
     cdef bint _read_head(self) except -1
     cdef bint _read_body(self) except -1
+    cdef Py_ssize_t _chunked_end(self) except -1
     cdef void _remember(self, bytes raw) except *

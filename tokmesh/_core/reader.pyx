@@ -112,6 +112,7 @@ cdef class MessageReader:
         self._chunks = []
         self._headers_done = self._message_done = False
         self._trailer_bytes = self.body_received = 0
+        self._line_tail = b""
         self._feed(head_bytes)
         if not self._headers_done:
             raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
@@ -155,9 +156,7 @@ cdef class MessageReader:
             if self.buffered() == 0:
                 return False
             if self._head.chunked:
-                # A chunked message ends with an empty line: feeding up to each keeps the parser from eating the next request.
-                end = self._raw.find(b"\r\n\r\n", max(self._at - 3, 0))
-                end = PyBytes_GET_SIZE(self._raw) if end < 0 or end + 4 <= self._at else end + 4
+                end = self._chunked_end()
             else:
                 missing = self._head.body_size - self.body_received
                 end = min(PyBytes_GET_SIZE(self._raw), self._at + missing)
@@ -165,6 +164,18 @@ cdef class MessageReader:
             self._at = self._searched = end
             self._feed(piece)
         return True
+
+    cdef Py_ssize_t _chunked_end(self) except -1:
+        """Up to where the next piece of a chunked body goes: behind an empty line, which is how the message ends, or all there is.
+
+        Feeding no further keeps the parser from eating the next request. The line may have begun in the piece before.
+        """
+        window = self._line_tail + self._raw[self._at:]
+        cdef Py_ssize_t found = window.find(b"\r\n\r\n")
+        cdef Py_ssize_t size = len(window) if found < 0 else found + 4
+        cdef Py_ssize_t end = self._at + size - PyBytes_GET_SIZE(self._line_tail)
+        self._line_tail = window[max(size - 3, 0):size]
+        return end
 
     def _feed(self, piece: bytes) -> None:
         try:

@@ -1,0 +1,115 @@
+"""The wire path alone, in memory: connections over a transport that records, so that a test chooses every split of the bytes.
+
+Routes are the smallest that tell apart what the wire path does; everything else is the real thing.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.connection import Connection
+from tokmesh._core.counters import CounterBlock
+from tokmesh._core.principal import ApiKey, Grant
+from tokmesh._core.server import Limits, Server
+from tokmesh._core.table import Table
+from tokmesh._core.validate import Validator
+from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.route import Route
+from tokmesh.errors import ApiError
+
+CREDENTIAL = b"tmak-test:tmas_test"
+
+
+class RecordingTransport(asyncio.Transport):
+    """Keeps what is written; has a peer of 127.0.0.1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.writes = 0
+        self.closed = False
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        assert not self.closed, "written after close"
+        self.sent += bytes(data)
+        self.writes += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 40000) if name == "peername" else default
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class OneKey:
+    """An authenticator that knows CREDENTIAL and nothing else."""
+
+    def __init__(self, clock: Clock, role: str = "admin") -> None:
+        self.clock = clock
+        self.key = ApiKey("tmak-test", role)
+
+    def cached(self, credential: bytes) -> Grant | None:
+        return Grant(self.key, self.clock.now_ms() + 60_000) if credential == CREDENTIAL else None
+
+    async def authenticate(self, credential: bytes) -> Grant:
+        raise ApiError("TM-AUTH-4011")
+
+
+async def _health(request: Request) -> Reply:
+    refuse_body(request)
+    return {"status": "ok"}
+
+
+class Wire:
+    """A server without sockets. `waiting`: futures of GET /wait requests, for the test to complete."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **limits: int) -> None:
+        self.clock = Clock()
+        self.counters = CounterBlock()
+        self.table = Table(tombstone_ttl_ms=600_000)
+        self.authenticator = OneKey(self.clock)
+        self.waiting: list[asyncio.Future[str]] = []
+        self.validated: list[bytes] = []
+
+        async def validate(request: Request) -> Reply:
+            self.validated.append(request.body)
+            return {"general": True}
+
+        async def wait(request: Request) -> Reply:
+            self.waiting.append(loop.create_future())
+            return {"waited": await self.waiting[-1]}
+
+        self.server = Server(
+            loop,
+            (
+                Route("GET", "/health", "none", _health),
+                Route("GET", "/wait", "none", wait),
+                Route("POST", "/tokens/validate", "validator", validate),
+            ),
+            Validator(self.table, self.counters), self.clock, self.authenticator, self.counters,
+            Limits(**limits), logging.getLogger("tokmesh.test"),
+        )  # fmt: skip
+
+    def connect(self) -> tuple[Connection, RecordingTransport]:
+        """A new connection and what it writes to."""
+        connection = Connection(self.server)
+        transport = RecordingTransport()
+        connection.connection_made(transport)
+        return connection, transport
