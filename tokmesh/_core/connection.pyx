@@ -53,7 +53,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
-    BODY_GRACE_NS = 5000000000         # before the minimum body rate is asked for
+    BODY_GRACE_MS = 5000               # before the minimum body rate is asked for
     OTHER_METHOD = 2                   # position in meter.METHODS
     REQUEST_ID_SIZE = 20
 
@@ -138,7 +138,7 @@ cdef class Connection:
                 self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
                 self.abort()
         elif self.reader.in_body:
-            asked_for = (now_ns - self.partial_since_ns - BODY_GRACE_NS) * limits.min_body_bytes_per_s // 1000000000
+            asked_for = ((now_ns - self.partial_since_ns) // 1000000 - BODY_GRACE_MS) * limits.min_body_bytes_per_s // 1000
             if self.reader.body_received < asked_for:
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
         elif self.partial_since_ns != 0:
