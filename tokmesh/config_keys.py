@@ -192,7 +192,9 @@ class Argon2Settings:
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
     allow_list: tuple[Network, ...] = key(
-        "[]", kinds.networks(), "Addresses that may use API keys, beside the list a key may have of its own; empty for all"
+        "[]",
+        kinds.networks(),
+        "Addresses that may use API keys, beside the list a key may have of its own; empty for all",
     )
     cache_ttl_ms: int = key("60s", kinds.duration("1s", "1h"), "How long a verified key needs no second verification")
     cache_capacity: int = key("10000", kinds.integer(1, 1_000_000), "Verified keys remembered")

@@ -206,6 +206,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(error: ApiError) -> None:
-    """One line: code, message, and the facts that came with it."""
+    """One line: code, message, and the facts that came with it. A kind of its own says it in its own words."""
     facts = "".join(f"; {name}: {value}" for name, value in (error.details or {}).items())
-    print(f"tokmesh: {error.code}: {error.message}{facts}", file=sys.stderr)
+    print(f"tokmesh: {error}{facts if type(error) is ApiError else ''}", file=sys.stderr)
