@@ -52,6 +52,16 @@ def test_a_failed_sync_ends_the_log_and_is_never_retried(tmp_path: Path, call: s
     assert assert_kept(directory, lines) >= before
 
 
+def test_a_failed_sync_ends_a_log_that_syncs_at_intervals(tmp_path: Path) -> None:
+    inject = "inject=fdatasync:error=EIO:when=2"
+    wrapper = strace(["-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject])
+    stats, lines = driver(wrapper, tmp_path / "wal", "--sync-mode", "interval", "--records", "2000")
+    assert stats["state"] == "failed" and stats["fsync_failed_total"] == 1
+    assert lines.count("F TM-SYS-5001") == 20 and not any(
+        line.startswith("A ") for line in lines[lines.index("F TM-SYS-5001") :]
+    )
+
+
 def test_a_write_that_fails_ends_the_log(tmp_path: Path) -> None:
     wrapper = strace(["-o", "/dev/null", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=EIO:when=20"])
     stats, lines = driver(wrapper, tmp_path / "wal")

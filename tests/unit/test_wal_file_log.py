@@ -1,6 +1,7 @@
 """FileLog on an event loop: order, groups, rotation, refusals, the lock, and what close leaves behind."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 from tests.crash.records import Note, make_log, read_log
 from tokmesh._core.wal import FRAME_HEADER_BYTES, RECORD_HEADER_BYTES
 from tokmesh.errors import ApiError
-from tokmesh.log.appender import frame_bytes_max
+from tokmesh.log import appender, file_log
+from tokmesh.log.appender import Appender, frame_bytes_max
 from tokmesh.log.file_log import FileLog
 from tokmesh.storage.segment import LogLocked, list_segments
 
@@ -189,6 +191,53 @@ def test_an_exception_of_apply_stops_everything_after_it(tmp_path: Path) -> None
         await log.close()
 
     asyncio.run(life())
+
+
+def test_a_bug_of_the_writer_ends_the_log_and_leaves_no_waiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        await log.propose(Note("a"))
+        monkeypatch.setattr(Appender, "write", lambda self, records: 1 // 0)
+        for _ in range(3):
+            with pytest.raises(ApiError, match="TM-SYS-5001"):
+                await log.propose(Note("b"))
+        assert log.state == "failed" and log.failure == "writer: ZeroDivisionError"
+        monkeypatch.undo()
+
+    assert run(tmp_path / "wal", body).notes == [Note("a")]
+    assert read_log(tmp_path / "wal", 4096)[0] == [Note("a")]
+
+
+def test_a_shortage_of_descriptors_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptors(directory: Path, size_bytes: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        monkeypatch.setattr(appender, "make_spare", no_descriptors)
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            for index in range(100):
+                await log.propose(Note(str(index), 500))
+        assert len(applied.notes) > 10 and log.state == "full" and log.failure == "no room: Too many open files"
+        monkeypatch.undo()
+        for _ in range(100):
+            if log.writable:
+                break
+            await asyncio.sleep(0.02)
+        await log.propose(Note("again", 500))
+
+    assert run(tmp_path / "wal", body).notes[-1] == Note("again", 500)
+
+
+def test_what_waits_for_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_log, "PENDING_MAX", 10)
+
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        futures = [log.propose(Note(str(i))) for i in range(30)]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, ApiError)]
+        assert len(refused) == 30 - len(applied.notes) >= 1
+        assert {error.code for error in refused} == {"TM-SYS-5030"}
+
+    run(tmp_path / "wal", body)
 
 
 def test_a_cancelled_waiter_does_not_hold_up_the_others(tmp_path: Path) -> None:

@@ -27,10 +27,11 @@ from tokmesh.storage import recovery
 from tokmesh.storage.recovery import RecoveryReport
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
 
+GROUP_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 PENDING_MAX: Final = 65_536  # records proposed and not yet written
 FULL_RETRY_S: Final = 0.2  # how often a full log looks for room of its own accord
 IDLE_WAIT_S: Final = 1.0
-GROUP_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+GROUP_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, GROUP_RECORDS_MAX)
 
 
 class Record(Protocol):
@@ -100,7 +101,9 @@ class FileLog(Generic[R]):
         self._wake_scheduled = False
         self._idle = False
         self._closing = False
-        self._state = "closed"
+        # `_failure`, once set, stays; the loop's thread and the writer both may set it. `_full` is the writer's.
+        self._running = False
+        self._full = False
         self._failure: str | None = None
         self._write_bytes = self._fsyncs = self._fsync_failures = self._append_errors = 0
         self._records = self._groups = self._last_sequence = 0
@@ -120,14 +123,16 @@ class FileLog(Generic[R]):
         self._lock_fd = lock_directory(self._directory)
         try:
             end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply)
-            self._appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger)
-            self._appender.have_spare()
-        except LogFailed as error:
-            self._release()
-            raise ApiError("TM-SYS-5001", {"reason": str(error)}) from error
+            appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger)
+            try:
+                appender.have_spare()
+            except LogFailed as error:
+                appender.close(seal=False)
+                raise ApiError("TM-SYS-5001", {"reason": str(error)}) from error
         except BaseException:
             self._release()
             raise
+        self._appender = appender
         self._report = report._replace(seconds=(self._clock.monotonic_ns() - started_ns) / 1e9)
         self._last_sequence = report.last_sequence
         if report.torn_tail:
@@ -139,7 +144,7 @@ class FileLog(Generic[R]):
         assert self._appender is not None and self._thread is None, "start follows recover, once"
         self._loop = loop
         self._apply = apply
-        self._state = "open"
+        self._running = True
         self._thread = threading.Thread(target=self._write_groups, name="tokmesh-log", daemon=True)
         self._thread.start()
 
@@ -152,8 +157,8 @@ class FileLog(Generic[R]):
         assert loop is not None, "propose follows start"
         future: asyncio.Future[Any] = loop.create_future()
         data = record.encode()
-        if self._state == "failed" or self._closing:
-            future.set_exception(self._refusal())
+        if self._failure is not None or self._closing:
+            future.set_exception(_refusal("log closed" if self._failure is None else "log failed"))
         elif len(data) > self._record_bytes_max:
             future.set_exception(ApiError("TM-SYS-4130"))
         elif len(self._pending) >= PENDING_MAX:
@@ -172,15 +177,13 @@ class FileLog(Generic[R]):
             self._wake.put(None)
             # What the thread posted to the loop before it ended runs before this comes back.
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
-        appender, self._appender = self._appender, None
-        if appender is not None:
+        if self._appender is not None and self._lock_fd >= 0:
             try:
-                appender.close(seal=self._state in ("open", "full"))
+                self._appender.close(seal=self._running and self._failure is None)
             except LogFailed as error:
-                self._fail(error)
+                self._fail(str(error), error.by_sync)
+        self._running = False
         self._release()
-        if self._state != "failed":
-            self._state = "closed"
 
     def _release(self) -> None:
         if self._lock_fd >= 0:
@@ -192,13 +195,22 @@ class FileLog(Generic[R]):
     @property
     def writable(self) -> bool:
         """Whether ordinary records are accepted at this moment."""
-        return self._state == "open"
+        return self.state == "open"
+
+    @property
+    def state(self) -> str:
+        """One of "open", "full" (only reserved records), "failed" (for good) or "closed"."""
+        if self._failure is not None:
+            return "failed"
+        if not self._running:
+            return "closed"
+        return "full" if self._full else "open"
 
     @property
     def failure(self) -> str | None:
         """Why the log is not writable, in words for an operator; None while it is."""
-        if self._state == "full":
-            return f"no room: {self._appender.no_room_reason}" if self._appender else "no room"
+        if self._failure is None and self._full and self._appender is not None:
+            return f"no room: {self._appender.no_room_reason}"
         return self._failure
 
     def stats(self) -> LogStats:
@@ -216,7 +228,7 @@ class FileLog(Generic[R]):
             "durable_sequence": appender.durable_sequence if appender else self._last_sequence,
             "segment_bytes": appender.offset if appender else 0,
             "pending": len(self._pending),
-            "state": self._state,
+            "state": self.state,
             "recovery_seconds": self._report.seconds,
             "recovery_records": self._report.records,
             "torn_tail_total": int(self._report.torn_tail),
@@ -235,56 +247,66 @@ class FileLog(Generic[R]):
         the log, so nothing after it is applied or acknowledged."""
         assert self._apply is not None
         for index, (record, _, future) in enumerate(group):
-            if self._last_sequence != first_sequence + index - 1:
-                self._refuse(group[index:])
+            unsynced = self._failure is not None and self._interval_s  # a failed sync may have been these records' own
+            if unsynced or self._last_sequence != first_sequence + index - 1:
+                self._refuse(group[index:], "log failed")
                 return
             try:
                 outcome = self._apply(first_sequence + index, record)
             except Exception as error:
                 self._logger.exception("record %d could not be applied", first_sequence + index)
-                self._fail(LogFailed("a committed record could not be applied"))
+                self._fail("a committed record could not be applied", False)
                 if not future.done():
                     future.set_exception(error)
-                self._refuse(group[index + 1 :])
+                self._refuse(group[index + 1 :], "log failed")
                 return
             self._last_sequence = first_sequence + index
             if not future.done():
                 future.set_result(outcome)
 
-    def _refuse(self, group: list[_Item]) -> None:
+    def _refuse(self, group: list[_Item], reason: str) -> None:
         for _, _, future in group:
             if not future.done():
-                future.set_exception(self._refusal())
-
-    def _refusal(self) -> ApiError:
-        reason = {"full": "disk full", "failed": "log failed"}.get(self._state, "log closed")
-        return ApiError("TM-SYS-5001", {"reason": reason}, retry_after_s=1)
+                future.set_exception(_refusal(reason))
 
     # ── writer thread ──
 
     def _write_groups(self) -> None:
+        """The writer: one group a turn. Whatever goes wrong here ends the log, never the thread with waiters left
+        behind."""
         appender = self._appender
-        assert self._loop is not None and appender is not None
+        assert appender is not None
         synced_ns = self._clock.monotonic_ns()
-        while True:  # ends with close(), or by failure
+        while True:  # ends with close()
             group = self._take_group()
             try:
-                if group and self._state != "failed":
-                    self._commit(group)
+                if self._failure is not None:
+                    self._post(self._refuse, group, "log failed")
                 elif group:
-                    self._loop.call_soon_threadsafe(self._refuse, group)
-                elif self._state == "full" and appender.have_spare():
-                    self._state = "open"  # no one asks a server that is not ready: it finds out by itself
-                if self._interval_s and self._state != "failed":
-                    now_ns = self._clock.monotonic_ns()
-                    if self._closing or now_ns - synced_ns >= self._interval_s * 1e9:
-                        self._sync_if_needed()
-                        synced_ns = now_ns
+                    self._commit(group)
+                elif self._full and appender.have_spare():
+                    self._full = False  # no one asks a server that is not ready: it finds out by itself
+                now_ns = self._clock.monotonic_ns()
+                if self._interval_s and (self._closing or now_ns - synced_ns >= self._interval_s * 1e9):
+                    self._sync_if_needed()
+                    synced_ns = now_ns
             except LogFailed as error:
-                self._fail(error)
-                self._loop.call_soon_threadsafe(self._refuse, group)
+                self._fail(str(error), error.by_sync)
+                self._post(self._refuse, group, "log failed")
+            except Exception as error:
+                self._logger.exception("the log's writer has a bug")
+                self._fail(f"writer: {type(error).__name__}", False)
+                self._post(self._refuse, group, "log failed")
             if not group and self._closing:
                 return
+
+    def _post(self, callback: Callable[..., None], group: list[_Item], argument: int | str) -> None:
+        """Hands a group to the loop's thread; nothing when it is empty or the loop, and with it every waiter, is
+        gone."""
+        assert self._loop is not None
+        if group:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback, group, argument)
 
     def _take_group(self) -> list[_Item]:
         """What has gathered, at most a frame of it; waits for the first, at most the sync interval. Empty: nothing
@@ -294,11 +316,11 @@ class FileLog(Generic[R]):
             self._idle = True
             if not pending and not self._closing:
                 with contextlib.suppress(Empty):
-                    self._wake.get(timeout=FULL_RETRY_S if self._state == "full" else self._interval_s or IDLE_WAIT_S)
+                    self._wake.get(timeout=FULL_RETRY_S if self._full else self._interval_s or IDLE_WAIT_S)
             self._idle = False
         group: list[_Item] = []
         bytes_left = frame_bytes_max(self._segment_bytes_max) - wal.FRAME_HEADER_BYTES
-        while pending:  # bounded by a frame's bytes
+        while pending and len(group) < GROUP_RECORDS_MAX:
             bytes_left -= len(pending[0][1]) + wal.RECORD_HEADER_BYTES
             if bytes_left < 0:
                 break
@@ -306,23 +328,24 @@ class FileLog(Generic[R]):
         return group
 
     def _commit(self, group: list[_Item]) -> None:
-        appender, loop = self._appender, self._loop
-        assert appender is not None and loop is not None
+        """Writes a group and, unless `interval`, syncs it, then posts the answers. A frame without room is tried again
+        with its reserved records only. LogFailed."""
+        appender = self._appender
+        assert appender is not None
         if not self._write_frame(appender, group):
-            self._state = "full"
+            self._full = True
             self._append_errors += 1
             refused = [item for item in group if not getattr(item[0], "reserved", False)]
             group = [item for item in group if getattr(item[0], "reserved", False)]
             if group and not self._write_frame(appender, group):
                 refused += group
                 group = []
-            loop.call_soon_threadsafe(self._refuse, refused)
-        elif self._state == "full" and appender.have_spare():
-            self._state = "open"
-        if group:
-            if not self._interval_s:
-                self._sync_if_needed()
-            loop.call_soon_threadsafe(self._answer, group, appender.sequence_due - len(group))
+            self._post(self._refuse, refused, "disk full")
+        elif self._full and appender.have_spare():
+            self._full = False
+        if group and not self._interval_s:
+            self._sync_if_needed()
+        self._post(self._answer, group, appender.sequence_due - len(group))
 
     def _write_frame(self, appender: Appender, group: list[_Item]) -> bool:
         records = [item[1] for item in group]
@@ -342,16 +365,21 @@ class FileLog(Generic[R]):
     def _sync_if_needed(self) -> None:
         appender = self._appender
         assert appender is not None
-        if appender.durable_sequence == appender.sequence_due - 1:
+        if self._failure is not None or appender.durable_sequence == appender.sequence_due - 1:
             return
         started_ns = self._clock.monotonic_ns()
         self._fsyncs += 1
         appender.sync()
         self.fsync_histogram.record(0, self._clock.monotonic_ns() - started_ns)
 
-    def _fail(self, error: LogFailed) -> None:
-        self._failure = str(error)
-        self._state = "failed"
+    def _fail(self, reason: str, by_sync: bool) -> None:
+        """Ends the log for good; the first reason stays."""
         self._append_errors += 1
-        self._fsync_failures += error.by_sync
-        self._logger.critical("the log failed and takes no more writes: %s", error)
+        self._fsync_failures += by_sync
+        if self._failure is None:
+            self._failure = reason
+        self._logger.critical("the log failed and takes no more writes: %s", reason)
+
+
+def _refusal(reason: str) -> ApiError:
+    return ApiError("TM-SYS-5001", {"reason": reason}, retry_after_s=1)

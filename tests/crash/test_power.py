@@ -1,0 +1,23 @@
+"""A short form of `tests.crash.power`; TOKMESH_POWER_CUTS and TOKMESH_SEED make it longer or repeat it."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.crash import power
+from tests.crash.kills import Lost
+
+
+def test_no_acknowledged_record_is_lost_to_a_power_cut(tmp_path: Path) -> None:
+    count = int(os.environ.get("TOKMESH_POWER_CUTS", "8"))
+    seed = int(os.environ.get("TOKMESH_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"seed {seed}")
+    assert power.run(count, seed, tmp_path) > count
+
+
+def test_without_syncs_power_cuts_do_lose_records(tmp_path: Path) -> None:
+    """The test above proves nothing unless this one finds a loss."""
+    with pytest.raises(Lost):
+        power.run(5, 1, tmp_path, no_sync=True)
