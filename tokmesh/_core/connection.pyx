@@ -87,7 +87,6 @@ cdef class Connection:
             self.peer_ip = transport.get_extra_info("peername")[0]
             self.peer_address = parse_peer(self.peer_ip)
         if self.server.connections >= self.server.limits.max_connections or self.server.draining:
-            self.server.counters.increment(Counter.CONNECTION_REFUSED)
             self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
             return
         self.server.opened(self)
@@ -167,9 +166,8 @@ cdef class Connection:
         cdef int handled = 0
         cdef Limits limits = self.server.limits
         try:
-            while (self.current is None and not self.closing and not self.writing_paused
-                   and self.responder.out.size < limits.max_write_buffer_bytes):
-                if handled == limits.max_pipelined:
+            while self.current is None and not self.closing and not self.writing_paused:
+                if handled == limits.max_pipelined or self.responder.out.size >= limits.max_write_buffer_bytes:
                     self.scheduled = True
                     self.server.loop.call_soon(self._turn)
                     break
