@@ -1,0 +1,75 @@
+"""Compares each built extension module with its .pyi: the same public names, in modules and in classes."""
+
+import ast
+import enum
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+from tests.tidy.sources import Finding, Source
+
+
+def declared_names(body: list[ast.stmt]) -> set[str]:
+    """Public names a stub's module or class body declares."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return {name for name in names if not name.startswith("_")}
+
+
+def imported_names(source: Source) -> set[str]:
+    """Names a .pyx binds by Python imports: they are not its own. Reading lines is enough."""
+    names: set[str] = set()
+    for line in source.lines:
+        words = line.split("#")[0].replace(",", " ").replace("(", " ").replace(")", " ").split()
+        if "import" in words and words[0] in ("from", "import"):
+            tail = words[words.index("import") + 1 :]
+            names.update(name.split(".")[0] for name in tail if name != "as")
+    return names
+
+
+def public_names(module: ModuleType, imported: set[str]) -> set[str]:
+    """Names a user of the built module sees: without imports, and without enum members repeated beside their enum."""
+    values = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    members = {
+        member
+        for value in values.values()
+        if inspect.isclass(value) and issubclass(value, enum.Enum)
+        for member in value.__members__
+    }
+    return {
+        name
+        for name, value in values.items()
+        if name not in imported and name not in members and not inspect.ismodule(value)
+    }
+
+
+def check_stub(module: ModuleType, pyx: Source, pyi: Source) -> Iterator[Finding]:
+    """Names on one side only, of the module and of each class that both sides have."""
+    stub = ast.parse(pyi.text)
+    declared = declared_names(stub.body)
+    actual = public_names(module, imported_names(pyx))
+    yield from _differences(pyi.path, 1, module.__name__, actual, declared)
+    for node in stub.body:
+        value = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
+        if not isinstance(node, ast.ClassDef) or not inspect.isclass(value):
+            continue
+        if issubclass(value, enum.Enum):
+            members = set(value.__members__)
+        elif hasattr(value, "_fields"):
+            members = set(value._fields) | {name for name in vars(value) if not name.startswith("_")}
+        else:
+            members = {name for name in vars(value) if not name.startswith("_")}
+        yield from _differences(pyi.path, node.lineno, node.name, members, declared_names(node.body))
+
+
+def _differences(path: str, line: int, owner: str, actual: set[str], declared: set[str]) -> Iterator[Finding]:
+    for name in sorted(actual - declared):
+        yield Finding(path, line, f"{owner}.{name} exists and is not declared here")
+    for name in sorted(declared - actual):
+        yield Finding(path, line, f"{owner}.{name} is declared here and does not exist")

@@ -1,0 +1,146 @@
+"""Each house rule, seen failing on a bad snippet and passing on its good neighbour."""
+
+import types
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.tidy import layers, rules, stubs
+from tests.tidy.cython_text import find_functions
+from tests.tidy.no_skips import not_run_counts
+from tests.tidy.sources import Finding, Source
+
+Check = Callable[[Source], Iterator[Finding]]
+contracts = rules.check_exception_contracts
+LONG_BODY = "    pass\n" * rules.FUNCTION_LINES_MAX
+
+CASES: list[tuple[Check, str, str, str]] = [
+    (rules.check_file_length, "a.py", "\n" * 401, "\n" * 400),
+    (rules.check_function_length, "a.py", "def f():\n" + LONG_BODY, "def f():\n" + LONG_BODY[9:]),
+    (rules.check_function_length, "a.py", "async def f():\n" + LONG_BODY, "async def f():\n" + LONG_BODY[9:]),
+    (
+        rules.check_function_length,
+        "a.pyx",
+        "cdef int f(\n    int a,\n) except -1:\n" + LONG_BODY,
+        "cdef int f(int a) except -1:\n" + LONG_BODY[9:] + "\n\nx = 1\n",
+    ),
+    (rules.check_function_length, "a.pyx", "class C:\n    def f(self):\n" + "        pass\n" * 70, "class C:\n" + LONG_BODY),
+    (
+        rules.check_function_length,
+        "a.h",
+        "static int f(int a) {\n" + "    a++;\n" * 69 + "}\n",
+        "static int f(int a) {\n" + "    a++;\n" * 68 + "}\n",
+    ),
+    (contracts, "a.pyx", "cdef int f(self):\n    return 1\n", "cdef int f(self) except -1:\n    return 1\n"),
+    (contracts, "a.pyx", "cdef void f() nogil:\n    pass\n", "cdef void f() noexcept nogil:\n    pass\n"),
+    (contracts, "a.pyx", "cpdef bint f(x):\n    pass\n", "cpdef object f(x):\n    pass\n"),
+    (contracts, "a.pyx", "cdef inline int64_t f(\n    int a,\n):\n    pass\n", "cdef bytes f(int a):\n    pass\n"),
+    (contracts, "a.pxd", "cdef class T:\n    cdef char* f(self)\n", "cdef class T:\n    cdef Grant f(self)\n"),
+    (contracts, "a.pxd", "cdef int f(int a)\n", 'cdef extern from "a.h" nogil:\n    cdef int f(int a)\n'),
+    (rules.check_cython_constructs, "a.pyx", 'include "b.pxi"\n', "from a cimport b\n"),
+    (rules.check_cython_constructs, "a.pyx", "DEF SIZE = 4\n", "cdef enum:\n    SIZE = 4\n"),
+    (rules.check_cython_constructs, "a.pyx", "IF UNAME:\n    pass\n", "if uname:\n    pass\n"),
+    (rules.check_unfinished, "a.py", "# TO" + "DO: later\n", "# to do: nothing\n"),
+    (rules.check_unfinished, "a.h", "/* FIX" + "ME */\n", "/* fixed */\n"),
+    (rules.check_machine_paths, "a.md", "see /wo" + "rk/shared\n", "see build/work/shared\n"),
+    (rules.check_machine_paths, "Makefile", "PYTHON = /ro" + "ot/bin/python\n", "PYTHON = /usr/bin/python3\n"),
+    (rules.check_asserts, "a.py", "def f(body):\n    assert len(body) < 9\n", "def f(state):\n    assert state == 1\n"),
+    (rules.check_asserts, "a.py", "def decode(x):\n    assert x[0] == 1\n", "def decode(x):\n    assert x.log is not None\n"),
+    (rules.check_asserts, "a.pyx", "def f(frame):\n    assert frame[0]\n", "def f(state):\n    assert state\n"),
+    (rules.check_docstring, "a.py", "import os\n", '"""Purpose."""\nimport os\n'),
+    (rules.check_docstring, "a.pyx", "# cython: x=1\nimport os\n", '# cython: x=1\n"""Purpose."""\n'),
+    (rules.check_docstring, "a.h", "#pragma once\n", "/* Purpose. */\n#pragma once\n"),
+    (rules.check_environment, "a.py", "import os\nx = os.environ['X']\n", "x = settings.x\n"),
+    (rules.check_environment, "a.py", "from os import path, getenv\n", "from os import path\n"),
+    (rules.check_clock, "a.py", "now = time.time()\n", "now = clock.now_ms()\n"),
+    (rules.check_clock, "a.py", "now = datetime.now(UTC)\n", "now = datetime.fromtimestamp(x, UTC)\n"),
+    (lambda it: rules.check_error_codes(it, ["TM-A-1000"]), "a.py", 'raise ApiError("TM-A-1001")\n', '"TM-A-1000"\n'),
+    (lambda it: rules.check_changelog(it, "1.2.3"), "a.md", "## 1.2.30\n", "## 1.2.3 (2030-01-01)\n"),
+    (
+        lambda it: rules.check_make_commands(it, Source("Makefile", "run: build\n\techo\n")),
+        "a.md",
+        "    make fly\n",
+        "`make run`, or make it yourself\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "path", "bad", "good"), CASES)
+def test_rule_bites_the_bad_and_spares_the_good(check: Check, path: str, bad: str, good: str) -> None:
+    assert len(list(check(Source(path, bad)))) == 1
+    assert list(check(Source(path, good))) == []
+
+
+def arrows(path: str, text: str) -> list[Finding]:
+    """Findings of check_arrows in a package that has the rooms of the design."""
+    known = ("", "app", "api", "api.sessions", "cli", "sessions", "keys", "store", "log", "log.record", "errors", "telemetry")
+    modules = {f"tokmesh.{name}".rstrip(".") for name in (*known, "_core", "_core.table", "_core.clock")}
+    return list(layers.check_arrows([Source(path, text)], frozenset(modules)))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("tokmesh/_core/table.pyx", "from tokmesh.errors import ApiError\n"),
+        ("tokmesh/_core/table.pxd", "from tokmesh.log cimport frames\n"),
+        ("tokmesh/log/record.py", "from tokmesh.store import Store\n"),
+        ("tokmesh/log/record.py", "from .. import sessions\n"),
+        ("tokmesh/log/__init__.py", "from ..api import sessions\n"),
+        ("tokmesh/sessions.py", "import tokmesh.api.sessions\n"),
+        ("tokmesh/sessions.py", "def f():\n    from tokmesh import telemetry\n"),
+        ("tokmesh/store.py", "import time\n"),
+        ("tokmesh/store.py", "from tokmesh._core.clock import Clock\n"),
+        ("tokmesh/api/sessions.py", "from tokmesh._core.table import Table\n"),
+        ("tokmesh/api/sessions.py", "from tokmesh._core import table\n"),
+        ("tokmesh/telemetry/catalog.py", "from tokmesh.sessions import Sessions\n"),
+        ("tokmesh/app.py", "from tokmesh.cli import main\n"),
+        ("tokmesh/novelty.py", "import os\n"),
+    ],
+)
+def test_wrong_arrow_is_found(path: str, text: str) -> None:
+    assert arrows(path, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("tokmesh/_core/table.pyx", "from libc.stdint cimport int64_t\nfrom tokmesh._core.clock cimport Clock\nimport time\n"),
+        ("tokmesh/api/sessions.py", "from tokmesh.sessions import Sessions\nfrom tokmesh import errors\n"),
+        ("tokmesh/app.py", "from tokmesh import __version__, api, store\n"),
+        ("tokmesh/log/__init__.py", "from . import record\n"),
+        ("tokmesh/store.py", "from tokmesh.log.record import decode\n"),
+    ],
+)
+def test_right_arrow_is_left_alone(path: str, text: str) -> None:
+    assert arrows(path, text) == []
+
+
+def test_functions_of_cython_are_found_with_their_parts() -> None:
+    text = """
+cdef class T:
+    cdef inline uint64_t* f(self, int a=g(1)) noexcept nogil:
+        return NULL
+
+    async def h(self):
+        pass
+"""
+    found = [(each.kind, each.name, each.return_type, each.line, each.line_count) for each in find_functions(text)]
+    assert found == [("cdef", "f", "uint64_t*", 3, 2), ("async def", "h", "", 6, 2)]
+
+
+def test_stub_differences_are_found_on_both_sides() -> None:
+    module = types.ModuleType("m")
+    exec("import os\nA = 1\nclass C:\n    def f(self): pass\n    def g(self): pass\n", vars(module))
+    pyx = Source("m.pyx", "import os\n")
+    pyi = Source("m.pyi", "B: int\nclass C:\n    def f(self) -> None: ...\n    def h(self) -> None: ...\n")
+    told = {finding.message.split()[0] for finding in stubs.check_stub(module, pyx, pyi)}
+    assert told == {"m.A", "m.B", "C.g", "C.h"}
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "deselected", "xfailed", "xpassed"])
+def test_run_that_left_tests_out_is_noticed(outcome: str) -> None:
+    assert not_run_counts({"passed": [1, 2], outcome: [1]}) == {outcome: 1}
+
+
+def test_whole_run_is_left_alone() -> None:
+    assert not_run_counts({"passed": [1, 2], "": [3]}) == {}
