@@ -97,7 +97,7 @@ def check_asserts(source: Source) -> Iterator[Finding]:
     """No assertion on bytes from a peer or a disk: those get a status or a code.
 
     Judged by names: an assertion that speaks of one of _OUTSIDE_NAMES, or stands in a function whose job is to read foreign
-    bytes (_READING) and is more than `x is not None`, which only tells the type checker what the state is.
+    bytes (_READING) and is about more than the state of `self` or `x is not None`, which tells the type checker what is known.
     """
     message = "asserts on what came from outside: answer with a status or a code"
     if source.suffix != ".py":
@@ -114,7 +114,7 @@ def check_asserts(source: Source) -> Iterator[Finding]:
                 continue
             names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
             narrowing = re.fullmatch(r"[\w.]+ is not None", ast.unparse(node.test)) is not None
-            if names & _OUTSIDE_NAMES or (reads and not narrowing):
+            if names & _OUTSIDE_NAMES or (reads and not narrowing and names != {"self"}):
                 yield Finding(source.path, node.lineno, message)
 
 

@@ -23,12 +23,13 @@ def declared_names(body: list[ast.stmt]) -> set[str]:
 
 
 def imported_names(source: Source) -> set[str]:
-    """Names a .pyx binds by Python imports: they are not its own. Reading lines is enough."""
+    """Names a .pyx binds by importing: they are not its own. Reading lines is enough."""
     names: set[str] = set()
     for line in source.lines:
         words = line.split("#")[0].replace(",", " ").replace("(", " ").replace(")", " ").split()
-        if "import" in words and words[0] in ("from", "import"):
-            tail = words[words.index("import") + 1 :]
+        keyword = next((word for word in words if word in ("import", "cimport")), None)
+        if keyword is not None and words[0] in ("from", "import", "cimport"):
+            tail = words[words.index(keyword) + 1 :]
             names.update(name.split(".")[0] for name in tail if name != "as")
     return names
 
@@ -65,7 +66,15 @@ def check_stub(module: ModuleType, pyx: Source, pyi: Source) -> Iterator[Finding
             members = set(value._fields) | {name for name in vars(value) if not name.startswith("_")}
         else:
             members = {name for name in vars(value) if not name.startswith("_")}
-        yield from _differences(pyi.path, node.lineno, node.name, members, declared_names(node.body))
+        declared = declared_names(node.body)
+        if value.__dictoffset__ != 0:
+            # A plain Python class: its attributes are the instance's, and no class lists them.
+            members |= {name for name in declared if name in _annotated_names(node)}
+        yield from _differences(pyi.path, node.lineno, node.name, members, declared)
+
+
+def _annotated_names(node: ast.ClassDef) -> set[str]:
+    return {part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)}
 
 
 def _differences(path: str, line: int, owner: str, actual: set[str], declared: set[str]) -> Iterator[Finding]:

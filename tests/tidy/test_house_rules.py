@@ -73,7 +73,9 @@ def test_only_config_reads_the_environment() -> None:
 
 
 def test_time_is_passed_in() -> None:
-    assert_none(found for each in select(".py", ".pyx", under=("tokmesh/",)) for found in rules.check_clock(each))
+    # A command is a process of its own beside the server; its clock is the machine's.
+    serving = [each for each in select(".py", ".pyx", under=("tokmesh/",)) if not each.path.startswith("tokmesh/cli/")]
+    assert_none(found for each in serving for found in rules.check_clock(each))
 
 
 def test_arrows_between_modules() -> None:
