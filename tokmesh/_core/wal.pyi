@@ -1,6 +1,7 @@
-from typing_extensions import Buffer
 from enum import IntEnum
 from typing import NamedTuple
+
+from typing_extensions import Buffer
 
 FORMAT_VERSION: int
 SEGMENT_HEADER_BYTES: int

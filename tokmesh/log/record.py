@@ -10,8 +10,9 @@ Bytes (little-endian, no padding), format 1. Every record starts with
 
 and goes on, by kind (text is UTF-8, lengths are bytes):
 
-    1 SessionCreated    session_id 16 · token_hash 32 · expires_at_ms i64 · idle_seconds u32 · lengths of user_id u16, device_id u16,
-                        ip_address u8, user_agent u16, created_by u8, data u16 · evicts count u16 · the six texts in that order ·
+    1 SessionCreated    session_id 16 · token_hash 32 · expires_at_ms i64 · idle_seconds u32 · lengths of user_id u16,
+                        device_id u16, ip_address u8, user_agent u16, created_by u8, data u16 · evicts count u16 ·
+                        the six texts in that order ·
                         evicted session ids 16 each
     2 SessionRenewed    session_id 16 · expires_at_ms i64
     3 SessionUpdated    session_id 16 · data, to the end
@@ -19,8 +20,9 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     5 TokenRotated      session_id 16 · token_hash 32 · old_valid_until_ms i64
     6 SessionsTouched   each, to the end: session_id 16 · last_active_ms i64 · length of ip_address u8 (255: unchanged) · length of
                         user_agent u16 (65535: unchanged) · the two texts
-    16 KeyCreated       key_id 16 · role u8 · expires_at_ms i64 (0: never) · rate_limit f64 (requests/s, 0: none) · salt 16 · tag 32 ·
-                        lengths of description u16, allowedlist u16 (networks joined with a blank), argon2_hash u16 · the texts
+    16 KeyCreated       key_id 16 · role u8 · expires_at_ms i64 (0: never) · rate_limit f64 (requests/s, 0: none) · salt 16 ·
+                        tag 32 · lengths of description u16, allowedlist u16 (networks joined with a blank), argon2_hash u16 ·
+                        the texts
     17 KeyStatusChanged key_id 16 · active u8 (0, 1)
 
 A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
