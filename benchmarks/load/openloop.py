@@ -13,7 +13,7 @@ import socket
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.load.fill import complete, connect
@@ -24,6 +24,7 @@ CONNECTIONS = 256
 SIDE_CONNECTIONS = 16
 CREATES_PER_S = 100
 DRAIN_S = 5.0
+SCRAPE_WINDOW_S = 0.05  # a scrape is due at every full second from the start
 BUFFER_BYTES = 1 << 20
 
 
@@ -34,10 +35,24 @@ class OpenLoopResult:
     offered_per_s: float
     achieved_per_s: float
     latencies: dict[str, "array[float]"]
+    due_s: "array[float]"  # of each validate, from the start
 
     def percentile_ms(self, kind: str, share: float) -> float:
-        ordered = sorted(self.latencies[kind])
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3
+        return percentile(self.latencies[kind], share) * 1e3
+
+    def scrape_p99_ms(self) -> tuple[float, float]:
+        """P99 of the validates due within SCRAPE_WINDOW_S after a scrape, and of the others."""
+        near: list[float] = []
+        far: list[float] = []
+        for due_s, latency in zip(self.due_s, self.latencies["validate"], strict=True):
+            (near if due_s % 1.0 < SCRAPE_WINDOW_S else far).append(latency)
+        return percentile(near, 0.99) * 1e3, percentile(far, 0.99) * 1e3
+
+
+def percentile(values: "Sequence[float] | array[float]", share: float) -> float:
+    """The value that `share` of the values (0…1) do not exceed. `values`: at least one."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,7 @@ class OpenLoop:
     def run(self, issuer_key: str, metrics_key: str, create_bodies: list[str]) -> OpenLoopResult:
         """Blocks for `duration_s` and a short drain."""
         latencies = {kind: array("d") for kind in ("validate", "create", "revoke", "scrape")}
+        due_s = array("d")
         poll = select.epoll()
         sockets = [connect(self.port) for _ in range(CONNECTIONS)]
         answer_bytes = {len(exchange(one, self.messages[index])) for index, one in enumerate(sockets)}
@@ -151,14 +167,14 @@ class OpenLoop:
         gc.collect()
         gc.disable()
         try:
-            achieved = self._drive(poll, sockets, side, start, answer_bytes.pop(), latencies["validate"])
+            achieved = self._drive(poll, sockets, side, start, answer_bytes.pop(), latencies["validate"], due_s)
         finally:
             gc.enable()
             side.close()
             poll.close()
             for one in sockets:
                 one.close()
-        return OpenLoopResult(self.rate_per_s, achieved, latencies)
+        return OpenLoopResult(self.rate_per_s, achieved, latencies, due_s)
 
     def _drive(
         self,
@@ -168,6 +184,7 @@ class OpenLoop:
         start: float,
         answer_bytes: int,
         latencies: "array[float]",
+        due_s: "array[float]",
     ) -> float:
         """→ validates answered per second. Local names and one clock reading a round keep the generator fast."""
         clock, wait, record, rate, messages = (
@@ -213,6 +230,7 @@ class OpenLoop:
                     )
                 partial[number] = 0
                 record(now - intended[number])
+                due_s.append(intended[number] - start)
                 free.append(number)
                 answered += 1
         return answered / (clock() - start)

@@ -71,7 +71,7 @@ def plain_table(cells: list[list[str]]) -> str:
             text.rjust(width) if text[:1].isdigit() else text.ljust(width)
             for text, width in zip(row, widths, strict=True)
         ]
-        lines.append("  ".join(padded).rstrip())
+        lines.append("  ".join([*padded[:-1], row[-1]]).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 

@@ -84,7 +84,9 @@ def test_redis_benchmark_percentile_is_the_first_step_that_reaches_it() -> None:
 
 def test_open_loop_percentiles_are_in_milliseconds() -> None:
     latencies = {"validate": array("d", [1.0] + [0.001] * 99)}
-    result = openloop.OpenLoopResult(100.0, 100.0, latencies)
+    due_s = array("d", [number + (0.01 if number < 1 else 0.5) for number in range(100)])
+    result = openloop.OpenLoopResult(100.0, 100.0, latencies, due_s)
+    assert result.scrape_p99_ms() == (1000.0, 1.0)
     assert (result.percentile_ms("validate", 0.5), result.percentile_ms("validate", 0.999)) == (1.0, 1000.0)
 
 
