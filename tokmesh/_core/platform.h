@@ -1,4 +1,4 @@
-/* What differs between operating systems and processors, behind one name each: clocks and CRC-32C.
+/* What differs between operating systems and processors, behind one name each: clocks, shareable memory, CRC-32C.
  * No logic of TokMesh lives here. */
 #ifndef TOKMESH_PLATFORM_H
 #define TOKMESH_PLATFORM_H
@@ -9,7 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Unix milliseconds of the settable clock. */
 static inline int64_t tm_wall_ms(void) {
@@ -23,6 +26,38 @@ static inline int64_t tm_monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A sparse file in memory of `size` bytes that a descriptor can pass to other processes; memory is committed on first touch.
+ * The descriptor, or -1 with errno. */
+static inline int tm_memory_file(const char *name, size_t size) {
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd >= 0 && ftruncate(fd, (off_t)size) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* Maps it, shared, kept out of core dumps (it holds personal data). NULL with errno on failure. */
+static inline void *tm_memory_map(int fd, size_t size) {
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    madvise(base, size, MADV_DONTDUMP);
+    return base;
+}
+
+/* Gives whole pages back; they read as zeros afterwards. */
+static inline void tm_memory_release(void *start, size_t size) {
+    if (size != 0 && madvise(start, size, MADV_REMOVE) != 0)
+        memset(start, 0, size);
+}
+
+/* Bytes committed by a memory file, 0 if unknown. */
+static inline size_t tm_memory_committed(int fd) {
+    struct stat status;
+    return fstat(fd, &status) == 0 ? (size_t)status.st_blocks * 512 : 0;
 }
 
 /* CRC-32C (Castagnoli, RFC 3720 appendix B.4); `crc` is the running value, 0 at first. Two implementations, one result. */

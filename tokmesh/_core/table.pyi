@@ -1,6 +1,8 @@
 from enum import IntEnum
 
 from tokmesh._core.session_view import SessionView as SessionView
+from tokmesh._core.views import Status as Status
+from tokmesh._core.views import Views
 
 SESSION_JSON_BYTES_MAX: int
 
@@ -14,11 +16,6 @@ class Outcome(IntEnum):
     REVOKED_ALREADY = 6
     ALREADY = 7
 
-class Status(IntEnum):
-    LIVE = 0
-    EXPIRED = 1
-    REVOKED = 2
-
 class Verdict(IntEnum):
     VERDICT_VALID = 0
     VERDICT_UNKNOWN = 1
@@ -26,15 +23,7 @@ class Verdict(IntEnum):
     VERDICT_REVOKED = 3
     VERDICT_BUSY = 4
 
-class Table:
-    def __init__(
-        self,
-        *,
-        tombstone_ttl_ms: int,
-        seed: bytes | None = None,
-        entries_max: int = ...,
-        arena_bytes_max: int = ...,
-    ) -> None: ...
+class Table(Views):
     def insert(
         self,
         session_id: bytes,
@@ -58,14 +47,4 @@ class Table:
     ) -> int: ...
     def drain_touched(self, limit: int) -> list[tuple[bytes, int, str | None, str | None]]: ...
     def advance(self, now_ms: int, budget: int) -> int: ...
-    def find(self, session_id: bytes) -> int: ...
-    def find_token(self, token_hash: bytes, now_ms: int) -> tuple[int, int]: ...
-    def token_known(self, token_hash: bytes) -> bool: ...
     def check(self, token_hash: bytes, now_ms: int, touch_ms: int = 0) -> tuple[int, bytes]: ...
-    def status(self, entry: int, now_ms: int) -> int: ...
-    def session(self, entry: int) -> SessionView: ...
-    def session_json(self, entry: int) -> bytes: ...
-    def user_entries(self, user_id: str) -> list[int]: ...
-    def device_entries(self, device_id: str) -> list[int]: ...
-    def scan(self, cursor: int, limit: int) -> tuple[list[int], int]: ...
-    def stats(self) -> dict[str, int | float]: ...

@@ -1,239 +1,351 @@
-"""The token table over dictionaries: the interface and its rules, before the flat memory that replaces it."""
+"""The token table: sessions by token hash, id, user and device, their expiry, and what is remembered of the dead.
 
-import json
+A pure function of the calls made to it: no clock, no randomness but the seed of its hashes. One writer; every change is bounded
+(but for the lists it returns, see each) and either done or, with FULL, not begun. What readers see is described in lookup.pxd,
+what a session occupies in layout.pxd, how it is kept consistent in entries.pyx.
 
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy
+Times are Unix ms, ids 16 bytes, token hashes 32 bytes, text is escaped for JSON once, when it is stored.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from tokmesh._core.arena cimport granules_for
+from tokmesh._core.layout cimport (
+    DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_QUEUED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
+    KEY_ID_CHARS_MAX, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, SLOT_REVOKED, UA_CHARS_MAX,
+    USER_CHARS_MAX, Block, Slot, SlotState, slot_close, slot_open,
+)
+from tokmesh._core.lookup cimport FOUND_VALID, look_up, write_session
+from tokmesh._core.views cimport Views, escape_field, fixed_bytes
 
 from tokmesh._core.session_view import SessionView
+from tokmesh._core.views import Status
+
+
+cdef extern from "atomics.h" nogil:
+    void tm_store_relaxed_u64(uint64_t* p, uint64_t value)
 
 globals()["SESSION_JSON_BYTES_MAX"] = SESSION_JSON_BYTES_MAX
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def _ulid(id16):
-    number = int.from_bytes(id16, "big")
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+cdef int escape_fields(Fields* fields, str user_id, str device_id, str ip_address, str user_agent, str created_by) except -1:
+    fields.user_size = escape_field(user_id, USER_CHARS_MAX, fields.user)
+    fields.device_size = escape_field(device_id, DEVICE_CHARS_MAX, fields.device)
+    fields.ip_size = escape_field(ip_address, IP_CHARS_MAX, fields.ip)
+    fields.user_agent_size = escape_field(user_agent, UA_CHARS_MAX, fields.user_agent)
+    fields.created_by_size = escape_field(created_by, KEY_ID_CHARS_MAX, fields.created_by)
+    return 0
 
 
-def _ceil_s(ms):
-    return -(-ms // 1000)
+cdef class Table(Views):
+    """The table of at most `entries_max` sessions and aliases, with at most `arena_bytes_max` bytes of strings and data.
 
+    Both are reservations of address space; memory is used as sessions come. tombstone_ttl_ms: how long a dead session is remembered
+    as expired or revoked. seed: of the keyed hashes; random when None. OSError when the system refuses the reservation.
+    ValueError, from any method: a field longer than layout.pxd allows, an id or hash of the wrong size, text that is not UTF-8.
+    """
 
-class _Session:
-    pass
-
-
-cdef class Table:
-    def __init__(self, *, tombstone_ttl_ms, seed=None, entries_max=2**26, arena_bytes_max=2**35):
-        self._tombstone_ttl_ms = tombstone_ttl_ms
-        self._tick = 0
-        self._sessions, self._tokens, self._entries, self._touched = {}, {}, [None], {}
-
-    def _deadline(self, s):
-        return min(s.expires, s.active + s.idle * 1000) if s.idle else s.expires
-
-    def _dead(self, s, t):
-        return s.state == REVOKED or self._deadline(s) <= t
-
-    def _token_dead(self, h, t):
-        s, until = self._tokens[h]
-        return s is None or self._dead(s, t) or (until is not None and until <= t)
-
-    def _remove(self, s):
-        del self._sessions[s.id]
-        del self._tokens[s.hash]
-        if s.alias is not None:
-            self._tokens.pop(s.alias, None)
-        self._entries[s.entry] = None
-
-    def _drop_token(self, h):
-        s, until = self._tokens[h]
-        if s is not None and until is None:
-            self._remove(s)
-        else:
-            del self._tokens[h]
-            if s is not None:
-                s.alias = None
-
-    def _settle(self, s):
-        if s.state == EXPIRED and _ceil_s(self._deadline(s)) > self._tick:
-            s.state = LIVE
-
-    def insert(self, session_id, token_hash, user_id, device_id, ip_address, user_agent, created_by, created_at_ms,
-               expires_at_ms, idle_seconds, data):
-        old = self._sessions.get(session_id)
-        if old is not None and not self._dead(old, created_at_ms):
-            return ID_EXISTS
-        if token_hash in self._tokens and not self._token_dead(token_hash, created_at_ms):
-            return TOKEN_EXISTS
-        if old is not None:
-            self._remove(old)
-        if token_hash in self._tokens:
-            self._drop_token(token_hash)
-        s = _Session()
-        s.id, s.hash, s.user, s.device, s.ip, s.ua = session_id, token_hash, user_id, device_id, ip_address, user_agent
-        s.last_ip, s.last_ua, s.by, s.created, s.expires = ip_address, user_agent, created_by, created_at_ms, expires_at_ms
-        s.active, s.idle, s.data, s.version, s.state, s.alias = created_at_ms, idle_seconds, data, 1, LIVE, None
-        s.revoked_at, s.entry = 0, len(self._entries)
-        self._entries.append(s)
-        self._sessions[session_id] = s
-        self._tokens[token_hash] = (s, None)
-        return INSERTED
-
-    def _change(self, session_id, time_ms):
-        s = self._sessions.get(session_id)
-        if s is None:
-            return None, MISSING
-        if s.state == REVOKED:
-            return None, REVOKED_ALREADY
-        s.version += 1
-        s.active = max(s.active, time_ms)
-        return s, DONE
-
-    def renew(self, session_id, expires_at_ms, time_ms):
-        s, outcome = self._change(session_id, time_ms)
-        if s is not None:
-            s.expires = expires_at_ms
-            self._settle(s)
-        return outcome
-
-    def update(self, session_id, data, time_ms):
-        s, outcome = self._change(session_id, time_ms)
-        if s is not None:
-            s.data = data
-            self._settle(s)
-        return outcome
-
-    def rotate(self, session_id, new_hash, old_valid_until_ms, time_ms):
-        s = self._sessions.get(session_id)
-        if s is None:
-            return MISSING
-        if s.state == REVOKED:
-            return REVOKED_ALREADY
-        if new_hash in self._tokens:
-            if self._tokens[new_hash] == (s, None) or not self._token_dead(new_hash, time_ms):
-                return TOKEN_EXISTS
-            self._drop_token(new_hash)
-        s, outcome = self._change(session_id, time_ms)
-        if s.alias is not None:
-            self._tokens[s.alias] = (None, min(self._tokens[s.alias][1], time_ms))
-        self._tokens[s.hash] = (s, old_valid_until_ms)
-        s.alias, s.hash = s.hash, new_hash
-        self._tokens[new_hash] = (s, None)
-        self._settle(s)
-        return outcome
-
-    def revoke(self, session_id, time_ms):
-        s = self._sessions.get(session_id)
-        if s is None:
-            return MISSING
-        if s.state == REVOKED:
-            return ALREADY
-        s.state, s.revoked_at = REVOKED, time_ms
-        return DONE
-
-    def touch(self, session_id, last_active_ms, ip_address=None, user_agent=None):
-        s = self._sessions.get(session_id)
-        if s is None:
-            return MISSING
-        if s.state == REVOKED:
-            return REVOKED_ALREADY
-        s.active = max(s.active, last_active_ms)
-        row = self._touched.setdefault(session_id, [None, None])
-        if ip_address is not None and ip_address != s.last_ip:
-            s.last_ip = row[0] = ip_address
-        if user_agent is not None and user_agent != s.last_ua:
-            s.last_ua = row[1] = user_agent
-        self._settle(s)
-        return DONE
-
-    def drain_touched(self, limit):
-        rows = []
-        for session_id in list(self._touched)[:limit]:
-            ip, ua = self._touched.pop(session_id)
-            if session_id in self._sessions:
-                rows.append((session_id, self._sessions[session_id].active, ip, ua))
-        return rows
-
-    def advance(self, now_ms, budget):
-        self._tick = max(self._tick, now_ms // 1000)
-        for s in list(self._sessions.values()):
-            if s.state == LIVE and _ceil_s(self._deadline(s)) <= self._tick:
-                s.state = EXPIRED
-            end = s.revoked_at if s.state == REVOKED else self._deadline(s)
-            if s.state != LIVE and _ceil_s(end + self._tombstone_ttl_ms) <= self._tick:
-                self._remove(s)
-        for h, (_, until) in list(self._tokens.items()):
-            if until is not None and _ceil_s(until + self._tombstone_ttl_ms) <= self._tick:
-                self._drop_token(h)
-        return 0
-
-    def find(self, session_id):
-        s = self._sessions.get(session_id)
-        return -1 if s is None else s.entry
-
-    def find_token(self, token_hash, now_ms):
-        if token_hash not in self._tokens:
-            return VERDICT_UNKNOWN, -1
-        s, until = self._tokens[token_hash]
-        if s is None:
-            return VERDICT_EXPIRED, -1
-        if s.state == REVOKED:
-            return VERDICT_REVOKED, s.entry
-        if s.state == EXPIRED or self._token_dead(token_hash, now_ms):
-            return VERDICT_EXPIRED, s.entry
-        return VERDICT_VALID, s.entry
-
-    def token_known(self, token_hash):
-        return token_hash in self._tokens
-
-    def status(self, entry, now_ms):
-        s = self._entries[entry]
-        return EXPIRED if s.state == LIVE and self._deadline(s) <= now_ms else Status(s.state)
-
-    def session(self, entry):
-        s = self._entries[entry]
-        return SessionView(s.id, s.user, s.device, s.ip, s.ua, s.last_ip, s.last_ua, s.by, s.created, s.expires, s.active,
-                           s.data, s.version, s.idle)
-
-    def session_json(self, entry):
-        v = self.session(entry)._asdict()
-        v.pop("idle_seconds")
-        v["id"], v["data"] = "tmss-" + _ulid(v["id"]), json.loads(v["data"])
-        return json.dumps(v, separators=(",", ":"), ensure_ascii=False).encode()
-
-    def check(self, token_hash, now_ms, touch_ms=0):
-        verdict, entry = self.find_token(token_hash, now_ms)
-        if verdict != VERDICT_VALID:
-            return verdict, b""
-        if touch_ms > 0:
-            self.touch(self._entries[entry].id, touch_ms)
-        return verdict, self.session_json(entry)
-
-    def user_entries(self, user_id):
-        return [s.entry for s in reversed(self._sessions.values()) if s.state == LIVE and s.user == user_id]
-
-    def device_entries(self, device_id):
-        return [s.entry for s in reversed(self._sessions.values()) if device_id and s.state == LIVE and s.device == device_id]
-
-    def scan(self, cursor, limit):
-        entries = [s.entry for s in self._entries[cursor:] if s is not None and s.state == LIVE]
-        return entries[:limit], entries[limit] if len(entries) > limit else -1
-
-    def stats(self):
-        live = sum(s.state == LIVE for s in self._sessions.values())
-        return {"sessions_active": live, "entries_used": len(self._tokens), "tombstones": len(self._sessions) - live,
-                "aliases": len(self._tokens) - len(self._sessions), "memory_bytes": 0, "memory_reserved_bytes": 0,
-                "index_load": 0.0, "index_rebuilding": 0, "expiry_backlog": 0, "interned_strings": 0, "arena_free_bytes": 0}
+    # ---- reading -------------------------------------------------------------------------------------------------------------
 
     cdef int check_token(self, const uint8_t* token_hash, int64_t now_ms, char* out, Py_ssize_t* written,
                          int64_t touch_ms) noexcept nogil:
-        cdef const char* text
-        with gil:
-            verdict, answer = self.check((<const char*>token_hash)[:32], now_ms, touch_ms)
-            if out != NULL and verdict == VERDICT_VALID:
-                text = answer
-                memcpy(out, text, len(answer))
-                written[0] = len(answer)
-            return verdict
+        cdef uint32_t entry[1]
+        cdef int verdict
+        cdef Slot* slot
+        if touch_ms <= 0:
+            return look_up(&self.region, token_hash, now_ms, out, written, entry)
+        verdict = look_up(&self.region, token_hash, now_ms, NULL, NULL, entry)
+        if verdict == FOUND_VALID:
+            self._raise_last_active(entry[0], touch_ms)
+            slot = &self.slots[entry[0]]
+            if out != NULL:
+                written[0] = write_session(&self.region, slot.block, slot.expires_at_ms, slot.last_active_ms, out)
+        return verdict
+
+    def check(self, bytes token_hash, int64_t now_ms, int64_t touch_ms=0) -> tuple[int, bytes]:
+        """check_token for Python: the verdict and, if VALID, the session's JSON, else b""."""
+        cdef char out[SESSION_JSON_BYTES_MAX]
+        cdef Py_ssize_t written[1]
+        cdef int verdict = self.check_token(fixed_bytes(token_hash, 32), now_ms, out, written, touch_ms)
+        return verdict, PyBytes_FromStringAndSize(out, written[0]) if verdict == VERDICT_VALID else b""
+
+    # ---- writing -------------------------------------------------------------------------------------------------------------
+
+    def insert(self, bytes session_id, bytes token_hash, str user_id, str device_id, str ip_address, str user_agent,
+               str created_by, int64_t created_at_ms, int64_t expires_at_ms, uint32_t idle_seconds, bytes data) -> int:
+        """A new session, version 1, last active when created. INSERTED, ID_EXISTS, TOKEN_EXISTS or FULL.
+
+        A session (or alias) that holds the id or the token and is dead at created_at_ms is forgotten. data: a compact JSON object.
+        """
+        cdef const uint8_t* id16 = fixed_bytes(session_id, 16)
+        cdef const uint8_t* hash32 = fixed_bytes(token_hash, 32)
+        cdef Fields fields
+        escape_fields(&fields, user_id, device_id, ip_address, user_agent, created_by)
+        if len(data) > DATA_BYTES_MAX:
+            raise ValueError("data is too long")
+        cdef uint32_t id_holder = self.find_session(id16), token_holder = self.find_holder(hash32)
+        if id_holder != 0 and not self.is_dead(id_holder, created_at_ms):
+            return ID_EXISTS
+        if token_holder != 0 and not self.is_dead(token_holder, created_at_ms):
+            return TOKEN_EXISTS
+        cdef uint32_t block_number = self._new_block(id16, created_at_ms, &fields, data)
+        if block_number == 0:
+            return FULL
+        cdef uint32_t entry = self.take_entry()
+        if entry == 0:
+            self.release_block(block_number)
+            return FULL
+        if id_holder != 0:
+            self.remove_session(id_holder)
+            token_holder = self.find_holder(hash32)
+        if token_holder != 0:
+            self.remove_holder(token_holder)
+        self._fill_slot(entry, hash32, SLOT_LIVE, expires_at_ms, created_at_ms, block_number, idle_seconds)
+        self.tokens.put(self.tokens.tag_of(hash32, 32), entry)
+        self.ids.put(self.ids.tag_of(id16, 16), entry)
+        self.link_lists(entry)
+        self.wheel.start_at(self.tick_after(created_at_ms, 0))
+        self.schedule(entry)
+        return INSERTED
+
+    def renew(self, bytes session_id, int64_t expires_at_ms, int64_t time_ms) -> int:
+        """Another expiry; version + 1, last_active at least time_ms. DONE, MISSING or REVOKED_ALREADY.
+
+        Whether the session still lived at time_ms was decided before: one that was swept since lives again.
+        """
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef int outcome = self._changeable(entry)
+        if outcome == DONE:
+            slot_open(&self.slots[entry])
+            self.slots[entry].expires_at_ms = expires_at_ms
+            slot_close(&self.slots[entry])
+            self._finish_change(entry, time_ms)
+        return outcome
+
+    def update(self, bytes session_id, bytes data, int64_t time_ms) -> int:
+        """Other data; version + 1, last_active at least time_ms. DONE, MISSING, REVOKED_ALREADY or FULL."""
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef int outcome = self._changeable(entry)
+        if len(data) > DATA_BYTES_MAX:
+            raise ValueError("data is too long")
+        if outcome != DONE:
+            return outcome
+        if not self.store_composed(entry, self.compose(entry, NULL, 0, data, len(data))):
+            return FULL
+        self._finish_change(entry, time_ms)
+        return DONE
+
+    def rotate(self, bytes session_id, bytes new_hash, int64_t old_valid_until_ms, int64_t time_ms) -> int:
+        """Another token; the old one stays good until old_valid_until_ms, an older one's grace ends at time_ms; version + 1,
+        last_active at least time_ms. DONE, MISSING, REVOKED_ALREADY, TOKEN_EXISTS (unless its holder is dead at time_ms) or FULL.
+        """
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef const uint8_t* hash32 = fixed_bytes(new_hash, 32)
+        cdef int outcome = self._changeable(entry)
+        if outcome != DONE:
+            return outcome
+        cdef uint32_t holder = self.find_holder(hash32), alias
+        if holder != 0 and (holder == entry or not self.is_dead(holder, time_ms)):
+            return TOKEN_EXISTS
+        alias = self.take_entry()
+        if alias == 0:
+            return FULL
+        if holder != 0:
+            self.remove_holder(holder)
+        if self.rows[entry].partner != 0:
+            self._end_alias(self.rows[entry].partner, time_ms)
+        cdef Slot* slot = &self.slots[entry]
+        cdef uint32_t old_tag = self.tokens.tag_of(slot.token_hash, 32)
+        self._fill_slot(alias, slot.token_hash, SLOT_ALIAS, old_valid_until_ms, 0, entry, 0)
+        self.rows[alias].partner = entry
+        self.rows[entry].partner = alias
+        self.rows[alias].gone_tick = self.tick_after(old_valid_until_ms, self.tombstone_ttl_ms)
+        self.alias_count += 1
+        self.tokens.put(self.tokens.tag_of(hash32, 32), entry)
+        self.tokens.redirect(old_tag, entry, alias)
+        slot_open(slot)
+        memcpy(slot.token_hash, hash32, 32)
+        slot_close(slot)
+        self.schedule(alias)
+        self._finish_change(entry, time_ms)
+        return DONE
+
+    def revoke(self, bytes session_id, int64_t time_ms) -> int:
+        """Ends the session, expired ones too; remembered for the tombstone's life from time_ms. DONE, ALREADY or MISSING."""
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef int outcome = self._changeable(entry)
+        if outcome != DONE:
+            return ALREADY if outcome == REVOKED_ALREADY else outcome
+        cdef Slot* slot = &self.slots[entry]
+        cdef bint was_live = slot.state == SLOT_LIVE
+        slot_open(slot)
+        slot.state = SLOT_REVOKED
+        slot_close(slot)
+        if was_live:
+            self.unlink_lists(entry)
+            self.tombstone_count += 1
+        self.rows[entry].gone_tick = self.tick_after(time_ms, self.tombstone_ttl_ms)
+        self.schedule(entry)
+        return DONE
+
+    def touch(self, bytes session_id, int64_t last_active_ms, str ip_address=None, str user_agent=None) -> int:
+        """Soft: raises last_active (never lowers it), and notes where the session was last used from, where given.
+        DONE, MISSING, REVOKED_ALREADY or FULL (address and user agent only; nothing changed).
+        """
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef int outcome = self._changeable(entry)
+        if outcome != DONE:
+            return outcome
+        if ip_address is not None or user_agent is not None:
+            if not self._note_origin(entry, ip_address, user_agent):
+                return FULL
+        self._raise_last_active(entry, last_active_ms)
+        if self.slots[entry].state == SLOT_EXPIRED:
+            self.settle(entry)
+        return DONE
+
+    def drain_touched(self, Py_ssize_t limit) -> list[tuple[bytes, int, str | None, str | None]]:
+        """Sessions touched since they were last drained, at most `limit`, longest waiting first: id, last_active, and last address
+        and user agent where those changed. [] only when none are left.
+        """
+        cdef uint32_t entry
+        cdef uint8_t flags
+        touched = []
+        while len(touched) < limit:
+            entry = self.pop_touched()
+            if entry == 0:
+                break
+            flags = self.slots[entry].flags
+            self.slots[entry].flags = 0
+            if flags & FLAG_TOUCHED and self.slots[entry].state != SLOT_FREE:
+                view = self.session(entry)
+                touched.append((view.id, view.last_active, view.last_access_ip if flags & FLAG_IP_CHANGED else None,
+                                view.last_access_ua if flags & FLAG_UA_CHANGED else None))
+        return touched
+
+    def advance(self, int64_t now_ms, int64_t budget) -> int:
+        """Sweeps what is due at now_ms, at most `budget` entries; how many are left over (an upper bound; 0 means none)."""
+        self.last_backlog = self.sweep(now_ms, <uint64_t>max(budget, 0))
+        return self.last_backlog
+
+    # ---- parts of the above --------------------------------------------------------------------------------------------------
+
+    cdef uint32_t _new_block(self, const uint8_t* id16, int64_t created_at_ms, const Fields* fields, bytes data) except? 0:
+        # The arena block of a new session; 0, and nothing changed, if the arena is full.
+        cdef uint32_t user_agent = self.interned.acquire(fields.user_agent, fields.user_agent_size)
+        cdef uint32_t created_by = self.interned.acquire(fields.created_by, fields.created_by_size)
+        cdef size_t size = sizeof(Block) + fields.user_size + fields.device_size + fields.ip_size + len(data)
+        cdef uint32_t number = 0
+        if (user_agent != 0 or fields.user_agent_size == 0) and (created_by != 0 or fields.created_by_size == 0):
+            number = self.arena.allocate(granules_for(size))
+        if number == 0:
+            self.interned.release(user_agent)
+            self.interned.release(created_by)
+            return 0
+        self.interned.share(user_agent)
+        cdef Block* block = <Block*>self.arena.at(number)
+        cdef char* text = <char*>block + sizeof(Block)
+        memcpy(block.session_id, id16, 16)
+        block.created_at_ms = created_at_ms
+        block.version = 1
+        block.user_agent = block.last_access_ua = user_agent
+        block.created_by = created_by
+        block.user_size = <uint16_t>fields.user_size
+        block.device_size = <uint16_t>fields.device_size
+        block.ip_size = <uint16_t>fields.ip_size
+        block.last_ip_size = SAME_AS_IP
+        block.data_size = <uint16_t>len(data)
+        block.granules = <uint16_t>granules_for(size)
+        memcpy(text, fields.user, fields.user_size)
+        memcpy(text + fields.user_size, fields.device, fields.device_size)
+        memcpy(text + fields.user_size + fields.device_size, fields.ip, fields.ip_size)
+        memcpy(text + fields.user_size + fields.device_size + fields.ip_size, <const char*>data, len(data))
+        return number
+
+    cdef void _fill_slot(self, uint32_t entry, const uint8_t* hash32, SlotState state, int64_t expires_at_ms,
+                         int64_t last_active_ms, uint32_t block, uint32_t idle_seconds) noexcept nogil:
+        cdef Slot* slot = &self.slots[entry]
+        slot_open(slot)
+        memcpy(slot.token_hash, hash32, 32)
+        slot.state = <uint8_t>state
+        slot.expires_at_ms = expires_at_ms
+        slot.last_active_ms = last_active_ms
+        slot.block = block
+        slot.idle_seconds = idle_seconds
+        slot_close(slot)
+
+    cdef int _changeable(self, uint32_t entry) noexcept nogil:
+        if entry == 0:
+            return MISSING
+        return REVOKED_ALREADY if self.slots[entry].state == SLOT_REVOKED else DONE
+
+    cdef void _finish_change(self, uint32_t entry, int64_t time_ms) noexcept nogil:
+        # What every durable change of a session brings: a version, activity, and perhaps another deadline.
+        cdef Slot* slot = &self.slots[entry]
+        slot_open(slot)
+        self.block_of(entry).version += 1
+        if time_ms > slot.last_active_ms:
+            slot.last_active_ms = time_ms
+        slot_close(slot)
+        self.settle(entry)
+
+    cdef void _end_alias(self, uint32_t alias, int64_t time_ms) noexcept nogil:
+        cdef Slot* slot = &self.slots[alias]
+        self.rows[self.rows[alias].partner].partner = 0
+        self.rows[alias].partner = 0
+        slot_open(slot)
+        slot.state = SLOT_ALIAS_ENDED
+        slot.expires_at_ms = min(slot.expires_at_ms, time_ms)
+        slot_close(slot)
+        self.rows[alias].gone_tick = self.tick_after(slot.expires_at_ms, self.tombstone_ttl_ms)
+        self.schedule(alias)
+
+    cdef void _raise_last_active(self, uint32_t entry, int64_t last_active_ms) noexcept nogil:
+        # One atomic word, outside the seqlock; the wheel finds a later deadline by itself when the old one comes.
+        cdef Slot* slot = &self.slots[entry]
+        if last_active_ms > slot.last_active_ms:
+            tm_store_relaxed_u64(<uint64_t*>&slot.last_active_ms, <uint64_t>last_active_ms)
+        self.mark_touched(entry, 0)
+
+    cdef int _note_origin(self, uint32_t entry, str ip_address, str user_agent) except -1:
+        # Last address and user agent, each unless None; 0, and nothing changed, if the arena is full.
+        cdef char ip[IP_CHARS_MAX * ESCAPED_MAX]
+        cdef char text[UA_CHARS_MAX * ESCAPED_MAX]
+        cdef Block* block = self.block_of(entry)
+        cdef Block* composed = <Block*>self.scratch
+        cdef Py_ssize_t size = 0, text_size
+        cdef uint32_t old_agent = block.last_access_ua, agent = old_agent
+        cdef uint8_t flags = 0
+        if ip_address is not None:
+            size = escape_field(ip_address, IP_CHARS_MAX, ip)
+            if not self._is_last_ip(block, ip, size):
+                flags |= FLAG_IP_CHANGED
+        if user_agent is not None:
+            text_size = escape_field(user_agent, UA_CHARS_MAX, text)
+            agent = self.interned.acquire(text, text_size)
+            if agent == 0 and text_size != 0:
+                return 0
+            if agent == old_agent:
+                self.interned.release(agent)
+            else:
+                flags |= FLAG_UA_CHANGED
+        if flags == 0:
+            return 1
+        cdef size_t composed_size = self.compose(entry, ip if flags & FLAG_IP_CHANGED else NULL, size, NULL, 0)
+        composed.last_access_ua = agent
+        if not self.store_composed(entry, composed_size):
+            if flags & FLAG_UA_CHANGED:
+                self.interned.release(agent)
+            return 0
+        if flags & FLAG_UA_CHANGED:
+            self.interned.release(old_agent)
+        self.mark_touched(entry, flags)
+        return 1
+
+    cdef bint _is_last_ip(self, const Block* block, const char* ip, Py_ssize_t size) noexcept nogil:
+        cdef const char* first = <const char*>block + sizeof(Block) + block.user_size + block.device_size
+        if block.last_ip_size == SAME_AS_IP:
+            return <size_t>size == block.ip_size and memcmp(first, ip, <size_t>size) == 0
+        return <size_t>size == block.last_ip_size and memcmp(first + block.ip_size, ip, <size_t>size) == 0

@@ -1,0 +1,25 @@
+from tokmesh._core.arena import Arena
+from tokmesh._core.index import Index
+from tokmesh._core.interned import Interned
+from tokmesh._core.memory import Zone
+from tokmesh._core.wheel import Wheel
+
+class Entries:
+    slots_zone: Zone
+    rows_zone: Zone
+    queue_zone: Zone
+    arena: Arena
+    interned: Interned
+    wheel: Wheel
+    tokens: Index
+    ids: Index
+    users: Index
+    devices: Index
+    def __init__(
+        self,
+        *,
+        tombstone_ttl_ms: int,
+        seed: bytes | None = None,
+        entries_max: int = ...,
+        arena_bytes_max: int = ...,
+    ) -> None: ...

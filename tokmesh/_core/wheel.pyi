@@ -1,0 +1,3 @@
+class Wheel:
+    tick: int
+    size: int
