@@ -49,8 +49,20 @@ class ModelSession:
 
     def view(self) -> SessionView:
         return SessionView(
-            self.id, self.user_id, self.device_id, self.ip_address, self.user_agent, self.last_access_ip, self.last_access_ua,
-            self.created_by, self.created_at, self.expires_at, self.last_active, self.data, self.version, self.idle_seconds,
+            self.id,
+            self.user_id,
+            self.device_id,
+            self.ip_address,
+            self.user_agent,
+            self.last_access_ip,
+            self.last_access_ua,
+            self.created_by,
+            self.created_at,
+            self.expires_at,
+            self.last_active,
+            self.data,
+            self.version,
+            self.idle_seconds,
         )
 
 

@@ -1,4 +1,4 @@
-"""One long random history with many sessions: growth and shrinking of the indexes, reuse of entries, blocks and strings."""
+"""One long random history with many sessions: indexes grow and shrink, entries, blocks and strings are used again."""
 
 import random
 
@@ -35,7 +35,9 @@ def step(pair: TablePair, source: random.Random) -> None:
         case 8:
             pair.revoke(number)
         case 9 | 10:
-            pair.touch(number, source.randrange(2_000), source.choice([None, address]), source.choice([None, f"a{number}"]))
+            pair.touch(
+                number, source.randrange(2_000), source.choice([None, address]), source.choice([None, f"a{number}"])
+            )
         case 11:
             if source.random() < 0.2:
                 pair.pass_time(source.choice([1, 700, 1_000, 4_000, 90_000]), source.choice([3, 1_000_000]))

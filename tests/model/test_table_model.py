@@ -9,7 +9,7 @@ from tests.model.table_pair import TablePair
 NUMBERS = st.integers(0, 11)
 TEXTS = st.one_of(
     st.sampled_from(["", "u", "user", 'quo"te', "back\\slash", "nul\0", "líne\n", "\x7f\x1f", "中文", "🙂", "a" * 128]),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
+    st.text(max_size=40),
 )
 USERS = st.sampled_from(["u1", "u2", 'u"3', "ü4\t"])
 DEVICES = st.sampled_from(["", "d1", "d2\x01"])
@@ -32,7 +32,16 @@ class TableMachine(RuleBasedStateMachine):
         idle=st.sampled_from([0, 0, 1, 2, 60, 86_400]), data=DATA,
     )  # fmt: skip
     def insert(
-        self, id_number: int, token: int, user: str, device: str, address: str, agent: str, ttl: int, idle: int, data: bytes
+        self,
+        id_number: int,
+        token: int,
+        user: str,
+        device: str,
+        address: str,
+        agent: str,
+        ttl: int,
+        idle: int,
+        data: bytes,
     ) -> None:
         self.pair.insert(id_number, token, user, device, address, agent, ttl, idle, data)
 
