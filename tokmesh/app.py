@@ -193,7 +193,7 @@ class App:
             self._upkeep.start(loop)
             self._loop_lag.start(loop)
             self._warn()
-            self._listeners.open_admin_socket(self._settings.storage.dir, partial(Connection, self._server, True))
+            await self._listeners.open_admin_socket(self._settings.storage.dir, partial(Connection, self._server, True))
             await self._listeners.open_http(server.http.address, partial(Connection, self._server))
             if context is not None:
                 await self._listeners.open_https(server.https.address, partial(Connection, self._server), context)

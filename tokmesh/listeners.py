@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tokmesh.admin_socket import AdminSocket
+from tokmesh import admin_socket
 from tokmesh.config import ConfigError, Problem
 from tokmesh.config_values import Address
 from tokmesh.errors import ApiError
 
 BACKLOG: Final = 4096
+ADMIN_BACKLOG: Final = 16
 TLS_HANDSHAKE_TIMEOUT_S: Final = 10.0
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -26,7 +27,7 @@ class Listeners:
         self._loop = loop
         self._logger = logger
         self._servers: list[asyncio.Server] = []
-        self._admin_socket: AdminSocket | None = None
+        self._directory: Path | None = None  # of the administration socket
 
     async def open_http(self, address: Address, factory: ProtocolFactory) -> None:
         """Listens for plain HTTP. Raises ApiError TM-SYS-5030 when the address cannot be had."""
@@ -36,14 +37,15 @@ class Listeners:
         """Listens for HTTPS. Raises ApiError TM-SYS-5030 when the address cannot be had."""
         await self._open("server.https.address", "https", address, factory, context)
 
-    def open_admin_socket(self, directory: Path, factory: ProtocolFactory) -> None:
+    async def open_admin_socket(self, directory: Path, factory: ProtocolFactory) -> None:
         """Listens on the Unix socket of the data directory. Raises ConfigError with TM-CFG-1004."""
-        self._admin_socket = AdminSocket(self._loop, directory, factory, self._logger)
         try:
-            self._admin_socket.open()
+            bound = admin_socket.bind(directory)
         except OSError as error:
             rule = f"the administration socket cannot be made ({error.strerror})"
             raise ConfigError([Problem("TM-CFG-1004", "storage.dir", str(directory), rule)]) from None
+        self._servers.append(await self._loop.create_unix_server(factory, sock=bound, backlog=ADMIN_BACKLOG))
+        self._directory = directory
 
     async def _open(
         self, key: str, scheme: str, address: Address, factory: ProtocolFactory, context: ssl.SSLContext | None
@@ -69,5 +71,5 @@ class Listeners:
         """Stops accepting; connections that are open stay."""
         for server in self._servers:
             server.close()
-        if self._admin_socket is not None:
-            self._admin_socket.close()
+        if self._directory is not None:
+            admin_socket.remove(self._directory)
