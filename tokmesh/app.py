@@ -12,7 +12,6 @@ import logging
 import signal
 import ssl
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -171,9 +170,9 @@ class App:
                 resources=Resources(settings.storage.dir),
                 loop_lag=self._loop_lag,
                 log_lines=log_stats,
-                started_at=time.time(),
+                started_at=state.clock.now_ms() / 1000,
                 version=__version__,
-                node_id=data_directory.node_id(settings.storage.dir),
+                node_id=data_directory.node_id(settings.storage.dir, state.clock),
             )
         )
 
@@ -209,9 +208,7 @@ class App:
         self._listeners.close()
         self._server.begin_drain()
         if not await self._server.drained(self._settings.server.shutdown.timeout_ms / 1000):
-            logger.warning(
-                "requests were still in flight when server.shutdown.timeout ended; their connections were cut"
-            )
+            logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
         self._loop_lag.stop()
         await self._upkeep.stop()
         self._authenticator.close()
@@ -225,8 +222,7 @@ class App:
             return
         created = await self._keys.create(role="admin", description="made at the first start")
         print(
-            "tokmesh: the first start made this admin key. It is shown only now; keep it.\n"
-            f"{created.key_id}:{created.key_secret}",
+            f"tokmesh: the first start made this admin key. It is shown only now; keep it.\n{created.key_id}:{created.key_secret}",
             file=sys.stderr,
             flush=True,
         )

@@ -255,18 +255,14 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
                 yield Problem("TM-CFG-1004", key.name, sources[key.name], f"cannot read {_shown(str(value))}")
     ttl = settings.session.ttl
     if ttl.default_ms > ttl.max_ms:
-        yield Problem(
-            "TM-CFG-1005", "session.ttl.default", sources["session.ttl.default"], "is longer than session.ttl.max"
-        )
+        yield Problem("TM-CFG-1005", "session.ttl.default", sources["session.ttl.default"], "is longer than session.ttl.max")
     https = settings.server.https
     if https.enabled:
         for name, file in (("cert_file", https.tls.cert_file), ("key_file", https.tls.key_file)):
             if file is None:
                 yield Problem("TM-CFG-1006", f"server.https.tls.{name}", "", "server.https.enabled needs it")
         if https.address == settings.server.http.address and https.address.port:
-            yield Problem(
-                "TM-CFG-1005", "server.https.address", sources["server.https.address"], "is also server.http.address"
-            )
+            yield Problem("TM-CFG-1005", "server.https.address", sources["server.https.address"], "is also server.http.address")
     if settings.storage.dir.exists() and not settings.storage.dir.is_dir():
         yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], "is not a directory")
 

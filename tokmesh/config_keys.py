@@ -62,9 +62,7 @@ def section(factory: Callable[[], Any]) -> Any:
 class HttpSettings:
     address: Address = key("127.0.0.1:5080", kinds.address(), "Where plain HTTP listens; port 0 lets the kernel choose")
     max_body_size_bytes: int = key("1MB", kinds.size("1KB", "1GB"), "Largest request body; beyond it 413")
-    max_head_size_bytes: int = key(
-        "16KB", kinds.size("1KB", "1MB"), "Largest request line and headers together; beyond it 431"
-    )
+    max_head_size_bytes: int = key("16KB", kinds.size("1KB", "1MB"), "Largest request line and headers together; beyond it 431")
     max_headers: int = key("64", kinds.integer(4, 1024), "Most headers of a request; beyond it 431")
     head_timeout_ms: int = key(
         "10s", kinds.duration("100ms", "10m"), "Time from the first byte of a request to the end of its head"
@@ -75,15 +73,11 @@ class HttpSettings:
     max_pipelined: int = key(
         "32", kinds.integer(1, 1024), "Most requests of a connection in work at once; beyond it reading pauses"
     )
-    max_write_buffer_bytes: int = key(
-        "1MB", kinds.size("16KB", "1GB"), "Unsent answers of a connection at which reading pauses"
-    )
+    max_write_buffer_bytes: int = key("1MB", kinds.size("16KB", "1GB"), "Unsent answers of a connection at which reading pauses")
     max_connections: int = key(
         "10000", kinds.integer(1, 1_000_000), "Most open connections; further ones are answered 503 and closed"
     )
-    keepalive_timeout_ms: int = key(
-        "75s", kinds.duration("1s", "1h"), "How long a connection may stay idle between requests"
-    )
+    keepalive_timeout_ms: int = key("75s", kinds.duration("1s", "1h"), "How long a connection may stay idle between requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +113,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class TtlSettings:
-    default_ms: int = key(
-        "2h", kinds.duration("1s", "3650d"), "Life of a session that does not ask for another", reloadable=True
-    )
+    default_ms: int = key("2h", kinds.duration("1s", "3650d"), "Life of a session that does not ask for another", reloadable=True)
     max_ms: int = key("720h", kinds.duration("1s", "3650d"), "Longest life a session may ask for", reloadable=True)
 
 
@@ -140,9 +132,7 @@ class QuotaSettings:
 class SessionSettings:
     ttl: TtlSettings = section(TtlSettings)
     quota: QuotaSettings = section(QuotaSettings)
-    tombstone_ttl_ms: int = key(
-        "10m", kinds.duration("1s", "24h"), "How long an ended session is remembered as expired or revoked"
-    )
+    tombstone_ttl_ms: int = key("10m", kinds.duration("1s", "24h"), "How long an ended session is remembered as expired or revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +164,7 @@ class EncryptionSettings:
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    dir: Path = key(
-        "./tokmesh-data", kinds.directory(), "Everything durable, and the administration socket; made with mode 0700"
-    )
+    dir: Path = key("./tokmesh-data", kinds.directory(), "Everything durable, and the administration socket; made with mode 0700")
     wal: WalSettings = section(WalSettings)
     snapshot: SnapshotSettings = section(SnapshotSettings)
     encryption: EncryptionSettings = section(EncryptionSettings)
@@ -209,15 +197,9 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class AntiReplaySettings:
-    enabled: bool = key(
-        "false", kinds.boolean(), "Whether requests carry a timestamp and a nonce", needs="replay protection"
-    )
-    timestamp_window_ms: int = key(
-        "30s", kinds.duration("1s", "1h"), "Accepted age of a timestamp", needs="replay protection"
-    )
-    nonce_ttl_ms: int = key(
-        "60s", kinds.duration("1s", "1h"), "How long a nonce is remembered", needs="replay protection"
-    )
+    enabled: bool = key("false", kinds.boolean(), "Whether requests carry a timestamp and a nonce", needs="replay protection")
+    timestamp_window_ms: int = key("30s", kinds.duration("1s", "1h"), "Accepted age of a timestamp", needs="replay protection")
+    nonce_ttl_ms: int = key("60s", kinds.duration("1s", "1h"), "How long a nonce is remembered", needs="replay protection")
     nonce_cache_size: int = key("100000", kinds.integer(1, 10_000_000), "Nonces remembered", needs="replay protection")
 
 
@@ -237,9 +219,7 @@ class SecuritySettings:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
-    auth_enabled: bool = key(
-        "true", kinds.boolean(), "Whether /metrics asks for an API key; turn it off on closed networks only"
-    )
+    auth_enabled: bool = key("true", kinds.boolean(), "Whether /metrics asks for an API key; turn it off on closed networks only")
     native_histograms: bool = key(
         "false", kinds.boolean(), "Whether histograms are exposed in the native form", needs="native histograms"
     )
@@ -273,9 +253,7 @@ class TelemetrySettings:
 class NatsTlsSettings:
     ca_file: Path | None = key("", kinds.optional_file(), "Authorities of the NATS servers, PEM", needs="clusters")
     cert_file: Path | None = key("", kinds.optional_file(), "Client certificate, PEM", needs="clusters")
-    key_file: Path | None = key(
-        "", kinds.optional_file(), "Private key of the client certificate, PEM", needs="clusters"
-    )
+    key_file: Path | None = key("", kinds.optional_file(), "Private key of the client certificate, PEM", needs="clusters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +280,7 @@ class ClusterSettings:
     )
     nats: NatsSettings = section(NatsSettings)
     streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters")
-    replication_factor: int | str = key(
-        "all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="clusters"
-    )
+    replication_factor: int | str = key("all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="clusters")
     max_staleness_ms: int = key(
         "2s",
         kinds.duration("500ms", "1m"),

@@ -6,10 +6,10 @@ Invariants: the directory belongs to the user of this process (root may use anyb
 
 import os
 import stat
-import time
 from pathlib import Path
 from typing import Final
 
+from tokmesh._core.clock import Clock
 from tokmesh.config import ConfigError, Problem
 from tokmesh.ids import RandomSource, UlidSource, format_ulid
 
@@ -40,7 +40,7 @@ def prepare(directory: Path) -> None:
         raise _refused(directory, "cannot be read and written")
 
 
-def node_id(directory: Path) -> str:
+def node_id(directory: Path, clock: Clock) -> str:
     """The identity of this node, `tmnd-` and a ULID, made at the first call. Raises ConfigError with TM-CFG-1004."""
     path = directory / "node_id"
     try:
@@ -53,7 +53,7 @@ def node_id(directory: Path) -> str:
         raise _refused(path, f"cannot be read ({error.strerror})") from None
     if text:
         raise _refused(path, "does not hold a node id (tmnd-…)")
-    made = "tmnd-" + format_ulid(UlidSource(RandomSource()).make(time.time_ns() // 1_000_000))
+    made = "tmnd-" + format_ulid(UlidSource(RandomSource()).make(clock.now_ms()))
     try:
         _write_durably(path, f"{made}\n".encode())
     except OSError as error:

@@ -15,9 +15,7 @@ def server_context(tls: TlsSettings) -> ssl.SSLContext:
     Raises ConfigError: TM-CFG-1006 (no certificate named), 1003 (file missing), 1004 (unreadable), 1007 (not usable).
     """
     if tls.cert_file is None or tls.key_file is None:
-        raise ConfigError(
-            [Problem("TM-CFG-1006", f"{_PREFIX}.cert_file", "", "HTTPS needs a certificate and a key file")]
-        )
+        raise ConfigError([Problem("TM-CFG-1006", f"{_PREFIX}.cert_file", "", "HTTPS needs a certificate and a key file")])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION

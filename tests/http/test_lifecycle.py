@@ -225,9 +225,7 @@ def test_sighup_applies_what_it_can_and_a_bad_file_changes_nothing(tmp_path: Pat
         wait_until(lambda: "configuration not reloaded" in messages(server), "the bad file is reported")
         (problem,) = [line["problem"] for line in server.log_lines() if line["message"] == "configuration not reloaded"]
         assert "session.ttl.default" in problem
-        file.write_text(
-            "telemetry: {logging: {level: debug}}\nsession: {ttl: {default: 10s}}\nserver: {http: {max_headers: 9}}\n"
-        )
+        file.write_text("telemetry: {logging: {level: debug}}\nsession: {ttl: {default: 10s}}\nserver: {http: {max_headers: 9}}\n")
         server.send_signal(signal.SIGHUP)
         wait_until(lambda: "configuration reloaded" in messages(server), "the good file is applied")
         by_message = {line["message"]: line for line in server.log_lines()}
@@ -246,9 +244,7 @@ def test_https(tmp_path: Path) -> None:
     with TokMeshProcess(tmp_path, *options) as server:
         context = ssl.create_default_context(cafile=str(cert_file))
         connection = http.client.HTTPSConnection("127.0.0.1", server.https_port, timeout=20, context=context)
-        connection.request(
-            "POST", "/sessions", json.dumps({"user_id": "alice"}), {"Authorization": f"Bearer {server.admin_key}"}
-        )
+        connection.request("POST", "/sessions", json.dumps({"user_id": "alice"}), {"Authorization": f"Bearer {server.admin_key}"})
         answer = connection.getresponse()
         assert answer.status == 200
         token = json.loads(answer.read())["data"]["token"]
@@ -281,9 +277,7 @@ def test_https_may_ask_for_client_certificates(tmp_path: Path) -> None:
 
 
 def test_listening_beyond_this_host_is_warned_about(tmp_path: Path) -> None:
-    with TokMeshProcess(
-        tmp_path, "--server.http.address=0.0.0.0:0", "--telemetry.metrics.auth_enabled=false"
-    ) as server:
+    with TokMeshProcess(tmp_path, "--server.http.address=0.0.0.0:0", "--telemetry.metrics.auth_enabled=false") as server:
         warnings = [line["message"] for line in server.log_lines() if line["level"] == "WARN"]
         assert any("plain HTTP" in line for line in warnings)
         assert any("/metrics" in line for line in warnings)

@@ -46,9 +46,7 @@ def test_the_three_lines_create_validate_and_revoke(server: TokMeshProcess) -> N
 def test_the_load_example_gets_good_answers(server: TokMeshProcess, tmp_path: Path) -> None:
     script = "\n".join(shell_lines("## Load it"))
     assert "-d10s" in script
-    script = (
-        script.replace("-d10s", "-d1s").replace("-c64", "-c8").replace("/tmp/validate.lua", str(tmp_path / "x.lua"))
-    )
+    script = script.replace("-d10s", "-d1s").replace("-c64", "-c8").replace("/tmp/validate.lua", str(tmp_path / "x.lua"))
     output = run(script, server)
     assert "Non-2xx" not in output
     assert re.search(r"Requests/sec: +[1-9]", output)

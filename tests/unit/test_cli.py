@@ -47,9 +47,7 @@ def test_refusals(line: list[str], code: int, expected: str, capsys: pytest.Capt
 
 def test_a_bad_configuration_lists_every_error_and_exits_78(tmp_path: Path) -> None:
     (tmp_path / "tokmesh.yaml").write_text("session: {ttl: {default: soon}}\nservr: {}\n")
-    done = run_command(
-        "serve", "--config=tokmesh.yaml", "--server.http.max_headers", "0", env={"TOKMESH_TYPO": "1"}, cwd=tmp_path
-    )
+    done = run_command("serve", "--config=tokmesh.yaml", "--server.http.max_headers", "0", env={"TOKMESH_TYPO": "1"}, cwd=tmp_path)
     assert done.returncode == 78
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -91,9 +89,7 @@ def test_version() -> None:
     assert done.stdout.startswith(f"tokmesh {__version__} (")
 
 
-@pytest.mark.parametrize(
-    "line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["version"]]
-)
+@pytest.mark.parametrize("line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["version"]])
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*line, "--help"])
@@ -118,9 +114,7 @@ def test_settings_are_taken_in_both_spellings() -> None:
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, tokmesh.cli; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     heavy = {"uvloop", "asyncio", "yaml", "ssl", "orjson", "argon2", "prometheus_client", "httptools", "http.client"}
     assert not heavy & set(loaded)
     assert not [name for name in loaded if name.startswith("tokmesh._core.")]

@@ -143,9 +143,7 @@ def test_relative_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> No
     (folder / "tokmesh.yaml").write_text("storage:\n  dir: data\n")
     loaded = load(environment={}, config_file=folder / "tokmesh.yaml", base=Path("/elsewhere"))
     assert loaded.settings.storage.dir == folder / "data"
-    loaded = load(
-        [("storage.dir", "data")], environment={}, config_file=folder / "tokmesh.yaml", base=Path("/elsewhere")
-    )
+    loaded = load([("storage.dir", "data")], environment={}, config_file=folder / "tokmesh.yaml", base=Path("/elsewhere"))
     assert loaded.settings.storage.dir == Path("/elsewhere/data")
 
 
@@ -199,9 +197,7 @@ def test_rules_over_several_keys(tmp_path: Path) -> None:
         ("TM-CFG-1006", "server.https.tls.cert_file"),
         ("TM-CFG-1006", "server.https.tls.key_file"),
     ]
-    assert load_errors({"server.https.tls.cert_file": str(tmp_path / "none")}) == [
-        ("TM-CFG-1003", "server.https.tls.cert_file")
-    ]
+    assert load_errors({"server.https.tls.cert_file": str(tmp_path / "none")}) == [("TM-CFG-1003", "server.https.tls.cert_file")]
     assert load_errors({"storage.dir": str(file)}) == [("TM-CFG-1004", "storage.dir")]
     same = {
         "server.https.enabled": "true",
@@ -240,9 +236,7 @@ def test_settings_are_immutable_and_built_from_the_table() -> None:
 
 
 def test_what_show_prints_loads_again_to_the_same_settings(tmp_path: Path) -> None:
-    loaded = load(
-        [("server.http.address", "[::1]:5080"), ("session.ttl.default", "90m"), ("storage.dir", "/x y")], environment={}
-    )
+    loaded = load([("server.http.address", "[::1]:5080"), ("session.ttl.default", "90m"), ("storage.dir", "/x y")], environment={})
     file = tmp_path / "shown.yaml"
     file.write_text("\n".join(shown_lines(loaded)))
     assert load(environment={}, config_file=file).settings == loaded.settings

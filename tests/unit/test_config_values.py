@@ -146,9 +146,7 @@ def test_durations_and_sizes_survive_being_shown(value: int) -> None:
     assert SIZE.parse(show_size(value), BASE) == value
 
 
-ANYTHING: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5
-)
+ANYTHING: Any = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
 
 
 @given(ANYTHING)

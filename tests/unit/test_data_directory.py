@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tokmesh import data_directory
+from tokmesh._core.clock import Clock
 from tokmesh.config import ConfigError
 
 
@@ -47,24 +48,24 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_node_id_is_made_once(tmp_path: Path) -> None:
-    made = data_directory.node_id(tmp_path)
+    made = data_directory.node_id(tmp_path, Clock())
     assert re.fullmatch(r"tmnd-[0-9a-hjkmnp-tv-z]{26}", made)
-    assert data_directory.node_id(tmp_path) == made
+    assert data_directory.node_id(tmp_path, Clock()) == made
     assert stat.S_IMODE((tmp_path / "node_id").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["node_id"]
     other = tmp_path / "other"
     other.mkdir()
-    assert data_directory.node_id(other) != made
+    assert data_directory.node_id(other, Clock()) != made
 
 
 def test_a_crash_while_making_the_node_id_leaves_nothing_behind_that_counts(tmp_path: Path) -> None:
     (tmp_path / "node_id.new").write_text("tmnd-ha")
-    assert len(data_directory.node_id(tmp_path)) == 31
+    assert len(data_directory.node_id(tmp_path, Clock())) == 31
 
 
 @pytest.mark.parametrize("content", ["junk", "tmak-x"])
 def test_a_node_id_file_with_anything_else_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "node_id").write_text(content)
     with pytest.raises(ConfigError) as caught:
-        data_directory.node_id(tmp_path)
+        data_directory.node_id(tmp_path, Clock())
     assert codes(caught.value) == ["TM-CFG-1004"]

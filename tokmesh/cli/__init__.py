@@ -86,9 +86,7 @@ def _add(parent: "argparse._SubParsersAction[_Parser]", name: str, summary: str,
 
 def _add_settings_options(parser: _Parser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    parser.add_argument(
-        "--KEY", metavar="VALUE", help="any setting, such as --storage.dir=DIR", action="append", default=[]
-    )
+    parser.add_argument("--KEY", metavar="VALUE", help="any setting, such as --storage.dir=DIR", action="append", default=[])
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,9 +122,7 @@ def _add_key(commands: "argparse._SubParsersAction[_Parser]") -> None:
     key.set_defaults(module="key")
     actions = key.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = _add(actions, "create", "make an API key and print it once, as key_id:secret", _KEY_EXAMPLES)
-    create.add_argument(
-        "--role", required=True, choices=("metrics", "validator", "issuer", "admin"), help="what the key may do"
-    )
+    create.add_argument("--role", required=True, choices=("metrics", "validator", "issuer", "admin"), help="what the key may do")
     create.add_argument("--description", default="", metavar="TEXT", help="what the key is for")
     create.add_argument(
         "--allow",
