@@ -71,7 +71,7 @@ class HttpSettings:
         "1KB/s", kinds.rate("0", "1GB"), "Slowest accepted body, judged after 5 s; 0 for no minimum"
     )
     max_pipelined: int = key(
-        "32", kinds.integer(1, 1024), "Most requests of a connection in work at once; beyond it reading pauses"
+        "32", kinds.integer(1, 1024), "Most requests of a connection answered in one turn; those behind them wait for the next"
     )
     max_write_buffer_bytes: int = key("1MB", kinds.size("16KB", "1GB"), "Unsent answers of a connection at which reading pauses")
     max_connections: int = key(
