@@ -380,8 +380,10 @@ cdef class Connection:
             return
         self.server.counters.increment(rejection.counter)
         extra = b"Retry-After: 1\r\n" if rejection.status == 503 else b""
-        self.responder.put_error(self.responder.new_request_id(), self.server.clock.read_ms(), rejection.status, rejection.code,
-                                 None, extra, _CLOSE)
+        head = self.reader._head    # there when the head was good and the body is at fault
+        request_id = None if head is None else head.request_id
+        self.responder.put_error(request_id or self.responder.new_request_id(), self.server.clock.read_ms(), rejection.status,
+                                 rejection.code, None, extra, _CLOSE)
         self.idle_since_ns = tm_monotonic_ns()
         self.server.meter.observe(OTHER_METHOD, len(self.server.router.templates), rejection.status,
                                   self.idle_since_ns - started_ns)
