@@ -31,6 +31,7 @@ from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Status, Table
 from tokmesh.errors import ApiError
 from tokmesh.ids import format_key_id
+from tokmesh.session_rules import check_device_id, check_user_id
 
 WINDOW_ENTRIES: Final = 16_384
 STEP_ENTRIES: Final = 512
@@ -87,7 +88,9 @@ class SessionQuery:
         self._clock = clock
 
     async def run(self, wanted: SessionFilter) -> SessionPage:
-        """One page. Raises TM-ARG-1001 (a bad cursor, order, page or size), TM-ARG-1003 (cursor of another order, with a page)."""
+        """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor, order, page or size), TM-ARG-1003
+        (a cursor of another order, or with a page).
+        """
         _check(wanted)
         position = _Position(0, None) if wanted.cursor is None else _decode_cursor(wanted.cursor, wanted)
         entries, next_window = self._candidates(wanted, position.window)
@@ -147,6 +150,10 @@ def _resolve(turn: "asyncio.Future[None]") -> None:
 
 
 def _check(wanted: SessionFilter) -> None:
+    if wanted.user_id is not None:
+        check_user_id(wanted.user_id)
+    if wanted.device_id is not None:
+        check_device_id(wanted.device_id)
     if wanted.sort_by not in SORT_FIELDS:
         raise ApiError("TM-ARG-1001", {"field": "sort_by", "allowed": list(SORT_FIELDS)})
     if not 1 <= wanted.size <= SIZE_MAX:

@@ -281,8 +281,9 @@ class Sessions:
     async def revoke_user(self, user_id: str, except_id: bytes | None = None) -> int:
         """Ends every live session of a user but `except_id`, also those about to begin, in one record; how many ended.
 
-        Raises TM-SESS-4002 when they are more than 1000, and ends none then.
+        Raises TM-SESS-4001 for what is no user id, TM-SESS-4002 when they are more than 1000, and ends none then.
         """
+        rules.check_user_id(user_id)
         table, now_ms = self._table, self._clock.now_ms()
         ids = [table.session(entry).id for entry in table.user_entries(user_id) if table.status(entry, now_ms) == _LIVE]
         held = self._reservations.of_user(user_id)

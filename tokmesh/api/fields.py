@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import orjson
 
-from tokmesh import ids
 from tokmesh.errors import ApiError
+from tokmesh.ids import parse_key_id, parse_session_id
 
 # In the order of the session's JSON.
 SESSION_FIELDS: Final = (
@@ -45,7 +45,7 @@ def project(session_json: bytes, chosen: tuple[str, ...] | None) -> orjson.Fragm
 
 def session_id_of(text: str, field: str = "session_id") -> bytes:
     """`tmss-…` in any case → 16 bytes. Raises TM-ARG-1001 when malformed."""
-    session_id = ids.parse_session_id(text)
+    session_id = parse_session_id(text)
     if session_id is None:
         raise ApiError("TM-ARG-1001", {"field": field, "expected": "tmss- and 26 characters"})
     return session_id
@@ -53,7 +53,7 @@ def session_id_of(text: str, field: str = "session_id") -> bytes:
 
 def key_id_of(text: str, field: str = "key_id") -> bytes:
     """`tmak-…` in any case → 16 bytes. Raises TM-ARG-1001 when malformed."""
-    key_id = ids.parse_key_id(text)
+    key_id = parse_key_id(text)
     if key_id is None:
         raise ApiError("TM-ARG-1001", {"field": field, "expected": "tmak- and 26 characters"})
     return key_id

@@ -6,7 +6,6 @@ from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import session_id_of
 from tokmesh.api.query import NO_QUERY
-from tokmesh.session_rules import check_user_id
 from tokmesh.sessions import Sessions
 
 _REVOKE: Final = BodySpec(optional={"except_session_id": str, "sync": bool})
@@ -22,8 +21,6 @@ class UserHandlers:
         """POST /users/{user_id}/sessions/revoke: every live session of the user but one, in one record."""
         NO_QUERY.parse(request)
         fields = _REVOKE.parse(request.body)
-        user_id = request.params[0]
-        check_user_id(user_id)
         kept = fields.get("except_session_id")
         except_id = None if kept is None else session_id_of(kept, "except_session_id")
-        return {"revoked_count": await self._sessions.revoke_user(user_id, except_id)}
+        return {"revoked_count": await self._sessions.revoke_user(request.params[0], except_id)}
