@@ -138,7 +138,8 @@ class App:
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         readiness = Readiness()
-        readiness.add("log", lambda: state.log.failure)
+        readiness.add("storage", lambda: state.log.failure)
+        readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
