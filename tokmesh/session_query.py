@@ -88,8 +88,8 @@ class SessionQuery:
         self._clock = clock
 
     async def run(self, wanted: SessionFilter) -> SessionPage:
-        """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor, order, page or size), TM-ARG-1003
-        (a cursor of another order, or with a page).
+        """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor, order, page or size),
+        TM-ARG-1003 (a cursor of another order, or with a page).
         """
         _check(wanted)
         position = _Position(0, None) if wanted.cursor is None else _decode_cursor(wanted.cursor, wanted)
