@@ -1,0 +1,43 @@
+"""docs/api.md is right: every route has its section, every example works as it stands, every code is the table's."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from tests.http.test_routes import CASES
+from tests.support.server import TokMeshProcess
+from tokmesh.errors import ERRORS
+
+REFERENCE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+EXAMPLE_TIMEOUT_S = 10
+
+
+def test_every_route_has_a_section() -> None:
+    sections = re.findall(r"^### `(\w+ /\S*)`$", REFERENCE, re.MULTILINE)
+    assert sorted(sections) == sorted(case.name for case in CASES)
+
+
+def test_every_example_works(tmp_path: Path) -> None:
+    examples = re.findall(r"^```sh\n(curl .*?)\n```$", REFERENCE, re.MULTILINE | re.DOTALL)
+    assert len(examples) == len(CASES)
+    with TokMeshProcess(tmp_path) as server:
+        for example in examples:
+            session = server.create_session("alice")
+            key_id = server.create_key("validator").split(":")[0]
+            command = example.replace("tmtk_…", session["token"]).replace("tmak-…", key_id)
+            command = re.sub(r"tmss-(…|[0-9a-z]{26})", session["session_id"], command)
+            script = f"URL={server.url}; KEY={server.admin_key}; {command} --write-out ' %{{http_code}}'"
+            answer = subprocess.run(
+                ["/bin/sh", "-c", script], capture_output=True, text=True, timeout=EXAMPLE_TIMEOUT_S, check=True
+            )
+            assert answer.stdout.endswith(" 200"), (example, answer.stdout)
+
+
+def test_codes_have_the_status_and_message_of_the_table() -> None:
+    rows = re.findall(r"^\| `(TM-[A-Z]+-\d+)` \| (\d+)(?: or (\d+))? \| ([^|]+) \|$", REFERENCE, re.MULTILINE)
+    assert len(rows) > 25
+    for code, status, other, message in rows:
+        assert (str(ERRORS[code].status), ERRORS[code].message) == (other or status, message)
+    for status, code in re.findall(r"(\d{3}) `(TM-[A-Z]+-\d+)`", REFERENCE):
+        assert ERRORS[code].status == int(status), (status, code)
+    assert set(re.findall(r"TM-[A-Z]+-\d{4}", REFERENCE)) <= set(ERRORS)
