@@ -8,7 +8,6 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
