@@ -1,6 +1,7 @@
 """What a measurement is: requests, time, latency, and the processor time the server spent on them.
 
-Processor time is utime and stime of /proc/<pid>/stat, summed over the process and its children, before and after.
+Processor time is utime and stime of /proc/<pid>/stat, summed over the process and its children, before and after. How busy
+the server's core was comes from /proc/stat: a good part of the kernel's network work is charged to no process.
 """
 
 import os
@@ -61,6 +62,16 @@ def cpu_time(pids: Iterable[int]) -> CpuTime:
     return CpuTime(user_ticks * TICK_S, system_ticks * TICK_S)
 
 
+def core_busy_s(core: int) -> float:
+    """Seconds since boot in which the core did anything; idle and waiting for a disk are not."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *figures = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _, _, irq, softirq, steal = (int(figure) for figure in figures[:8])
+            return (user + nice + system + irq + softirq + steal) * TICK_S
+    raise AssertionError(f"/proc/stat has no cpu{core}")
+
+
 def resident_bytes(pid: int) -> int:
     """Resident set of one process, shared memory included."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -69,13 +80,16 @@ def resident_bytes(pid: int) -> int:
     raise AssertionError("VmRSS is in every /proc/<pid>/status")
 
 
-def sample(operations: float, duration_s: float, cpu: CpuTime, percentiles_ms: tuple[float, float, float]) -> Sample:
+def sample(
+    operations: float, duration_s: float, cpu: CpuTime, busy_s: float, percentiles_ms: tuple[float, float, float]
+) -> Sample:
+    """busy_s: of the server's core, as core_busy_s counts."""
     return Sample(
         operations=operations,
         operations_per_s=operations / duration_s,
         user_us=cpu.user_s * 1e6 / operations,
         system_us=cpu.system_s * 1e6 / operations,
-        cpu_busy=(cpu.user_s + cpu.system_s) / duration_s,
+        cpu_busy=min(1.0, busy_s / duration_s),
         p50_ms=percentiles_ms[0],
         p99_ms=percentiles_ms[1],
         p999_ms=percentiles_ms[2],

@@ -3,18 +3,19 @@
 A closed loop (wrk) waits for the server before it asks again, and so asks less exactly while the server is slow. Here
 request n is due at n / rate; when it leaves late, because every connection is busy or the generator is behind, the wait
 is in its latency. One request is in flight a connection, so no request is helped by pipelining.
-The generator polls its sockets in plain Python on a core of its own; `achieved` says what rate it really reached.
+The generator polls its sockets on a core of its own (pump.pyx); `achieved` says what rate it really reached.
 """
 
 import gc
 import json
 import select
-import socket
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
 from benchmarks.load.fill import complete, connect
 from benchmarks.load.http import exchange, raw_post
@@ -26,6 +27,8 @@ CREATES_PER_S = 100
 DRAIN_S = 5.0
 SCRAPE_WINDOW_S = 0.05  # a scrape is due at every full second from the start
 BUFFER_BYTES = 1 << 20
+START_DELAY_NS = 50_000_000
+SLICE_NS = 500_000
 
 
 @dataclass
@@ -99,30 +102,34 @@ class SideTraffic:
     def _plan_revoke(self, answer: bytes) -> None:
         session_id = json.loads(answer.partition(b"\r\n\r\n")[2])["data"]["session_id"]
         message = raw_post(f"/sessions/{session_id}/revoke", "{}", self.issuer_key)
-        self._revokes.append(Side("revoke", time.perf_counter() + 1.0, message))
+        self._revokes.append(Side("revoke", time.monotonic() + 1.0, message))
 
 
 class SideConnections:
-    """The few connections that carry the side traffic."""
+    """The few connections that carry the side traffic, served between slices of the pump."""
 
-    def __init__(self, traffic: SideTraffic, poll: select.epoll, latencies: dict[str, "array[float]"]) -> None:
+    def __init__(self, traffic: SideTraffic) -> None:
+        self.latencies: dict[str, array[float]] = {kind: array("d") for kind in ("create", "revoke", "scrape")}
         self._traffic = traffic
-        self._latencies = latencies
+        self._poll = select.epoll()
         self._sockets = {one.fileno(): one for one in (connect(traffic.port) for _ in range(SIDE_CONNECTIONS))}
         self._idle = list(self._sockets)
         self._current: dict[int, tuple[Side, bytes]] = {}
         for number in self._sockets:
-            poll.register(number, select.EPOLLIN)
+            self._poll.register(number, select.EPOLLIN)
 
-    def send_due(self, now: float) -> None:
+    def turn(self, now: float) -> None:
+        """Sends what is due and takes what has come. now: seconds of CLOCK_MONOTONIC."""
         waiting = self._traffic.due(now)
         while waiting and self._idle:
             number = self._idle.pop()
             side = waiting.popleft()
             self._current[number] = (side, b"")
             self._sockets[number].sendall(side.message)
+        for number, _ in self._poll.poll(0):
+            self._receive(number)
 
-    def receive(self, number: int, now: float) -> None:
+    def _receive(self, number: int) -> None:
         side, received = self._current[number]
         received += self._sockets[number].recv(BUFFER_BYTES)
         if not complete(received):
@@ -130,20 +137,25 @@ class SideConnections:
             return
         if not received.startswith(b"HTTP/1.1 200 "):
             raise BenchmarkError(f"{side.kind} was refused: {received[:500]!r}")
-        self._latencies[side.kind].append(now - side.due)
+        self.latencies[side.kind].append(time.monotonic() - side.due)
         self._idle.append(number)
         if side.then is not None:
             side.then(received)
 
     def close(self) -> None:
+        self._poll.close()
         for one in self._sockets.values():
             one.close()
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """What to offer. Every answer to `messages` must have the same size; any other size or status fails the run."""
+    """What to offer. Every answer to `messages` must have the same size; any other size or status fails the run.
 
+    pump: the compiled module of pump.pyx.
+    """
+
+    pump: ModuleType
     port: int
     messages: list[bytes]
     rate_per_s: float
@@ -151,86 +163,42 @@ class OpenLoop:
 
     def run(self, issuer_key: str, metrics_key: str, create_bodies: list[str]) -> OpenLoopResult:
         """Blocks for `duration_s` and a short drain."""
-        latencies = {kind: array("d") for kind in ("validate", "create", "revoke", "scrape")}
-        due_s = array("d")
-        poll = select.epoll()
+        total = int(self.rate_per_s * self.duration_s)
+        latencies_ns, due_ns = array("q", bytes(8 * total)), array("q", bytes(8 * total))
         sockets = [connect(self.port) for _ in range(CONNECTIONS)]
         answer_bytes = {len(exchange(one, self.messages[index])) for index, one in enumerate(sockets)}
         if len(answer_bytes) != 1:
             raise BenchmarkError(f"answers differ in size: {sorted(answer_bytes)}")
-        for one in sockets:
-            one.setblocking(False)
-            poll.register(one.fileno(), select.EPOLLIN)
-        start = time.perf_counter() + 0.05
-        traffic = SideTraffic(self.port, issuer_key, metrics_key, create_bodies, start)
-        side = SideConnections(traffic, poll, latencies)
+        start_ns = time.monotonic_ns() + START_DELAY_NS
+        pump = self.pump.Pump(
+            sockets, self.messages, answer_bytes.pop(), self.rate_per_s, start_ns, latencies_ns, due_ns
+        )
+        side = SideConnections(SideTraffic(self.port, issuer_key, metrics_key, create_bodies, start_ns / 1e9))
         gc.collect()
         gc.disable()
         try:
-            achieved = self._drive(poll, sockets, side, start, answer_bytes.pop(), latencies["validate"], due_s)
+            achieved = self._drive(pump, side, start_ns)
         finally:
             gc.enable()
             side.close()
-            poll.close()
             for one in sockets:
                 one.close()
-        return OpenLoopResult(self.rate_per_s, achieved, latencies, due_s)
+        validates = array("d", [value / 1e9 for value in latencies_ns])
+        due_s = array("d", [value / 1e9 for value in due_ns])
+        return OpenLoopResult(self.rate_per_s, achieved, side.latencies | {"validate": validates}, due_s)
 
-    def _drive(
-        self,
-        poll: select.epoll,
-        sockets: list[socket.socket],
-        side: SideConnections,
-        start: float,
-        answer_bytes: int,
-        latencies: "array[float]",
-        due_s: "array[float]",
-    ) -> float:
-        """→ validates answered per second. Local names and one clock reading a round keep the generator fast."""
-        clock, wait, record, rate, messages = (
-            time.perf_counter,
-            poll.poll,
-            latencies.append,
-            self.rate_per_s,
-            self.messages,
-        )
-        sends = {one.fileno(): one.send for one in sockets}
-        receives = {one.fileno(): one.recv_into for one in sockets}
-        intended = dict.fromkeys(sends, 0.0)
-        partial = dict.fromkeys(sends, 0)
-        free = list(sends)
-        buffer = bytearray(2 * answer_bytes)
-        total = int(rate * self.duration_s)
-        sent = answered = 0
-        deadline = start + self.duration_s + DRAIN_S
-        while answered < total:
-            now = clock()
-            if now > deadline:
-                raise BenchmarkError(f"{total - answered} of {total} requests unanswered {DRAIN_S:.0f} s after the end")
-            due = min(total, int((now - start) * rate))
-            while sent < due and free:
-                number = free.pop()
-                intended[number] = start + sent / rate
-                sends[number](messages[sent % len(messages)])
-                sent += 1
-            side.send_due(now)
-            events = wait(0)
-            now = clock()
-            for number, _ in events:
-                if number not in sends:
-                    side.receive(number, now)
-                    continue
-                received = receives[number](buffer) + partial[number]
-                if received < answer_bytes and received > partial[number]:
-                    partial[number] = received
-                    continue
-                if received != answer_bytes:
-                    raise BenchmarkError(
-                        f"an answer has {received} bytes instead of {answer_bytes}: {bytes(buffer[:300])!r}"
-                    )
-                partial[number] = 0
-                record(now - intended[number])
-                due_s.append(intended[number] - start)
-                free.append(number)
-                answered += 1
-        return answered / (clock() - start)
+    def _drive(self, pump: Any, side: SideConnections, start_ns: int) -> float:
+        """→ validates answered per second. Validates in slices of SLICE_NS, the side traffic between them."""
+        deadline_ns = start_ns + int((self.duration_s + DRAIN_S) * 1e9)
+        while True:
+            now_ns = time.monotonic_ns()
+            if now_ns > deadline_ns:
+                missing = pump.total - pump.answered
+                raise BenchmarkError(f"{missing} of {pump.total} requests unanswered {DRAIN_S:.0f} s after the end")
+            try:
+                done = pump.run_until(now_ns + SLICE_NS)
+            except ConnectionError as error:
+                raise BenchmarkError(f"open loop: {error}") from error
+            if done:
+                return float(pump.total / ((time.monotonic_ns() - start_ns) / 1e9))
+            side.turn(time.monotonic_ns() / 1e9)

@@ -4,7 +4,9 @@ import argparse
 import statistics
 import sys
 import time
+from pathlib import Path
 
+from benchmarks import compiled
 from benchmarks.load import machine, memory, openloop, rows, startup, subjects, tokmesh_server
 from benchmarks.load.fill import connect
 from benchmarks.load.http import exchange, raw_post
@@ -97,7 +99,8 @@ class Run:
         messages = [raw_post("/tokens/validate", body, server.validator_key) for body in bodies]
         create_bodies = self.workload.create_bodies.read_text().splitlines()
         duration_s = 5.0 if self.chosen.quick else 20.0
-        load = openloop.OpenLoop(server.port, messages, rate, duration_s)
+        pump = compiled.build(Path(openloop.__file__).with_name("pump.pyx"), self.processes.directory / "compiled")
+        load = openloop.OpenLoop(pump, server.port, messages, rate, duration_s)
         result = load.run(server.issuer_key, server.metrics_key, create_bodies)
         share = result.achieved_per_s / capacity
         for kind in ("validate", "create", "revoke", "scrape"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.load import redis_benchmark, redis_server
 from benchmarks.load.http import post
-from benchmarks.load.measure import Sample, cpu_time, sample
+from benchmarks.load.measure import Sample, core_busy_s, cpu_time, sample
 from benchmarks.load.process import BenchmarkError, Process, Processes, free_port
 from benchmarks.load.workload import BATCH_TOKENS, SESSION_JSON_BYTES, TOKEN_COUNT, Workload, token_hash
 from benchmarks.load.wrk import WrkLoad
@@ -35,12 +35,12 @@ class Subject(ABC):
     def burst(self, duration_s: float) -> Sample:
         """Runs the load once. Raises BenchmarkError on any error answer."""
         pids = [process.pid for process in self._processes]
-        before = cpu_time(pids)
+        before, busy_before_s = cpu_time(pids), core_busy_s(self._cores.server)
         operations, elapsed_s, percentiles_ms = self._load(duration_s)
-        used = cpu_time(pids) - before
+        used, busy_s = cpu_time(pids) - before, core_busy_s(self._cores.server) - busy_before_s
         for process in self._processes:
             process.check_running()
-        return sample(operations, elapsed_s, used, percentiles_ms)
+        return sample(operations, elapsed_s, used, busy_s, percentiles_ms)
 
     @abstractmethod
     def _load(self, duration_s: float) -> tuple[int, float, tuple[float, float, float]]:

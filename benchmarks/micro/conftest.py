@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks import compiled
 from benchmarks.load.http import raw_post
 from benchmarks.load.workload import session_input
-from benchmarks.micro import build_loops
 from tokmesh._core.table import Table
 
 NOW_MS = 1_734_567_890_123
@@ -24,7 +24,7 @@ SESSIONS_SMOKE = 1000  # enough to see that the benchmark runs
 
 @pytest.fixture(scope="session")
 def loops(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    return build_loops.build(tmp_path_factory.mktemp("loops"))
+    return compiled.build(Path(__file__).with_name("core_loops.pyx"), tmp_path_factory.mktemp("loops"))
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ def test_every_micro_benchmark_runs_once() -> None:
 
 
 def test_sample_divides_processor_time_by_operations() -> None:
-    one = sample(1_000_000, 2.0, CpuTime(1.0, 0.5), (0.1, 0.2, 0.3))
-    assert (one.operations_per_s, one.user_us, one.system_us, one.cpu_busy) == (500_000, 1.0, 0.5, 0.75)
+    one = sample(1_000_000, 2.0, CpuTime(1.0, 0.5), 1.8, (0.1, 0.2, 0.3))
+    assert (one.operations_per_s, one.user_us, one.system_us, one.cpu_busy) == (500_000, 1.0, 0.5, 0.9)
     assert median([rate(1, 1), rate(9, 9), rate(5, 4)]).operations_per_s == 5
 
 
