@@ -5,7 +5,7 @@ In C because in Python it stops at 120,000 requests a second, which is less than
 by benchmarks/compiled.py. Invariant: at most one request is in flight a connection.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 

@@ -33,8 +33,8 @@ class Report:
             "subjects": {
                 name: {
                     "what": self.names[name],
-                    "median": asdict(sample),
-                    "rounds": [asdict(one) for one in self.rounds[name]],
+                    "median": fields_of(sample),
+                    "rounds": [fields_of(one) for one in self.rounds[name]],
                 }
                 for name, sample in self.medians().items()
             },
@@ -44,12 +44,21 @@ class Report:
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
+def milliseconds(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def fields_of(sample: Sample) -> dict[str, float | None]:
+    """For JSON, which has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(sample).items()}
+
+
 def subject_cells(names: Mapping[str, str], medians: Mapping[str, Sample]) -> list[list[str]]:
     header = ["subject", "per second", "CPU µs", "user", "system", "P50 ms", "P99 ms", "P99.9 ms", "core busy"]
     cells = [header]
     for name, one in medians.items():
         cpu = [f"{one.cpu_us:.2f}", f"{one.user_us:.2f}", f"{one.system_us:.2f}"]
-        latency = [f"{value:.2f}" for value in (one.p50_ms, one.p99_ms, one.p999_ms)]
+        latency = [milliseconds(value) for value in (one.p50_ms, one.p99_ms, one.p999_ms)]
         cells.append([names[name], f"{one.operations_per_s:,.0f}", *cpu, *latency, f"{one.cpu_busy:.0%}"])
     return cells
 

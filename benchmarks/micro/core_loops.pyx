@@ -22,8 +22,8 @@ cdef extern from "sha256.h" nogil:
 def observe(HistogramBlock block not None, int count) -> int:
     """Durations spread over six decades of nanoseconds, as a server sees them."""
     cdef uint64_t state = 88172645463325252
-    cdef int number
-    for number in range(count):
+    cdef int _number
+    for _number in range(count):
         state ^= state << 13
         state ^= state >> 7
         state ^= state << 17
@@ -32,8 +32,8 @@ def observe(HistogramBlock block not None, int count) -> int:
 
 
 def count_events(CounterBlock block not None, int count) -> int:
-    cdef int number
-    for number in range(count):
+    cdef int _number
+    for _number in range(count):
         block.add(VALIDATE_VALID, 1)
     return count
 
@@ -69,9 +69,9 @@ def read_requests(MessageReader reader not None, bytes request not None, int cou
     """Pushes and takes the same request `count` times: through the parser, or by the remembered head → bytes of bodies."""
     cdef const char* body = NULL
     cdef Py_ssize_t body_size = 0, total = 0
-    cdef int number
+    cdef int _number
     cdef Head head
-    for number in range(count):
+    for _number in range(count):
         reader.push(request)
         head = reader.next_repeated(&body, &body_size) if repeated else None
         if head is None:

@@ -1,5 +1,7 @@
 """The benchmarks as programs: the micro ones run, the load's arithmetic and refusals are right. Nothing is timed."""
 
+import json
+import math
 import subprocess
 import sys
 from array import array
@@ -101,6 +103,13 @@ def test_children_end_with_the_run(tmp_path: Path) -> None:
         assert child.running()
         raise ZeroDivisionError
     assert not child.running()
+
+
+def test_latency_that_is_not_known_is_left_out() -> None:
+    unknown = Sample(1.0, 1.0, 1.0, 1.0, 1.0, math.nan, math.nan, math.nan)
+    result = report.Report({}, {}, {"pipelined": "pipelined"}, {"pipelined": [unknown]})
+    assert json.loads(result.to_json())["subjects"]["pipelined"]["median"]["p99_ms"] is None
+    assert "nan" not in report.plain(result) + report.markdown(result)
 
 
 def test_published_page_keeps_what_is_around_the_marks(tmp_path: Path) -> None:
