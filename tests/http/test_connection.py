@@ -209,6 +209,21 @@ def test_connection_beyond_the_limit_is_told_to_come_back(loop: asyncio.Abstract
     assert not wire.connect()[1].sent
 
 
+def test_refused_peer_may_finish_sending_so_that_it_can_read_why(wire: Wire) -> None:
+    connection, transport = wire.connect()
+    transport.half_closes = True
+    head = b"POST /tokens/validate HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n"
+    (reply,) = ask(connection, transport, head)
+    assert reply.status == 413
+    assert (transport.eof_written, transport.closed) == (True, False)
+    assert not ask(connection, transport, b"x" * 65536 + HEALTH), "what comes after is dropped"
+    now_ns = wire.clock.monotonic_ns()
+    connection.check_time(now_ns + SECOND_NS)
+    assert not transport.closed
+    connection.check_time(now_ns + 3 * SECOND_NS)
+    assert transport.closed
+
+
 # Time limits; seconds are ns here.
 
 SECOND_NS = 1_000_000_000

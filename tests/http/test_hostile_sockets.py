@@ -104,8 +104,8 @@ def test_every_split_over_a_socket(server: TokMeshProcess, case: Case) -> None:
 @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
 def test_large_requests_over_a_socket(server: TokMeshProcess, case: Case) -> None:
     (conversation,) = converse_at_every_offset(server.port, case, [len(case.sent) // 2])
-    # A server that refuses while the peer still sends may reset the connection before the peer has read the answer.
-    assert tuple(conversation.answers()) in ((case.answers, ()) if case.closes else (case.answers,))
+    # Also where the server refused while the peer was still sending: it reads on a little so that the answer arrives.
+    assert tuple(conversation.answers()) == case.answers
     assert conversation.closed == case.closes
 
 

@@ -30,6 +30,8 @@ class RecordingTransport(asyncio.Transport):
         self.writes = 0
         self.closed = False
         self.reading = True
+        self.half_closes = False    # whether it can end its own direction alone
+        self.eof_written = False
 
     def write(self, data: Any) -> None:
         assert not self.closed, "written after close"
@@ -41,6 +43,12 @@ class RecordingTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return self.half_closes
+
+    def write_eof(self) -> None:
+        self.eof_written = True
 
     def is_closing(self) -> bool:
         return self.closed

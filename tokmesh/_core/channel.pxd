@@ -1,0 +1,34 @@
+from libc.stdint cimport int64_t
+
+from tokmesh._core.reader cimport MessageReader
+from tokmesh._core.response cimport Responder
+from tokmesh._core.server cimport Server
+
+
+cdef class Channel:
+    cdef:
+        readonly Server server
+        Responder responder
+        MessageReader reader
+        object transport
+        object write                 # transport.write, bound once
+        str peer_ip
+        object peer_address          # ipaddress object, None on the local socket
+        bint is_local
+        bint closing                 # no further request is read
+        bint refused                 # the last answer was to what is no request
+        bint lingering               # the last answer is out; what the peer still sends is dropped
+        bint ended                   # the peer sends no more
+        bint reading_paused
+        bint writing_paused
+        bint continued               # 100 Continue was sent for the message under way
+        bint scheduled               # a further turn is already on the loop's list
+        int64_t idle_since_ns        # when the last message was complete, or the connection made
+        int64_t partial_since_ns     # since when an incomplete message is here; 0: none is
+
+    cdef void pump(self) except *
+    cdef bint busy(self) noexcept
+    cdef void reject(self, object rejection, int64_t started_ns) except *
+    cdef void settle(self) except *
+    cdef void flush(self) except *
+    cdef void _end(self) except *

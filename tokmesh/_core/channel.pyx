@@ -1,0 +1,223 @@
+"""The socket's side of a connection: reading, writing, back-pressure, time limits, and the ways it ends.
+
+A channel moves bytes between a transport and the two buffers it owns a part of: the reader's, which is this connection's own, and
+the responder's, which all connections share and which is empty between callbacks. What the bytes mean is the business of the
+subclass: `pump` answers what can be answered, `busy` says whether an answer is still being worked on.
+
+Reading stops while the peer does not take its answers, and while more waits behind a request than one turn can use. Whatever
+the peer does or leaves undone, its connection ends in bounded time (`check_time`).
+"""
+
+import socket
+import struct
+from os import geteuid
+
+from tokmesh._core.counters import Counter
+from tokmesh._core.head import Rejected
+from tokmesh._core.server import parse_peer
+
+from cpython.bytes cimport PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+
+from tokmesh._core.counters cimport RECEIVED_BYTES, SENT_BYTES
+from tokmesh._core.reader cimport MessageReader
+from tokmesh._core.server cimport Limits, Server
+
+
+cdef extern from "platform.h" nogil:
+    int64_t tm_monotonic_ns()
+
+cdef enum:
+    BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
+    BODY_GRACE_MS = 5000               # before the minimum body rate is asked for
+    LINGER_MS = 2000                   # how long a peer that was refused may go on sending, unread
+    OTHER_METHOD = 2                   # position in meter.METHODS
+
+CLOSE_FIELD = b"Connection: close\r\n"
+
+
+cdef class Channel:
+    """One accepted connection. is_local: on the Unix socket, whose peer administers."""
+
+    def __init__(self, Server server not None, bint is_local=False):
+        cdef Limits limits = server.limits
+        self.server = server
+        self.responder = server.responder
+        self.is_local = is_local
+        self.peer_ip = ""
+        self.reader = MessageReader(limits.max_head_bytes, limits.max_headers, limits.max_body_bytes)
+
+    # What a subclass is.
+
+    cdef void pump(self) except *:
+        pass
+
+    cdef bint busy(self) noexcept:
+        return False
+
+    # Called by the transport.
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self.write = transport.write
+        self.idle_since_ns = tm_monotonic_ns()
+        transport.set_write_buffer_limits(high=self.server.limits.max_write_buffer_bytes)
+        if self.is_local and not _is_administrator(transport):
+            self.closing = True
+            transport.abort()
+            return
+        if not self.is_local:
+            self.peer_ip = transport.get_extra_info("peername")[0]
+            self.peer_address = parse_peer(self.peer_ip)
+        if self.server.connections >= self.server.limits.max_connections or self.server.draining:
+            self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
+            return
+        self.server.opened(self)
+
+    def connection_lost(self, exc) -> None:
+        self.closing = True
+        self.transport = self.write = None
+        self.server.closed(self)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if not self.busy() and not self.scheduled:
+            self.closing = True
+        return not self.closing    # True: stay open until the answers are out
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        self._hold_reading(True)
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self.pump()
+
+    def data_received(self, bytes data not None) -> None:
+        self.server.counters.add(RECEIVED_BYTES, PyBytes_GET_SIZE(data))
+        if self.closing:
+            return
+        self.reader.push(data)
+        if not self.busy() and not self.writing_paused and not self.scheduled:
+            self.pump()
+        elif self.reader.buffered() > BUFFERED_BYTES_MAX:
+            self._hold_reading(True)
+
+    # Called by the server.
+
+    def check_time(self, int64_t now_ns) -> None:
+        """Ends the connection if a time limit has passed; called twice a second."""
+        cdef Limits limits = self.server.limits
+        cdef int64_t waited_ms = (now_ns - self.idle_since_ns) // 1000000
+        cdef int64_t asked_for
+        if self.closing:
+            # lingering, or the peer does not take its last answer
+            if waited_ms > (LINGER_MS if self.lingering else limits.keepalive_timeout_ms):
+                self.abort()
+        elif self.busy():
+            pass
+        elif self.writing_paused:
+            if waited_ms > limits.keepalive_timeout_ms:
+                self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
+                self.abort()
+        elif self.reader.in_body:
+            asked_for = ((now_ns - self.partial_since_ns) // 1000000 - BODY_GRACE_MS) * limits.min_body_bytes_per_s // 1000
+            if self.reader.body_received < asked_for:
+                self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
+        elif self.partial_since_ns != 0:
+            if (now_ns - self.partial_since_ns) // 1000000 > limits.head_timeout_ms:
+                self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_HEAD_TIMEOUT), now_ns)
+        elif waited_ms > (limits.keepalive_timeout_ms if self.reader.memo is not None else limits.head_timeout_ms):
+            self.closing = True
+            self.transport.close()
+
+    def drain(self) -> None:
+        """No request after those already here."""
+        if self.lingering:
+            self.transport.close()
+        elif not self.busy() and not self.scheduled and not self.reader.buffered() and not self.reader.in_body:
+            self.closing = True
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drops the connection with what it still had to send."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    # Refusing and ending.
+
+    cdef void reject(self, object rejection, int64_t started_ns) except *:
+        """Answers what is no request, and closes: where the next one would begin is not known."""
+        if self.transport is None:
+            return
+        self.server.counters.increment(rejection.counter)
+        extra = b"Retry-After: 1\r\n" if rejection.status == 503 else b""
+        head = self.reader._head    # there when the head was good and the body is at fault
+        request_id = None if head is None else head.request_id
+        self.responder.put_error(request_id or self.responder.new_request_id(), self.server.clock.read_ms(), rejection.status,
+                                 rejection.code, None, extra, CLOSE_FIELD)
+        self.idle_since_ns = tm_monotonic_ns()
+        self.server.meter.observe(OTHER_METHOD, len(self.server.router.templates), rejection.status,
+                                  self.idle_since_ns - started_ns)
+        self.closing = self.refused = True
+        self.settle()
+
+    # After a turn.
+
+    cdef void settle(self) except *:
+        """Sends what was put out, and settles what the connection waits for next."""
+        if self.transport is None:
+            self.responder.out.size = 0    # the peer has gone; its answers go nowhere
+            return
+        if self.responder.out.size:
+            self.flush()
+        if self.ended and not self.busy() and not self.scheduled:
+            self.closing = True
+        if self.closing:
+            if not self.busy():
+                self._end()
+            return
+        if self.busy() or self.scheduled:
+            if self.reader.buffered() > BUFFERED_BYTES_MAX:
+                self._hold_reading(True)
+            return
+        self._hold_reading(self.writing_paused)
+        if not self.reader.in_body and not self.reader.buffered():
+            self.partial_since_ns = 0
+        elif self.partial_since_ns == 0:
+            self.partial_since_ns = self.idle_since_ns = tm_monotonic_ns()
+        if self.reader.awaits_continue() and not self.continued:
+            self.continued = True
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    cdef void _end(self) except *:
+        # Closing while the peer still sends would reset the connection, and with it the answer that says why.
+        may_send_more = self.refused or self.reader.buffered() > 0
+        if self.lingering or not may_send_more or self.ended or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self.lingering = True
+            self._hold_reading(False)
+            self.transport.write_eof()
+
+    cdef void flush(self) except *:
+        answers = self.responder.out.take()
+        self.server.counters.add(SENT_BYTES, PyBytes_GET_SIZE(answers))
+        self.write(answers)
+
+    def _hold_reading(self, hold: bool) -> None:
+        if self.transport is None or hold == self.reading_paused or self.transport.is_closing():
+            return
+        self.reading_paused = hold
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+
+def _is_administrator(transport) -> bool:
+    """Whether the peer of a Unix socket is root or runs as this process's user (SO_PEERCRED, unix(7))."""
+    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, geteuid())
