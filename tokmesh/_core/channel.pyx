@@ -71,6 +71,7 @@ cdef class Channel:
             self.peer_address = parse_peer(self.peer_ip)
         if self.server.connections >= self.server.limits.max_connections or self.server.draining:
             self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
+            self.settle()
             return
         self.server.opened(self)
 
@@ -124,9 +125,11 @@ cdef class Channel:
             asked_for = ((now_ns - self.partial_since_ns) // 1000000 - BODY_GRACE_MS) * limits.min_body_bytes_per_s // 1000
             if self.reader.body_received < asked_for:
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
+                self.settle()
         elif self.partial_since_ns != 0:
             if (now_ns - self.partial_since_ns) // 1000000 > limits.head_timeout_ms:
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_HEAD_TIMEOUT), now_ns)
+                self.settle()
         elif waited_ms > (limits.keepalive_timeout_ms if self.reader.memo is not None else limits.head_timeout_ms):
             self.closing = True
             self.transport.close()
@@ -148,7 +151,7 @@ cdef class Channel:
     # Refusing and ending.
 
     cdef void reject(self, object rejection, int64_t started_ns) except *:
-        """Answers what is no request, and closes: where the next one would begin is not known."""
+        """Puts out the answer to what is no request; the connection then ends: where the next one would begin is not known."""
         if self.transport is None:
             return
         self.server.counters.increment(rejection.counter)
@@ -161,7 +164,6 @@ cdef class Channel:
         self.server.meter.observe(OTHER_METHOD, len(self.server.router.templates), rejection.status,
                                   self.idle_since_ns - started_ns)
         self.closing = self.refused = True
-        self.settle()
 
     # After a turn.
 
