@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,18 +49,46 @@ def milliseconds(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f}"
 
 
+def spread(rounds: list[Sample]) -> float:
+    """How far the rounds' rates lie apart, as a share of their median. Large: something else used the cores."""
+    rates = [one.operations_per_s for one in rounds]
+    return (max(rates) - min(rates)) / statistics.median(rates)
+
+
 def fields_of(sample: Sample) -> dict[str, float | None]:
     """For JSON, which has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in asdict(sample).items()}
 
 
-def subject_cells(names: Mapping[str, str], medians: Mapping[str, Sample]) -> list[list[str]]:
-    header = ["subject", "per second", "CPU µs", "user", "system", "P50 ms", "P99 ms", "P99.9 ms", "core busy"]
+def subject_cells(
+    names: Mapping[str, str], medians: Mapping[str, Sample], rounds: Mapping[str, list[Sample]]
+) -> list[list[str]]:
+    header = [
+        "subject",
+        "per second",
+        "CPU µs",
+        "user",
+        "system",
+        "P50 ms",
+        "P99 ms",
+        "P99.9 ms",
+        "core busy",
+        "spread",
+    ]
     cells = [header]
     for name, one in medians.items():
         cpu = [f"{one.cpu_us:.2f}", f"{one.user_us:.2f}", f"{one.system_us:.2f}"]
         latency = [milliseconds(value) for value in (one.p50_ms, one.p99_ms, one.p999_ms)]
-        cells.append([names[name], f"{one.operations_per_s:,.0f}", *cpu, *latency, f"{one.cpu_busy:.0%}"])
+        cells.append(
+            [
+                names[name],
+                f"{one.operations_per_s:,.0f}",
+                *cpu,
+                *latency,
+                f"{one.cpu_busy:.0%}",
+                f"{spread(rounds[name]):.0%}",
+            ]
+        )
     return cells
 
 
@@ -94,7 +123,7 @@ def markdown_table(cells: list[list[str]]) -> str:
 def plain(report: Report) -> str:
     parts = []
     if report.rounds:
-        parts.append(plain_table(subject_cells(report.names, report.medians())))
+        parts.append(plain_table(subject_cells(report.names, report.medians(), report.rounds)))
     if report.figures:
         parts.append("\n".join(f"{name}: {value:,.2f}" for name, value in report.figures.items()))
     if report.outcomes:
@@ -106,7 +135,7 @@ def markdown(report: Report) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     figures = "\n".join(f"- {name}: {value:,.2f}" for name, value in report.figures.items())
     parts = [f"Machine: {machine}.", markdown_table(outcome_cells(report.outcomes))]
-    parts += [markdown_table(subject_cells(report.names, report.medians())), figures]
+    parts += [markdown_table(subject_cells(report.names, report.medians(), report.rounds)), figures]
     return "\n\n".join(part for part in parts if part)
 
 
