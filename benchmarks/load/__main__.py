@@ -15,6 +15,7 @@ from benchmarks.load.run import ALL_SUBJECTS, Run, say
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benchmarks" / "out"
+IDLE_LOAD_MAX = 0.5
 DOCS = ROOT / "docs"
 
 
@@ -71,6 +72,8 @@ def main(arguments: list[str]) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     try:
         require_tools("wrk", "nginx", "redis-server", "redis-benchmark", "taskset")
+        if (load := os.getloadavg()[0]) > IDLE_LOAD_MAX:
+            say(f"warning: the machine is not idle (load {load:.1f}); whatever shares the two cores is in the figures")
         os.sched_setaffinity(0, {chosen.generator_cpu})
         with tempfile.TemporaryDirectory(prefix="run-", dir=OUT) as directory:
             result = run(chosen, Path(directory))

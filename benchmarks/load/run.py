@@ -1,6 +1,7 @@
 """One run: the servers it starts, the rounds it drives, the report it fills."""
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ class Run:
         self.cores = Cores(chosen.server_cpu, chosen.generator_cpu)
         self.workload = make_workload(processes.directory, seed=1)
         settings = {"rounds": chosen.rounds, "seconds": chosen.seconds, "sessions": chosen.sessions, "connections": 64}
+        settings["load_before"] = os.getloadavg()[0]
         self.report = Report(machine.describe(processes.directory), settings)
         self.tokmesh: TokMeshServer | None = None
 
