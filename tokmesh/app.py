@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 import uvloop
 
-from tokmesh import __version__, data_directory, process
+from tokmesh import __version__
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
@@ -28,11 +28,14 @@ from tokmesh._core.validate import Validator
 from tokmesh.api.probes import Readiness
 from tokmesh.api.routes import build_routes
 from tokmesh.config import ConfigError, Loaded, Settings, changed_keys
-from tokmesh.config_keys import HttpSettings, value_of, with_values
+from tokmesh.config.keys import HttpSettings, value_of, with_values
 from tokmesh.errors import EX_OK
+from tokmesh.host import data_directory, process
+from tokmesh.host.listeners import Listeners
+from tokmesh.host.tls import server_context
+from tokmesh.host.upkeep import Upkeep
 from tokmesh.keyring import KeyRing
 from tokmesh.keys import Authenticator, Keys
-from tokmesh.listeners import Listeners
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.sessions import Sessions
@@ -42,8 +45,6 @@ from tokmesh.telemetry.logs import LogStats, configure_logging, set_level
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
-from tokmesh.tls import server_context
-from tokmesh.upkeep import Upkeep
 
 LOG_DIRECTORY: Final = "log"
 

@@ -150,8 +150,9 @@ PIPELINE_CASES: Final = (
          closes=False),
     Case("body that looks like a request", _post(b"Content-Length: 35\r\n", HEALTH + b"ab") + HEALTH, (NO_KEY, HEALTHY),
          closes=False),
-    Case("chunk that looks like a request", _post(b"Transfer-Encoding: chunked\r\n", b"21\r\n" + HEALTH + b"\r\n0\r\n\r\n") + HEALTH,
-         (NO_KEY, HEALTHY), closes=False),
+    Case("chunk that looks like a request",
+         _post(b"Transfer-Encoding: chunked\r\n", b"21\r\n" + HEALTH + b"\r\n0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY),
+         closes=False),
     Case("GET with a body and a request behind", _get(b"Host: a\r\nContent-Length: 3\r\n") + b"abc" + HEALTH,
          ((400, "TM-SYS-4000"), HEALTHY), closes=False),
     Case("three in a row", HEALTH * 3, (HEALTHY,) * 3, closes=False),
@@ -179,7 +180,8 @@ LARGE_CASES: Final = (
     Case("target without an end", b"GET /" + b"a" * 20000, (HEAD_SIZE,)),
     Case("field without an end", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20000, (HEAD_SIZE,)),
     Case("trailers without an end", _post(b"Transfer-Encoding: chunked\r\n", b"0\r\n" + b"X: yyyyyyyyyy\r\n" * 1500), (HEAD_SIZE,)),
-    Case("chunks beyond the limit", _post(b"Transfer-Encoding: chunked\r\n", (b"8000\r\n" + b"x" * 32768 + b"\r\n") * 33), (BODY_SIZE,)),
+    Case("chunks beyond the limit", _post(b"Transfer-Encoding: chunked\r\n", (b"8000\r\n" + b"x" * 32768 + b"\r\n") * 33),
+         (BODY_SIZE,)),
 )
 
 SMALL_CASES: Final = HOST_CASES + LINE_CASES + FRAME_CASES + PIPELINE_CASES

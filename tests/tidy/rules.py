@@ -133,10 +133,10 @@ def check_docstring(source: Source) -> Iterator[Finding]:
 
 
 def check_environment(source: Source) -> Iterator[Finding]:
-    """config.py is the only reader of the environment."""
+    """config/loading.py is the only reader of the environment."""
     for number, line in enumerate(source.lines, 1):
         if _ENVIRONMENT.search(line):
-            yield Finding(source.path, number, "reads the environment: config.py does that")
+            yield Finding(source.path, number, "reads the environment: config/loading.py does that")
 
 
 def check_clock(source: Source) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tokmesh import admin_socket
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
@@ -18,6 +17,7 @@ from tokmesh._core.principal import Grant
 from tokmesh._core.server import Limits, Server
 from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
+from tokmesh.host import admin_socket
 
 
 def client(directory: Path) -> socket.socket:

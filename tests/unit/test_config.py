@@ -8,7 +8,7 @@ import pytest
 from tests.support.config import load_errors, load_settings
 from tokmesh.cli.reference import reference_markdown
 from tokmesh.config import ConfigError, changed_keys, load, shown_lines
-from tokmesh.config_keys import KEYS, KEYS_BY_ENVIRONMENT, KEYS_BY_NAME, SECTIONS, Settings, build_settings, value_of
+from tokmesh.config.keys import KEYS, KEYS_BY_ENVIRONMENT, KEYS_BY_NAME, SECTIONS, Settings, build_settings, value_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

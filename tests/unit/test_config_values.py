@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokmesh import config_values as kinds
-from tokmesh.config_values import OUT_OF_RANGE, WRONG_TYPE, Address, BadValue, Kind, show_duration, show_size
+from tokmesh.config import values as kinds
+from tokmesh.config.values import OUT_OF_RANGE, WRONG_TYPE, Address, BadValue, Kind, show_duration, show_size
 
 BASE = Path("/base")
 DURATION = kinds.duration("0ms", "3650d")

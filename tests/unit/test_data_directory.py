@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tokmesh import data_directory
 from tokmesh._core.clock import Clock
 from tokmesh.config import ConfigError
+from tokmesh.host import data_directory
 
 
 def codes(error: ConfigError) -> list[str]:

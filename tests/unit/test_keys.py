@@ -10,11 +10,11 @@ import pytest
 from tests.support.domain import T0, Domain, code_of
 from tests.support.fake_log import settle
 from tokmesh._core.counters import Counter
-from tokmesh.argon2_pool import Argon2Pool
-from tokmesh.authenticator import Authenticator
 from tokmesh.errors import ApiError
 from tokmesh.ids import is_secret, parse_key_id
 from tokmesh.keys import CreatedKey, Keys
+from tokmesh.keys.argon2_pool import Argon2Pool
+from tokmesh.keys.authenticator import Authenticator
 from tokmesh.log.record import KeyCreated
 
 

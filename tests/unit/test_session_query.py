@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.domain import Domain, code_of, id16
-from tokmesh import session_query
 from tokmesh.errors import ApiError
 from tokmesh.ids import format_key_id, parse_key_id
-from tokmesh.session_query import SORT_FIELDS, SessionFilter, SessionPage
+from tokmesh.sessions import query as session_query
+from tokmesh.sessions.query import SORT_FIELDS, SessionFilter, SessionPage
 
 KEYS = [format_key_id(bytes([number]) * 16) for number in range(2)]
 ADDRESSES = ["", "10.1.2.3", "10.1.9.9", "192.168.0.1", "2001:db8::1"]

@@ -11,7 +11,7 @@ from tests.support.domain import Domain, code_of, id16
 from tests.support.fake_log import settle
 from tokmesh.ids import token_hash
 from tokmesh.log.record import SessionCreated
-from tokmesh.reservations import WAITERS_PER_SESSION_MAX, WriteTurns
+from tokmesh.sessions.reservations import WAITERS_PER_SESSION_MAX, WriteTurns
 
 TOKEN = "tmtk_" + "A" * 43
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.certificates import make_certificate
 from tokmesh.config import ConfigError
-from tokmesh.config_keys import TlsSettings
-from tokmesh.tls import server_context
+from tokmesh.config.keys import TlsSettings
+from tokmesh.host.tls import server_context
 
 
 def test_a_good_pair_makes_a_strict_context(tmp_path: Path) -> None:

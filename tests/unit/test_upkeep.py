@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tokmesh import upkeep
 from tokmesh.errors import ApiError
-from tokmesh.upkeep import Upkeep
+from tokmesh.host import upkeep
+from tokmesh.host.upkeep import Upkeep
 
 
 def test_a_backlog_is_worked_off_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         for line in shown_lines(loaded):
             print(line)
         return EX_OK
-    from tokmesh.tls import server_context
+    from tokmesh.host.tls import server_context
 
     if loaded.settings.server.https.enabled:
         server_context(loaded.settings.server.https.tls)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call
-from tokmesh.config_values import BadValue, duration
+from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
 
 PAGE_SIZE: Final = 100

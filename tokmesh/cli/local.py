@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from tokmesh.data_directory import ADMIN_SOCKET_NAME
 from tokmesh.errors import ERRORS, ApiError
+from tokmesh.host.data_directory import ADMIN_SOCKET_NAME
 
 TIMEOUT_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 64 << 20

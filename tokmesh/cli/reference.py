@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from tokmesh.config_keys import KEYS
+from tokmesh.config.keys import KEYS
 
 _HEAD: Final = """\
 # Configuration
 
-*Written by `tokmesh config reference`; edit the table in `tokmesh/config_keys.py` instead.*
+*Written by `tokmesh config reference`; edit the table in `tokmesh/config/keys.py` instead.*
 
 TokMesh starts without any configuration. Every key below can be given in four places; the first that has it wins:
 

@@ -21,10 +21,10 @@ from typing import Final, Protocol
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
 from tokmesh._core.principal import ApiKey, Grant
-from tokmesh.argon2_pool import Argon2Pool, Argon2Settings
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource
 from tokmesh.keyring import KeyRing, StoredKey
+from tokmesh.keys.argon2_pool import Argon2Pool, Argon2Settings
 
 TAG_BYTES: Final = 32
 SALT_BYTES: Final = 16

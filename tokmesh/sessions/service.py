@@ -13,28 +13,27 @@ All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULI
 the caller awaits. Errors are ApiError; each method names those of its own, and each write can also raise the log's TM-SYS-5001.
 """
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from tokmesh import session_rules as rules
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
 from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource, UlidSource, format_session_id, is_token, new_token, token_hash
+from tokmesh.log.interface import Log
 from tokmesh.log.record import (
-    AnyRecord,
     SessionCreated,
     SessionRenewed,
     SessionsRevoked,
     SessionUpdated,
     TokenRotated,
 )
-from tokmesh.reservations import Reservations, UserReservations, WriteTurns
-from tokmesh.session_query import SessionFilter, SessionPage, SessionQuery
-from tokmesh.touch_flush import TouchFlush
+from tokmesh.sessions import rules
+from tokmesh.sessions.query import SessionFilter, SessionPage, SessionQuery
+from tokmesh.sessions.reservations import Reservations, UserReservations, WriteTurns
+from tokmesh.sessions.touch_flush import TouchFlush
 
 __all__ = ["Created", "Rotated", "SessionFilter", "SessionPage", "Sessions"]
 
@@ -59,12 +58,6 @@ _VERDICT_CODES: Final = {
 }
 _COUNT_CREATE: Final = int(Counter.SESSION_CREATE)
 _COUNT_EVICT: Final = int(Counter.SESSION_EVICT)
-
-
-class Log(Protocol):
-    """Where records are proposed: a future of what Store.apply returned, once durable and applied."""
-
-    def propose(self, record: AnyRecord) -> "asyncio.Future[Any]": ...
 
 
 class Ttl(Protocol):

@@ -11,7 +11,7 @@ from tokmesh._core.table import Table
 from tokmesh.log.record import SessionsTouched
 
 if TYPE_CHECKING:
-    from tokmesh.sessions import Log
+    from tokmesh.log.interface import Log
 
 # 2.1 kB each at most: a record stays well below the smallest segment (1 MB).
 TOUCHES_PER_RECORD: Final = 256

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tokmesh import admin_socket
 from tokmesh.config import ConfigError, Problem
-from tokmesh.config_values import Address
+from tokmesh.config.values import Address
 from tokmesh.errors import ApiError
+from tokmesh.host import admin_socket
 
 BACKLOG: Final = 4096
 ADMIN_BACKLOG: Final = 16

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
-from tokmesh import config_values as kinds
-from tokmesh.config_values import Address, Kind, Network
+from tokmesh.config import values as kinds
+from tokmesh.config.values import Address, Kind, Network
 
 ENVIRONMENT_PREFIX: Final = "TOKMESH_"
 _METADATA: Final = "tokmesh"

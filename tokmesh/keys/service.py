@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.principal import ROLES
-from tokmesh.argon2_pool import Argon2Pool
-from tokmesh.authenticator import SALT_BYTES, Authenticator, AuthSettings, secret_tag
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource, UlidSource, format_key_id, new_secret
 from tokmesh.keyring import KeyRing, StoredKey, parse_networks
+from tokmesh.keys.argon2_pool import Argon2Pool
+from tokmesh.keys.authenticator import SALT_BYTES, Authenticator, AuthSettings, secret_tag
+from tokmesh.log.interface import Log
 from tokmesh.log.record import KeyCreated, KeyStatusChanged
-from tokmesh.sessions import Log
 
 __all__ = ["Authenticator", "CreatedKey", "Keys"]
 

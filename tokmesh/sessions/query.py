@@ -31,7 +31,7 @@ from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Status, Table
 from tokmesh.errors import ApiError
 from tokmesh.ids import format_key_id
-from tokmesh.session_rules import check_device_id, check_user_id
+from tokmesh.sessions.rules import check_device_id, check_user_id
 
 WINDOW_ENTRIES: Final = 16_384
 STEP_ENTRIES: Final = 512

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from tokmesh.config_keys import (
+from tokmesh.config.keys import (
     ENVIRONMENT_PREFIX,
     KEYS,
     KEYS_BY_ENVIRONMENT,
@@ -28,7 +28,7 @@ from tokmesh.config_keys import (
     build_settings,
     value_of,
 )
-from tokmesh.config_values import BadValue
+from tokmesh.config.values import BadValue
 
 __all__ = ["ConfigError", "Loaded", "Problem", "Settings", "changed_keys", "load", "shown_lines"]
 

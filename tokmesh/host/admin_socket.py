@@ -11,7 +11,7 @@ import socket
 import stat
 from pathlib import Path
 
-from tokmesh.data_directory import ADMIN_SOCKET_NAME
+from tokmesh.host.data_directory import ADMIN_SOCKET_NAME
 
 
 def bind(directory: Path) -> socket.socket:

@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 from tokmesh.config import ConfigError, Problem
-from tokmesh.config_keys import TlsSettings
+from tokmesh.config.keys import TlsSettings
 
 _PREFIX = "server.https.tls"
 
