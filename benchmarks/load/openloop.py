@@ -29,6 +29,7 @@ SCRAPE_WINDOW_S = 0.05  # a scrape is due at every full second from the start
 BUFFER_BYTES = 1 << 20
 START_DELAY_NS = 50_000_000
 SLICE_NS = 500_000
+WARM_UP_S = 1.0  # sent, not counted
 
 
 @dataclass
@@ -162,20 +163,21 @@ class OpenLoop:
     duration_s: float
 
     def run(self, issuer_key: str, metrics_key: str, create_bodies: list[str]) -> OpenLoopResult:
-        """Blocks for `duration_s` and a short drain."""
-        total = int(self.rate_per_s * self.duration_s)
+        """Blocks for the warm-up, `duration_s` and a short drain."""
+        total = int(self.rate_per_s * (WARM_UP_S + self.duration_s))
         latencies_ns, due_ns = array("q", bytes(8 * total)), array("q", bytes(8 * total))
         sockets = [connect(self.port) for _ in range(CONNECTIONS)]
         answer_bytes = {len(exchange(one, self.messages[index])) for index, one in enumerate(sockets)}
         if len(answer_bytes) != 1:
             raise BenchmarkError(f"answers differ in size: {sorted(answer_bytes)}")
+        gc.collect()
+        gc.disable()
+        # The schedule begins when everything is made: a generator that starts late would count that as the server's delay.
         start_ns = time.monotonic_ns() + START_DELAY_NS
         pump = self.pump.Pump(
             sockets, self.messages, answer_bytes.pop(), self.rate_per_s, start_ns, latencies_ns, due_ns
         )
         side = SideConnections(SideTraffic(self.port, issuer_key, metrics_key, create_bodies, start_ns / 1e9))
-        gc.collect()
-        gc.disable()
         try:
             achieved = self._drive(pump, side, start_ns)
         finally:
@@ -183,13 +185,14 @@ class OpenLoop:
             side.close()
             for one in sockets:
                 one.close()
-        validates = array("d", [value / 1e9 for value in latencies_ns])
-        due_s = array("d", [value / 1e9 for value in due_ns])
+        warm = int(self.rate_per_s * WARM_UP_S)
+        validates = array("d", [value / 1e9 for value in latencies_ns[warm:]])
+        due_s = array("d", [value / 1e9 for value in due_ns[warm:]])
         return OpenLoopResult(self.rate_per_s, achieved, side.latencies | {"validate": validates}, due_s)
 
     def _drive(self, pump: Any, side: SideConnections, start_ns: int) -> float:
         """→ validates answered per second. Validates in slices of SLICE_NS, the side traffic between them."""
-        deadline_ns = start_ns + int((self.duration_s + DRAIN_S) * 1e9)
+        deadline_ns = start_ns + int((WARM_UP_S + self.duration_s + DRAIN_S) * 1e9)
         while True:
             now_ns = time.monotonic_ns()
             if now_ns > deadline_ns:

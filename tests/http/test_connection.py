@@ -231,7 +231,7 @@ SECOND_NS = 1_000_000_000
 
 @pytest.mark.parametrize(
     ("sent", "limit_s", "status"),
-    [(b"", 10, None), (b"GET /hea", 10, 408), (HEALTH, 75, None)],
+    [(b"", 75, None), (b"GET /hea", 10, 408), (HEALTH, 75, None)],
     ids=["no byte", "part of a head", "idle after an answer"],
 )
 def test_waiting_is_bounded(wire: Wire, sent: bytes, limit_s: int, status: int | None) -> None:

@@ -130,7 +130,7 @@ cdef class Channel:
             if (now_ns - self.partial_since_ns) // 1000000 > limits.head_timeout_ms:
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_HEAD_TIMEOUT), now_ns)
                 self.settle()
-        elif waited_ms > (limits.keepalive_timeout_ms if self.reader.memo is not None else limits.head_timeout_ms):
+        elif waited_ms > limits.keepalive_timeout_ms:    # also before a first byte: clients fill their pools ahead
             self.closing = True
             self.transport.close()
 
