@@ -12,6 +12,7 @@ import orjson
 from tokmesh.errors import ERRORS
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -23,7 +24,7 @@ cdef enum:
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_JSON_FIELDS = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
+cdef bytes _JSON_FIELDS = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 
 cdef const char* HEX_DIGITS = "0123456789abcdef"
 cdef const char* DECIMAL_PAIRS = (
@@ -177,11 +178,19 @@ cdef class Responder:
 
     cdef int put_data(self, str request_id, int64_t now_ms, bytes data, bytes connection) except -1:
         """A 200 answer whose envelope carries `data` (JSON text). connection: a `Connection` field line or b""."""
-        head = b'%b%b%b%d%b' % (_OK_OPEN, request_id.encode("ascii"), _TIMESTAMP, now_ms, b',"data":')
-        self._put_head(200, request_id, _JSON_FIELDS, connection, len(head) + PyBytes_GET_SIZE(data) + 1)
-        self.out.put_bytes(head)
-        self.out.put_bytes(data)
-        return self.out.put(b"}", 1)
+        cdef OutBuffer out = self.out
+        cdef Py_ssize_t id_size = 0
+        cdef const char* id_text = PyUnicode_AsUTF8AndSize(request_id, &id_size)
+        cdef Py_ssize_t body_size = (PyBytes_GET_SIZE(_OK_OPEN) + id_size + PyBytes_GET_SIZE(_TIMESTAMP)
+                                     + decimal_size(<uint64_t>now_ms) + 8 + PyBytes_GET_SIZE(data) + 1)
+        self.put_head(200, _JSON_FIELDS, connection, id_text, id_size, body_size)
+        out.put_bytes(_OK_OPEN)
+        out.put(id_text, id_size)
+        out.put_bytes(_TIMESTAMP)
+        out.put_number(now_ms)
+        out.put(b',"data":', 8)
+        out.put_bytes(data)
+        return out.put(b"}", 1)
 
     cdef int put_error(self, str request_id, int64_t now_ms, int status, str code, object details,
                        bytes extra, bytes connection) except -1:
@@ -190,17 +199,30 @@ cdef class Responder:
             code.encode("ascii"), self._error_messages[code], request_id.encode("ascii"), now_ms)
         if details is not None:
             body += b',"details":' + orjson.dumps(details)
-        body += b"}"
-        self._put_head(status, request_id, _JSON_FIELDS + extra, connection, len(body))
-        return self.out.put_bytes(body)
+        return self._put_whole(request_id, status, _JSON_FIELDS + extra, connection, body + b"}")
 
     cdef int put_answer(self, str request_id, int status, bytes content_type, bytes body, bytes extra,
                         bytes connection) except -1:
         """An answer without the envelope, such as metrics."""
         fields = b"Content-Type: " + content_type + b"\r\nCache-Control: no-store\r\n" + extra
-        self._put_head(status, request_id, fields, connection, PyBytes_GET_SIZE(body))
+        return self._put_whole(request_id, status, fields, connection, body)
+
+    cdef int _put_whole(self, str request_id, int status, bytes fields, bytes connection, bytes body) except -1:
+        cdef Py_ssize_t id_size = 0
+        cdef const char* id_text = PyUnicode_AsUTF8AndSize(request_id, &id_size)
+        self.put_head(status, fields, connection, id_text, id_size, PyBytes_GET_SIZE(body))
         return self.out.put_bytes(body)
 
-    def _put_head(self, status: int, request_id: str, fields: bytes, connection: bytes, body_size: int) -> None:
-        self.out.put_bytes(b"%b%b%b%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n" % (
-            self._status_lines[status], self._date_line, fields, connection, request_id.encode("ascii"), body_size))
+    cdef int put_head(self, int status, bytes fields, bytes connection, const char* id_text, Py_ssize_t id_size,
+                      Py_ssize_t body_size) except -1:
+        """Status line and fields. fields, connection: whole field lines."""
+        cdef OutBuffer out = self.out
+        out.put_bytes(self._status_lines[status])
+        out.put_bytes(self._date_line)
+        out.put_bytes(fields)
+        out.put_bytes(connection)
+        out.put(b"X-Request-ID: ", 14)
+        out.put(id_text, id_size)
+        out.put(b"\r\nContent-Length: ", 18)
+        out.put_number(body_size)
+        return out.put(b"\r\n\r\n", 4)
