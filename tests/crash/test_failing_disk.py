@@ -57,9 +57,7 @@ def test_a_failed_sync_ends_a_log_that_syncs_at_intervals(tmp_path: Path) -> Non
     wrapper = strace(["-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject])
     stats, lines = driver(wrapper, tmp_path / "wal", "--sync-mode", "interval", "--records", "2000")
     assert stats["state"] == "failed" and stats["fsync_failed_total"] == 1
-    assert lines.count("F TM-SYS-5001") == 20 and not any(
-        line.startswith("A ") for line in lines[lines.index("F TM-SYS-5001") :]
-    )
+    assert lines.count("F TM-SYS-5001") == 20 and not any(line.startswith("A ") for line in lines[lines.index("F TM-SYS-5001") :])
 
 
 def test_a_write_that_fails_ends_the_log(tmp_path: Path) -> None:

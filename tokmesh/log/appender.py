@@ -50,9 +50,7 @@ class LogFailed(Exception):
 class Appender:
     """Writes frames at the end of the log in `directory`. See the module for its invariants."""
 
-    def __init__(
-        self, directory: Path, end: LogEnd, segment_bytes_max: int, clock: Clock, logger: logging.Logger
-    ) -> None:
+    def __init__(self, directory: Path, end: LogEnd, segment_bytes_max: int, clock: Clock, logger: logging.Logger) -> None:
         self._directory = directory
         self._segment_bytes_max = segment_bytes_max
         self._clock = clock
@@ -165,9 +163,7 @@ class Appender:
             self.sync()
         fd, self._spare_fd = self._spare_fd, -1
         try:
-            segment = adopt_spare(
-                self._directory, self._directory_fd, fd, self._segment_bytes_max, self.sequence_due, self.chain
-            )
+            segment = adopt_spare(self._directory, self._directory_fd, fd, self._segment_bytes_max, self.sequence_due, self.chain)
         except OSError as error:
             os.close(fd)
             raise LogFailed(f"segment rotation: {error.strerror}", by_sync=isinstance(error, SyncFailed)) from error

@@ -231,17 +231,13 @@ def _scan_closed(
         raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged or missing")
 
 
-def _refuse_unless_torn(
-    path: Path, data: bytearray, header: wal.SegmentHeader, position: _Position, status: int
-) -> None:
+def _refuse_unless_torn(path: Path, data: bytearray, header: wal.SegmentHeader, position: _Position, status: int) -> None:
     if status == FrameStatus.FRAME_MISPLACED:
         reason = f"a whole frame that does not follow record {position.sequence_due - 1}"
         raise LogDamaged(path, position.offset, reason)
     later = wal.find_later_header(data, position.offset, header.segment_id, position.sequence_due)
     if later >= 0:
-        raise LogDamaged(
-            path, position.offset, f"record {position.sequence_due} is damaged; the log goes on at offset {later}"
-        )
+        raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged; the log goes on at offset {later}")
 
 
 def _new_segment(directory: Path, size_bytes: int, position: _Position) -> Segment:
@@ -257,9 +253,7 @@ def _new_segment(directory: Path, size_bytes: int, position: _Position) -> Segme
         os.close(directory_fd)
 
 
-def _cut(
-    directory: Path, segment: Segment, data: bytearray, segment_bytes_max: int, position: _Position
-) -> tuple[Segment, Path]:
+def _cut(directory: Path, segment: Segment, data: bytearray, segment_bytes_max: int, position: _Position) -> tuple[Segment, Path]:
     """Keeps a copy, begins a new segment at the lost frame, shortens the old one; may be interrupted anywhere."""
     broken_path = segment.path.with_name(segment.path.name + BROKEN_SUFFIX)
     try:

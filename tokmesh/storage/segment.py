@@ -129,9 +129,7 @@ def make_spare(directory: Path, size_bytes: int) -> int:
     return fd
 
 
-def adopt_spare(
-    directory: Path, directory_fd: int, fd: int, size_bytes: int, first_sequence: int, chain: int
-) -> Segment:
+def adopt_spare(directory: Path, directory_fd: int, fd: int, size_bytes: int, first_sequence: int, chain: int) -> Segment:
     """Turns the spare `fd` into the segment that begins with `first_sequence`; durable on return.
 
     OSError, SyncFailed: the descriptor is still the caller's; whether the segment exists is for the next start to
