@@ -35,7 +35,7 @@ DIRECTIVES = {
     "warn.unreachable": True,
     # warn.unused and warn.unused_result stay off: they take loop variables and out parameters for unused; cython-lint sees names.
 }
-CHECKS = ("boundscheck", "initializedcheck", "nonecheck")
+CHECKS = ("boundscheck", "initializedcheck")  # nonecheck cannot be compiled into functions that run without the GIL
 
 # What Cython's own output would be warned for; hand-written C is held to the rest of -Wall -Wextra.
 GENERATED_C_WARNINGS = (

@@ -266,4 +266,3 @@ cdef class Connection(Channel):
         if self.server.draining or not request.head.keep_alive:
             return CLOSE_FIELD
         return _KEEP_ALIVE if request.head.http10 else b""
-

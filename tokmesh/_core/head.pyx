@@ -1,7 +1,8 @@
 """The head of one request: what the request line and header fields say, checked once.
 
 A Head is immutable in all that came off the wire, so that a connection may keep it for the next request with the same bytes.
-Two places only are filled later: the grant its credential was verified to, and the key that was found to have the role and the address for it.
+Two places only are filled later: the grant its credential was verified to, and the key that was found to have the role and the
+address for it.
 Framing and syntax were decided by httptools before; here are the rules it leaves to the server (DESIGN §5, RFC 9110, RFC 9112).
 """
 

@@ -74,7 +74,7 @@ cdef inline void probe_start(Probe* probe, const char* zone, uint32_t tag) noexc
     probe.position = home_position(tag, probe.capacity)
     probe.left = probe.capacity
     if old_capacity != 0 and migrated != 0:
-        # What lies before `migrated` is in the new array and may be zeroed already; a run of cells that began there goes on after it.
+        # What lies before `migrated` is in the new array and may be zeroed already; a run that began there goes on after it.
         if probe.position < migrated:
             probe.position = migrated
         probe.left = probe.capacity - probe.position

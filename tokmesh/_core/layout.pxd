@@ -17,7 +17,7 @@ cdef enum SlotState:
     SLOT_LIVE = 1                    # in the user's and the device's list, counted as active; may be past its deadline until swept
     SLOT_EXPIRED = 2                 # tombstone
     SLOT_REVOKED = 3                 # tombstone
-    SLOT_ALIAS = 4                   # token that a rotation replaced: `block` is the session's entry, `expires_at_ms` the grace's end
+    SLOT_ALIAS = 4                   # token that a rotation replaced: `block` is the session's entry, `expires_at_ms` its end
     SLOT_ALIAS_ENDED = 5             # the same after a further rotation: expired, belongs to no session
 
 cdef enum SlotFlag:                  # the writer's own

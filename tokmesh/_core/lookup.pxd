@@ -1,5 +1,5 @@
-# Reading the table: token hash → verdict and session JSON. Takes no lock, allocates nothing, writes nothing but the caller's buffer;
-# works the same beside the writer, in another thread, and on a read-only mapping in another process.
+# Reading the table: token hash → verdict and session JSON. Takes no lock, allocates nothing, writes nothing but the caller's
+# buffer; works the same beside the writer, in another thread, and on a read-only mapping in another process.
 #
 # A reader trusts nothing before it has re-checked the slot's sequence: sizes are clamped and numbers bounded, so that what is read
 # during a change is at worst wrong bytes inside the mappings, which are then thrown away.

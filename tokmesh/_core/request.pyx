@@ -32,7 +32,7 @@ cdef class Request:
         return self.head.headers.get(name.lower())
 
     def query_args(self) -> dict[str, str]:
-        """Query arguments, percent-decoded, "+" as a space. Raises TM-ARG-1001 for bad encoding, TM-ARG-1003 for a repeated name."""
+        """Query arguments, percent-decoded, "+" as a space. Raises TM-ARG-1001 (bad encoding), TM-ARG-1003 (a repeated name)."""
         cdef dict args = {}
         if not self.head.query:
             return args

@@ -1,7 +1,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from tokmesh._core.layout cimport (
-    DEVICE_CHARS_MAX, ESCAPED_MAX, IP_CHARS_MAX, KEY_ID_CHARS_MAX, SESSION_JSON_BYTES_MAX, UA_CHARS_MAX, USER_CHARS_MAX, Block, SlotState,
+    DEVICE_CHARS_MAX, ESCAPED_MAX, IP_CHARS_MAX, KEY_ID_CHARS_MAX, SESSION_JSON_BYTES_MAX, UA_CHARS_MAX, USER_CHARS_MAX, Block,
+    SlotState,
 )
 from tokmesh._core.views cimport Views
 

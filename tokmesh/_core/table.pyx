@@ -13,15 +13,15 @@ from libc.string cimport memcmp, memcpy
 
 from tokmesh._core.arena cimport granules_for
 from tokmesh._core.layout cimport (
-    DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_QUEUED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
+    DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
     KEY_ID_CHARS_MAX, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, SLOT_REVOKED, UA_CHARS_MAX,
     USER_CHARS_MAX, Block, Slot, SlotState, slot_close, slot_open,
 )
 from tokmesh._core.lookup cimport FOUND_VALID, look_up, write_session
 from tokmesh._core.views cimport Views, escape_field, fixed_bytes
 
-from tokmesh._core.session_view import SessionView
-from tokmesh._core.views import Status
+from tokmesh._core.session_view import SessionView  # no-cython-lint: part of this module's interface
+from tokmesh._core.views import Status  # no-cython-lint: part of this module's interface
 
 
 cdef extern from "atomics.h" nogil:

@@ -12,7 +12,7 @@ lists are empty. A slot keeps the bucket that its entry was linked into.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from tokmesh._core.layout cimport Row, Slot
+from tokmesh._core.layout cimport Row
 
 
 cdef extern from *:
