@@ -106,7 +106,7 @@ cdef class Table(Views):
         self.tokens.put(self.tokens.tag_of(hash32, 32), entry)
         self.ids.put(self.ids.tag_of(id16, 16), entry)
         self.link_lists(entry)
-        self.wheel.start_at(self.tick_after(created_at_ms, 0))
+        self.wheel.start_at(self.tick_after(created_at_ms - 999, 0))  # the second under way, which has not passed
         self.schedule(entry)
         return INSERTED
 
