@@ -8,13 +8,13 @@ within a millisecond and when the clock stands still.
 Randomness comes from a RandomSource, which reads the kernel's in blocks and hands every byte out once.
 """
 
-import hashlib
 import os
 import re
 import weakref
-from binascii import b2a_base64
 from collections.abc import Callable
 from typing import Final
+
+from tokmesh._core.encoding import sha256_of_text, token_text, ulid_text
 
 SESSION_ID_PREFIX: Final = "tmss-"
 KEY_ID_PREFIX: Final = "tmak-"
@@ -28,11 +28,7 @@ REDACTED: Final = "[redacted]"
 _RANDOM_BLOCK_BYTES: Final = 4096
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# Two characters for each ten bits: thirteen look-ups write a ULID.
-_PAIRS: Final = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
-_MASK_40: Final = (1 << 40) - 1
 _CROCKFORD_TO_INT_32: Final = str.maketrans(_CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 # The first of 26 characters carries three bits only: a larger one does not fit 16 bytes.
 _SESSION_ID: Final = re.compile(r"tmss-[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
@@ -101,14 +97,7 @@ class UlidSource:
 
 def format_ulid(raw: bytes) -> str:
     """16 bytes → 26 lower-case characters."""
-    number = int.from_bytes(raw, "big")
-    top, middle, low = number >> 80, (number >> 40) & _MASK_40, number & _MASK_40
-    pairs = _PAIRS
-    return (
-        f"{pairs[top >> 40]}{pairs[(top >> 30) & 1023]}{pairs[(top >> 20) & 1023]}{pairs[(top >> 10) & 1023]}"
-        f"{pairs[top & 1023]}{pairs[middle >> 30]}{pairs[(middle >> 20) & 1023]}{pairs[(middle >> 10) & 1023]}"
-        f"{pairs[middle & 1023]}{pairs[low >> 30]}{pairs[(low >> 20) & 1023]}{pairs[(low >> 10) & 1023]}{pairs[low & 1023]}"
-    )
+    return ulid_text(raw)
 
 
 def format_session_id(raw: bytes) -> str:
@@ -141,7 +130,7 @@ def parse_key_id(text: str) -> bytes | None:
 
 def new_token(random: RandomSource) -> str:
     """A new session token: `tmtk_` and 43 base64url characters of 32 random bytes."""
-    return "tmtk_" + b2a_base64(random.take(32), newline=False).translate(_URL_SAFE, b"=").decode()
+    return token_text(random.take(32))
 
 
 def is_token(text: str) -> bool:
@@ -155,7 +144,7 @@ def is_token(text: str) -> bool:
 
 def token_hash(token: str) -> bytes:
     """SHA-256 of the whole token, 32 bytes: the only form of a token that is ever stored."""
-    return hashlib.sha256(token.encode()).digest()
+    return sha256_of_text(token)
 
 
 def new_secret(random: RandomSource) -> str:

@@ -18,7 +18,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
     "_core": frozenset({"errors"}),  # a table that imports nothing: below everything
     "errors": frozenset(),
-    "ids": frozenset({"errors"}),
+    "ids": frozenset({"_core", "errors"}),
     "config": frozenset({"errors"}),
     "log": frozenset({"_core", "storage", *LEAVES}),
     "storage": frozenset({"_core", *LEAVES}),  # reached through log and app only
