@@ -397,3 +397,19 @@ def test_rate_limit_counts_each_request_once(wire: Wire) -> None:
     replies = ask(connection, transport, validate(canonical(token)) * 6)
     assert [reply.status for reply in replies] == [200] * 5 + [429]
     assert replies[5].headers["retry-after"] == "1"
+
+
+def test_answer_to_head_has_no_body(wire: Wire) -> None:
+    connection, transport = wire.connect()
+    head, after = ask(connection, transport, HEALTH.replace(b"GET", b"HEAD") + HEALTH)
+    assert (head.status, head.headers["allow"], head.body) == (405, "GET", b"")
+    assert after.status == 200
+
+
+def test_credential_that_is_no_good_does_not_close_a_route_without_a_role(wire: Wire) -> None:
+    connection, transport = wire.connect()
+    with_key = HEALTH[:-2] + b"X-API-Key: " + CREDENTIAL + b"\r\n\r\n"
+    assert [reply.status for reply in ask(connection, transport, with_key * 2)] == [200, 200]
+    wire.authenticator.key.set_active(False)
+    assert [reply.status for reply in ask(connection, transport, with_key * 2)] == [200, 200]
+    assert [reply.status for reply in ask(connection, transport, with_key.replace(CREDENTIAL, b"x:y"))] == [200]

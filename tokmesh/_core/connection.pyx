@@ -250,8 +250,11 @@ cdef class Connection(Channel):
             extra = b"Allow: " + request.head.allow.encode("ascii") + b"\r\n"
         elif status in (429, 503):
             extra = b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
-        self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,
-                                 self.connection_field(request))
+        if request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
+            self.responder.put_answer(request.request_id, status, b"application/json", b"", extra, self.connection_field(request))
+        else:
+            self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,
+                                     self.connection_field(request))
         self.done(request, status)
 
     cdef void done(self, Request request, int status) except *:

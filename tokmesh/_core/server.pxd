@@ -47,5 +47,6 @@ cdef class Server:
     cdef void closed(self, object connection) except *
     cdef void resolve(self, Head head) except *
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
+    cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1
     cdef int _refuse(self, int refusal) except -1
     cdef bint _address_admitted(self, Grant grant, object peer_address) except -1

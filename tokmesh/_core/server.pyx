@@ -152,15 +152,27 @@ cdef class Server:
         head.resolve(self.router, METHODS.index(head.method) if head.method in METHODS else 2, self._validate_number)
 
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1:
-        """1: may proceed. 0: the credential must be verified first. Raises ApiError when it may not."""
+        """1: may proceed. 0: the credential must be verified first. Raises ApiError when it may not.
+
+        On a route without a role a credential is optional: one that is no good is as if there were none.
+        """
         cdef int mask = self._role_masks[head.route_number]
-        cdef int refusal
         if head.credential_conflict:
             raise ApiError("TM-ARG-1003", {"reason": "two_credentials"})
+        if mask != 0:
+            return self._admit(head, now_ms, peer_address, mask)
+        if head.credential is None:
+            return 1
+        try:
+            return self._admit(head, now_ms, peer_address, mask)
+        except ApiError:
+            head.grant = None
+            return 1
+
+    cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1:
+        cdef int refusal
         if head.grant is None:
             if head.credential is None:
-                if mask == 0:
-                    return 1
                 self.counters.add(AUTH_MISSING, 1)
                 raise ApiError("TM-AUTH-4010")
             head.grant = self.authenticator.cached(head.credential)
