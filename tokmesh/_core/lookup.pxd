@@ -28,7 +28,7 @@ cdef enum:
     FOUND_OTHER = 6                  # the entry is not, or no longer, the token's
 
 cdef enum:
-    ATTEMPTS_MAX = 100000            # then the writer is taken for dead
+    ATTEMPTS_MAX = 100000            # about a millisecond; then the writer is paused or dead, and the answer is BUSY
 
 # Where the zones are mapped in this process.
 cdef struct Region:

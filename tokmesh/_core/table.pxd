@@ -22,7 +22,8 @@ cpdef enum Verdict:
     VERDICT_UNKNOWN = 1
     VERDICT_EXPIRED = 2
     VERDICT_REVOKED = 3
-    VERDICT_BUSY = 4                 # no answer: a writer in another process stopped half-way; never seen beside the writer
+    VERDICT_BUSY = 4                 # no answer: a writer in another process is paused or dead in the middle of a change; never
+                                     # seen beside the writer, and never to be taken for a no
 
 # A call's text fields, escaped for JSON.
 cdef struct Fields:
