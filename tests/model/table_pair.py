@@ -31,12 +31,8 @@ def expected_json(session: ModelSession) -> bytes:
 class TablePair:
     """Small numbers name ids and tokens, so that they meet again."""
 
-    def __init__(
-        self, tombstone_ttl_ms: int = 30_000, start_ms: int = 1_700_000_000_000, entries_max: int = 1 << 20
-    ) -> None:
-        self.table = Table(
-            tombstone_ttl_ms=tombstone_ttl_ms, seed=b"model", entries_max=entries_max, arena_bytes_max=1 << 30
-        )
+    def __init__(self, tombstone_ttl_ms: int = 30_000, start_ms: int = 1_700_000_000_000, entries_max: int = 1 << 20) -> None:
+        self.table = Table(tombstone_ttl_ms=tombstone_ttl_ms, seed=b"model", entries_max=entries_max, arena_bytes_max=1 << 30)
         self.model = TableModel(tombstone_ttl_ms)
         self.now_ms = start_ms
 
@@ -145,9 +141,7 @@ class TablePair:
         assert stats["aliases"] == len(self.model.tokens) - len(self.model.sessions)
         assert stats["entries_used"] == len(self.model.tokens)
         agents = {(s.user_agent, s.last_access_ua) for s in self.model.sessions.values()}
-        strings = {text for pair in agents for text in pair if text} | {
-            s.created_by for s in self.model.sessions.values()
-        }
+        strings = {text for pair in agents for text in pair if text} | {s.created_by for s in self.model.sessions.values()}
         assert stats["interned_strings"] == len(strings)
         assert stats["index_load"] <= 0.75 + 1 / 64
 

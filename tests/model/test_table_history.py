@@ -35,9 +35,7 @@ def step(pair: TablePair, source: random.Random) -> None:
         case 8:
             pair.revoke(number)
         case 9 | 10:
-            pair.touch(
-                number, source.randrange(2_000), source.choice([None, address]), source.choice([None, f"a{number}"])
-            )
+            pair.touch(number, source.randrange(2_000), source.choice([None, address]), source.choice([None, f"a{number}"]))
         case 11:
             if source.random() < 0.2:
                 pair.pass_time(source.choice([1, 700, 1_000, 4_000, 90_000]), source.choice([3, 1_000_000]))

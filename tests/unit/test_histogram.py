@@ -46,7 +46,7 @@ def test_the_contracts_bounds_are_exact() -> None:
 
 @pytest.mark.parametrize("bounds", [[], [0], [2, 1], [1, 1], list(range(1, 66))])
 def test_bad_bounds_are_refused(bounds: list[int]) -> None:
-    with pytest.raises(ValueError, match="bounds|64"):
+    with pytest.raises(ValueError, match=r"bounds|64"):
         HistogramBlock(1, bounds)
 
 

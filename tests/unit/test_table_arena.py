@@ -26,7 +26,7 @@ def test_blocks_never_overlap() -> None:
         if block == 0:
             refused += 1
             continue
-        assert 256 <= block and block + granules <= 256 + (1 << 16)
+        assert block >= 256 and block + granules <= 256 + (1 << 16)
         for granule in range(block, block + granules):
             assert granule not in owner
             owner[granule] = block

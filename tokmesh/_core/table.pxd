@@ -22,8 +22,8 @@ cpdef enum Verdict:
     VERDICT_UNKNOWN = 1
     VERDICT_EXPIRED = 2
     VERDICT_REVOKED = 3
-    VERDICT_BUSY = 4                 # no answer: a writer in another process is paused or dead in the middle of a change; never
-                                     # seen beside the writer, and never to be taken for a no
+    # No answer: a writer in another process is paused or dead in the middle of a change. Never met beside the writer, never a no.
+    VERDICT_BUSY = 4
 
 # A call's text fields, escaped for JSON.
 cdef struct Fields:
