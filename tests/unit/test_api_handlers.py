@@ -107,7 +107,9 @@ def run(handler: Handler, request: Request) -> Any:
         return await handler(request)
 
     answer = asyncio.run(call())
-    return answer if isinstance(answer, Answer) else orjson.loads(orjson.dumps(answer))
+    if isinstance(answer, Answer):
+        return answer
+    return orjson.loads(answer if isinstance(answer, bytes) else orjson.dumps(answer))
 
 
 def refusal(handler: Handler, request: Request) -> tuple[str, dict[str, Any]]:

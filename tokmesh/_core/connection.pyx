@@ -226,8 +226,9 @@ cdef class Connection(Channel):
         """Puts out what a handler came to. Raises what cannot be put out."""
         cdef int64_t now_ms = self.server.clock.read_ms()
         connection = self.connection_field(request)
-        if isinstance(reply, (dict, list, orjson.Fragment)):
-            self.responder.put_data(request.request_id, now_ms, orjson.dumps(reply), connection)
+        if isinstance(reply, (bytes, dict, list)):
+            data = reply if isinstance(reply, bytes) else orjson.dumps(reply)
+            self.responder.put_data(request.request_id, now_ms, data, connection)
             self.done(request, 200)
         else:
             extra = b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in reply.headers])

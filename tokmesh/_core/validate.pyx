@@ -112,18 +112,18 @@ cdef class Validator:
         return None if verdict == VERDICT_MALFORMED else answer
 
     def validate_batch(self, list tokens not None, int64_t now_ms, bint touch) -> bytes:
-        """JSON array with a verdict a token, in order; a malformed one is a verdict here, counted as invalid.
+        """JSON `{"results":[…]}` with a verdict a token, in order; a malformed one is a verdict here, counted as invalid.
 
         tokens: str only (TypeError otherwise). Raises TableBusy, and then answers for none.
         """
         cdef bint first = True
         self._batch.size = 0
-        self._batch.put(b"[", 1)
+        self._batch.put(b'{"results":[', 12)
         for token in tokens:
             if not first:
                 self._batch.put(b",", 1)
             first = False
             if self._put_verdict(token, now_ms, touch) == VERDICT_MALFORMED:
                 self.counters.add(VALIDATE_INVALID, 1)
-        self._batch.put(b"]", 1)
+        self._batch.put(b"]}", 2)
         return self._batch.take()

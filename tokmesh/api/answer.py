@@ -1,15 +1,13 @@
 """What a handler is given and what it gives back.
 
 A handler is `async def handler(request) -> Reply`. The wire path drives it without a Task, so it awaits futures and
-other coroutines only. A dict, a list or an `orjson.Fragment` (JSON that is ready to send, also inside the other two)
+other coroutines only. A dict, a list or bytes (JSON that is ready to send; `orjson.Fragment` inside the other two)
 becomes `data` of the success envelope (contract §3); an `Answer` leaves as it is. A refusal is a raised `ApiError`;
 anything else raised is our bug and answers TM-SYS-5000.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
-
-import orjson
 
 from tokmesh._core.principal import ApiKey, Role
 from tokmesh.errors import ApiError
@@ -51,7 +49,7 @@ class Answer:
         self.headers = tuple(headers)
 
 
-Reply = dict[str, Any] | list[Any] | orjson.Fragment | Answer
+Reply = dict[str, Any] | list[Any] | bytes | Answer
 Handler = Callable[[Request], Awaitable[Reply]]
 
 

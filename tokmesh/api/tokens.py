@@ -8,8 +8,6 @@ one VALIDATE_INVALID; a request that is refused before any token is looked at mo
 
 from typing import Final
 
-import orjson
-
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
 from tokmesh._core.validate import TableBusy, Validator
@@ -46,7 +44,7 @@ class TokenHandlers:
         if verdict is None:
             self._counters.increment(Counter.VALIDATE_INVALID)
             raise ApiError("TM-TOKN-4000", {"field": "token"})
-        return orjson.Fragment(verdict)
+        return verdict
 
     async def validate_batch(self, request: Request) -> Reply:
         """POST /tokens/validate/batch: results in the order of `tokens`, of which there are 0 to 1000."""
@@ -59,7 +57,7 @@ class TokenHandlers:
             results = self._validator.validate_batch(tokens, self._clock.now_ms(), fields.get("touch", False))
         except (ApiError, TableBusy) as refusal:
             raise self._no_answer(refusal) from None
-        return {"results": orjson.Fragment(results)}
+        return results
 
     async def rotate(self, request: Request) -> Reply:
         """POST /tokens/rotate: a new token; the old one stays good for `grace_seconds`, 0 unless given."""
