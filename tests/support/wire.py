@@ -4,21 +4,28 @@ Routes are the smallest that tell apart what the wire path does; everything else
 """
 
 import asyncio
+import base64
+import hashlib
 import logging
 from typing import Any
 
+from tests.support.answers import Reply as Received
+from tests.support.answers import split_answers
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.principal import ApiKey, Grant
 from tokmesh._core.server import Limits, Server
-from tokmesh._core.table import Table
+from tokmesh._core.table import Outcome, Table
 from tokmesh._core.validate import Validator
 from tokmesh.api.answer import Reply, Request, refuse_body
 from tokmesh.api.route import Route
 from tokmesh.errors import ApiError
 
 CREDENTIAL = b"tmak-test:tmas_test"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
+HOUR_MS = 3_600_000
 
 
 class RecordingTransport(asyncio.Transport):
@@ -121,3 +128,37 @@ class Wire:
         transport = RecordingTransport()
         connection.connection_made(transport)
         return connection, transport
+
+
+def spin(loop: asyncio.AbstractEventLoop, turns: int = 3) -> None:
+    """Lets callbacks that are due run."""
+    for _ in range(turns):
+        loop.run_until_complete(asyncio.sleep(0))
+
+
+def add_session(wire: Wire, number: int, *, lives_ms: int = HOUR_MS) -> str:
+    """A live session; returns its token."""
+    token = "tmtk_" + base64.urlsafe_b64encode(hashlib.sha256(b"%d" % number).digest()).decode().rstrip("=")
+    now_ms = wire.clock.now_ms()
+    outcome = wire.table.insert(
+        number.to_bytes(16, "big"), hashlib.sha256(token.encode()).digest(), "ana", "", "", "", "tmak-test",
+        now_ms, now_ms + lives_ms, 0, b"{}",
+    )  # fmt: skip
+    assert outcome == Outcome.INSERTED
+    return token
+
+
+def validate(body: bytes, fields: bytes = b"") -> bytes:
+    head = b"POST /tokens/validate HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n%bContent-Length: %d\r\n\r\n"
+    return head % (CREDENTIAL, fields, len(body)) + body
+
+
+def canonical(token: str) -> bytes:
+    return b'{"token":"%b"}' % token.encode()
+
+
+def ask(connection: Connection, transport: RecordingTransport, sent: bytes) -> list[Received]:
+    """Sends bytes; returns the answers that came in return."""
+    before = len(transport.sent)
+    connection.data_received(sent)
+    return split_answers(transport.sent[before:])
