@@ -22,18 +22,18 @@ export PYTHON VENV
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
-# An environment that can build and run; `-e` makes it see the sources of this tree.
+# An environment that can build and run; `-e` makes it see the sources of this tree, whose modules the target build makes.
 $(VENV)/stamp-run: pyproject.toml $(CONSTRAINTS)
 	@[ -n "$(PYTHON)" ] || { echo "TokMesh needs CPython 3.11 or newer: apt-get install python3 python3-dev python3-venv" >&2; exit 69; }
 	@.ci/packages build
 	@echo "Preparing $(VENV) (once)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c $(CONSTRAINTS) setuptools cython
-	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e .
+	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-run
-	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[test,lint,bench]'
+	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[test,lint,bench]'
 	@touch $@
 
 build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD=release|debug)
@@ -51,7 +51,7 @@ test: packages  ## everything a change must pass: lint, the core under sanitizer
 	@$(MAKE) asan
 	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ARGS)
 
-lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint
+lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint (warnings of Cython and C end a build)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@PATH=$(abspath $(BIN)):$$PATH cython-lint tokmesh

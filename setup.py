@@ -5,6 +5,7 @@ TOKMESH_BUILD chooses the variant; the generated C and the objects of each live 
     release  (default) -O3 for any CPU of the architecture: a wheel runs on machines that did not build it
     debug    -O1 -g3, Cython's bounds, None and initialisation checks on, assertions on
     asan     debug under AddressSanitizer and UndefinedBehaviorSanitizer; the first finding ends the process
+    none     no extension modules: an editable install of a tree whose modules `build_ext --inplace` builds
 
 TOKMESH_WARNINGS=allow lets a build go on in spite of warnings, for a compiler newer than those this is tested with.
 All other metadata is in pyproject.toml.
@@ -22,7 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = Path("tokmesh/_core")
 BUILD = Path("build")
-VARIANTS = ("release", "debug", "asan")
+VARIANTS = ("release", "debug", "asan", "none")
 
 # Directives that are the same everywhere, so that a variant never changes what the code means.
 DIRECTIVES = {
@@ -120,9 +121,12 @@ Options.warning_errors = warnings_are_errors
 
 setup(
     cmdclass={"build_ext": BuildExtension},
-    ext_modules=cythonize(
+    ext_modules=[]
+    if variant == "none"
+    else cythonize(
         core_extensions(),
         nthreads=core_count(),
+        quiet=True,
         annotate=os.environ.get("TOKMESH_ANNOTATE") == "1",
         build_dir=str(BUILD / f"cython-{Cython.__version__}-{variant}"),
         compiler_directives={**DIRECTIVES, **dict.fromkeys(CHECKS, variant != "release")},

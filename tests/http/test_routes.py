@@ -147,7 +147,7 @@ def test_the_cases_are_the_routes() -> None:
         render_metrics=None,  # type: ignore[arg-type]
         metrics_auth_enabled=True,
     )
-    lowest = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
+    lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}
     assert described == {(route.method, route.template): route.role for route in routes}
 
