@@ -128,7 +128,7 @@ def test_an_entry_without_a_session_is_refused() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"entries_max": 0}, {"entries_max": 2**31}, {"arena_bytes_max": 0}, {"tombstone_ttl_ms": -1}]
 )
-def test_a_table_without_room_is_refused(arguments: dict[str, int]) -> None:
+def test_a_table_without_room_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="room"):
         Table(**({"tombstone_ttl_ms": 1000} | arguments))
 

@@ -57,15 +57,13 @@ def run_beside(read: Callable[[], None], write: Callable[[int], None]) -> None:
             traceback.print_exc()
         finally:
             os._exit(status)
-    number = 0
-    status = None
-    while status is None:
+    number = finished = code = 0
+    while finished != child:
         for _ in range(100):
             number += 1
             write(number)
         finished, code = os.waitpid(child, os.WNOHANG)
-        status = code if finished == child else None
-    assert status == 0
+    assert code == 0
     assert number > 1000
 
 
