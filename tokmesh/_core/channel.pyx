@@ -67,7 +67,11 @@ cdef class Channel:
             transport.abort()
             return
         if not self.is_local:
-            self.peer_ip = transport.get_extra_info("peername")[0]
+            peer_name = transport.get_extra_info("peername")
+            if peer_name is None:    # reset before it was accepted
+                self.abort()
+                return
+            self.peer_ip = peer_name[0]
             self.peer_address = parse_peer(self.peer_ip)
         if self.server.connections >= self.server.limits.max_connections or self.server.draining:
             self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)

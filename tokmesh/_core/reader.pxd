@@ -15,7 +15,7 @@ cdef class MessageReader:
         readonly Py_ssize_t body_received
         Head _head
         list _fields
-        list _chunks
+        bytearray _collected         # of the body; one object, or a body in tiny chunks would take many times its size
         bint _headers_done
         bint _keep_alive
         bint _message_done

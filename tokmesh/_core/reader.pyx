@@ -75,8 +75,8 @@ cdef class MessageReader:
         self.in_body = False
         head = self._head
         self._head = None
-        self._body = b"".join(self._chunks)
-        self._chunks = None
+        self._body = bytes(self._collected)
+        self._collected = None
         return head
 
     cdef bytes take_body(self):
@@ -109,7 +109,7 @@ cdef class MessageReader:
             return False
         head_bytes = self._raw[start:end + 4]
         self._fields = []
-        self._chunks = []
+        self._collected = bytearray()
         self._headers_done = self._message_done = False
         self._trailer_bytes = self.body_received = 0
         self._line_tail = b""
@@ -208,7 +208,7 @@ cdef class MessageReader:
         self.body_received += len(piece)
         if self.body_received > self._body_bytes_max:
             raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
-        self._chunks.append(piece)
+        self._collected += piece
 
     def on_message_complete(self) -> None:
         self._message_done = True
