@@ -5,8 +5,11 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # The first interpreter that is new enough; `make PYTHON=python3.13 …` to choose another.
-PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+# Looked for again where the caller found none: a target may have installed it in between.
+ifeq ($(PYTHON),)
+PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
