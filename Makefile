@@ -16,11 +16,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CONSTRAINTS := requirements/constraints.txt
 WHEELS := dist
 ARGS ?=
+COUNT ?= 200
 
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan bench wheel wheels annotate constraints image clean
+.PHONY: help packages run build test lint tidy asan kills bench wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -66,6 +67,10 @@ tidy: $(VENV)/stamp-dev build  ## the house rules alone
 
 asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@.ci/asan $(ARGS)
+
+kills: packages  ## SIGKILL a server COUNT times (200) during a write load; every acknowledged change must be found again
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.crash.server_kills --count $(COUNT) $(ARGS)
 
 bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, picture
 	@$(MAKE) $(VENV)/stamp-dev build
