@@ -135,6 +135,18 @@ def test_one_flipped_byte_in_the_middle_of_the_log_stops_the_start_with_its_plac
     server.start()
 
 
+def test_a_disk_that_fails_at_the_start_is_told_in_one_line(tmp_path: Path) -> None:
+    """Recovery syncs what it read, in the main thread; a server that cannot must not begin to serve."""
+    with TokMeshProcess(tmp_path) as server:
+        server.create_session("kept")
+        server.kill()
+        server.wrapper = strace(["-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=1"])
+        assert server.spawn().wait() == EX_UNAVAILABLE
+        refusal = server.stderr.strip()
+        assert refusal.count("\n") == 0, "one line"
+        assert "TM-SYS-5001" in refusal and "Input/output error" in refusal
+
+
 def test_sigterm_under_load_exits_0_and_keeps_what_was_acknowledged_and_every_touch(server: TokMeshProcess) -> None:
     load = Load(server, 3).start()
     load.wait_for(200)

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,33 @@ def test_close_answers_what_was_proposed_and_refuses_what_comes_later(tmp_path: 
 
     run(tmp_path / "wal", body)
     assert len(read_log(tmp_path / "wal", 4096)[0]) == 100
+
+
+def test_what_is_proposed_just_before_close_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer finds the queue empty; then a record is proposed and the log is told to close; then the writer looks
+    whether it is closing."""
+
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        empty, told = threading.Event(), threading.Event()
+        take_group = log._take_group
+
+        def take_slowly() -> Any:
+            group = take_group()
+            if not group and not empty.is_set():
+                empty.set()
+                told.wait(10)
+            return group
+
+        monkeypatch.setattr(log, "_take_group", take_slowly)
+        await asyncio.get_running_loop().run_in_executor(None, empty.wait, 10)
+        future = log.propose(Note("last"))
+        closing = asyncio.create_task(log.close())
+        await asyncio.sleep(0)
+        told.set()
+        await closing
+        assert await asyncio.wait_for(future, 5) == "1:last"
+
+    assert run(tmp_path / "wal", body).notes == [Note("last")]
 
 
 def test_an_orderly_stop_seals_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.records import Note, read_log, write_groups
+from tests.crash.records import Note, make_log, read_log, write_groups
 from tokmesh._core import wal
 from tokmesh.storage.recovery import LogDamaged
 from tokmesh.storage.segment import list_segments
@@ -193,6 +193,27 @@ def test_an_empty_last_segment_is_a_clean_end(memory_path: Path) -> None:
     notes, report = read_log(log.directory, SEGMENT_BYTES)
     assert notes == NOTES[: log.first_segment_notes]
     assert not report.torn_tail and report.segments == 2
+
+
+def test_names_left_unsynced_by_a_killed_writer_are_synced_before_anything_is_built_on_them(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer killed after a rename or a mkdir, before the sync of the directory: the name is seen and not durable."""
+    directory = memory_path / "data" / "log"
+    directory.parent.mkdir()
+    write_groups(directory, [[Note("a")]], 4096)
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def record(fd: int) -> None:
+        fsync(fd)
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+
+    def apply(sequence: int, note: Note) -> None:
+        assert {str(directory), str(directory.parent), str(memory_path)} <= synced
+
+    monkeypatch.setattr(os, "fsync", record)
+    assert make_log(directory).recover(apply).records == 1
 
 
 def test_a_spare_left_by_a_killed_writer_is_not_a_segment(memory_path: Path) -> None:

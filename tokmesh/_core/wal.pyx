@@ -151,8 +151,12 @@ cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) n
 
 
 cdef int sync_data(int fd) noexcept nogil:
-    # 0 or the errno. Never called again on a file after it failed: the kernel may have dropped the pages and forgotten.
-    return errno if fdatasync(fd) != 0 else 0
+    # 0 or the errno. Never called again on a file after it failed: the kernel may have dropped the pages and forgotten. A
+    # call that a signal interrupted has not told of any failure and is made again; each turn takes one signal.
+    while fdatasync(fd) != 0:
+        if errno != EINTR:
+            return errno
+    return 0
 
 
 # ── what Python sees ────────────────────────────────────────────────────────────────────────────────────────────────────

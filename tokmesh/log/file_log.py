@@ -115,8 +115,8 @@ class FileLog(Generic[R]):
     def recover(self, apply: Callable[[int, R], object]) -> RecoveryReport:
         """Locks the directory, replays every record through `apply` in order, repairs a torn tail, opens for append.
 
-        Raises LogLocked, LogDamaged (both ApiError TM-SYS-5001), OSError, and what `apply` raises; the lock is then
-        free."""
+        Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), OSError of making the directory, and
+        what `apply` raises; the lock is then free."""
         assert self._appender is None, "recover is called once"
         started_ns = self._clock.monotonic_ns()
         make_directory(self._directory)
@@ -129,6 +129,9 @@ class FileLog(Generic[R]):
             except LogFailed as error:
                 appender.close(seal=False)
                 raise ApiError("TM-SYS-5001", {"reason": str(error)}) from error
+        except OSError as error:
+            self._release()
+            raise ApiError("TM-SYS-5001", {"reason": f"log cannot be read or repaired: {error.strerror}"}) from error
         except BaseException:
             self._release()
             raise
@@ -297,7 +300,7 @@ class FileLog(Generic[R]):
                 self._logger.exception("the log's writer has a bug")
                 self._fail(f"writer: {type(error).__name__}", False)
                 self._post(self._refuse, group, "log failed")
-            if not group and self._closing:
+            if not group and self._closing and not self._pending:  # in this order: nothing is added once it is closing
                 return
 
     def _post(self, callback: Callable[..., None], group: list[_Item], argument: int | str) -> None:

@@ -34,6 +34,7 @@ from tokmesh.storage.segment import (
     open_directory,
     remove_spare,
     sync,
+    sync_directory,
 )
 
 R = TypeVar("R")
@@ -111,6 +112,7 @@ def replay(
         apply(sequence, record)
 
     remove_spare(directory)
+    sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
     segments = list_segments(directory)
     position = _Position()
     if not segments:

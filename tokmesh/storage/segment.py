@@ -69,12 +69,21 @@ def list_segments(directory: Path) -> list[tuple[int, Path]]:
 
 
 def make_directory(directory: Path) -> None:
-    """Creates the log's directory and its missing parents, mode 0700, and makes their names durable. OSError."""
-    if directory.is_dir():
-        return
-    make_directory(directory.parent)  # ends at the root at the latest
-    directory.mkdir(mode=0o700, exist_ok=True)
-    fd = open_directory(directory.parent)
+    """Creates the log's directory and its missing parents, mode 0700, and makes their names durable. OSError.
+
+    A process killed before its sync may have left the names of the two nearest: they are synced also when they exist."""
+    if not directory.is_dir():
+        make_directory(directory.parent)  # ends at the root at the latest
+        directory.mkdir(mode=0o700, exist_ok=True)
+    for parent in (directory.parent, directory.parent.parent):
+        # Beyond a mount point, or where this user may not look, no process of ours made the name.
+        if parent.stat().st_dev == directory.stat().st_dev and os.access(parent, os.R_OK):
+            sync_directory(parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable. OSError, SyncFailed."""
+    fd = open_directory(directory)
     try:
         sync(fd)
     finally:
