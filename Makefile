@@ -92,6 +92,9 @@ annotate: $(VENV)/stamp-run  ## Cython's annotated sources (yellow: Python is ca
 constraints:  ## raise requirements/constraints.txt to the newest releases that pyproject.toml admits
 	@.ci/constraints
 
+image:  ## build and try the Docker image without Docker: root, buildah and debootstrap (docs/development.md)
+	@.ci/image
+
 clean:  ## remove what was built, keeping data directories
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f tokmesh/_core/*.so tokmesh/_core/*.c tokmesh/_core/*.html
