@@ -1,4 +1,4 @@
-"""image_config.py FILE: the built image's settings (Docker's config as JSON) are the promised ones."""
+"""image_config.py FILE: the settings of an image, as `buildah inspect` printed them, are the promised ones."""
 
 import json
 import sys
@@ -23,6 +23,6 @@ def faults(config: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = faults(json.loads(Path(sys.argv[1]).read_text()))
+    found = faults(json.loads(Path(sys.argv[1]).read_text())["Docker"]["config"])
     print("\n".join(found) if found else "image settings: as promised")
     sys.exit(1 if found else 0)
