@@ -117,3 +117,21 @@ def test_a_full_index_refuses_and_recovers() -> None:
         index.erase(gone * 2654435761 % 2**32, gone + 1)
     assert index.live == 0
     assert all(index.insert(number, number + 1) for number in range(100))
+
+
+def test_a_run_around_the_end_is_found_while_the_beginning_is_moving() -> None:
+    """A long run that begins in the last cell goes on at the first ones; a rebuild moves those before it moves the last."""
+    for run in range(1, 60):
+        index = Index("end", bytes(16), 4096, 0)
+        last = 0xFFFFFFFF
+        expected = set()
+        capacity, _ = index.capacity()
+        for reference in range(1, run + 1):
+            assert index.insert(last, reference)
+            expected.add(reference)
+        moving = 0
+        for reference in range(run + 1, 4 * capacity):
+            assert index.insert(0x80000000, reference)
+            moving += index.capacity()[1] != 0
+            assert set(index.candidates(last)) == expected, (run, reference, index.capacity())
+        assert moving, "a rebuild was under way"

@@ -34,6 +34,7 @@ cdef struct Probe:
     const uint64_t* next_cells
     uint64_t capacity
     uint64_t next_capacity
+    uint64_t first                   # the cell after the last one: where a run that reaches the end goes on
     uint64_t position
     uint64_t left
     uint64_t sequence
@@ -71,13 +72,11 @@ cdef inline void probe_start(Probe* probe, const char* zone, uint32_t tag) noexc
         probe.next_capacity = probe.capacity
         probe.cells = <const uint64_t*>(zone + old_array)
         probe.capacity = old_capacity
-    probe.position = home_position(tag, probe.capacity)
-    probe.left = probe.capacity
-    if old_capacity != 0 and migrated != 0:
-        # What lies before `migrated` is in the new array and may be zeroed already; a run that began there goes on after it.
-        if probe.position < migrated:
-            probe.position = migrated
-        probe.left = probe.capacity - probe.position
+    # What lies before `migrated` is in the new array and may be zeroed already. A run that began there goes on at `migrated`,
+    # and so does one that goes around the end: its cells from there on have not moved.
+    probe.first = migrated if old_capacity != 0 else 0
+    probe.position = max(home_position(tag, probe.capacity), probe.first)
+    probe.left = probe.capacity - probe.first
 
 
 cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
@@ -92,7 +91,7 @@ cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
             probe.left -= 1
             probe.position += 1
             if probe.position == probe.capacity:
-                probe.position = 0
+                probe.position = probe.first
             if <uint32_t>(cell >> 32) == probe.tag and <uint32_t>cell != REFERENCE_GONE:
                 return <uint32_t>cell
         if probe.next_capacity == 0:
@@ -100,6 +99,7 @@ cdef inline uint32_t probe_next(Probe* probe) noexcept nogil:
         probe.cells = probe.next_cells
         probe.capacity = probe.next_capacity
         probe.next_capacity = 0
+        probe.first = 0
         probe.position = home_position(probe.tag, probe.capacity)
         probe.left = probe.capacity
 

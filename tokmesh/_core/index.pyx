@@ -76,7 +76,7 @@ cdef class Index:
             if found == 0:
                 return NULL
             if found == reference:
-                return <uint64_t*>&probe.cells[(probe.position if probe.position != 0 else probe.capacity) - 1]
+                return <uint64_t*>&probe.cells[(probe.position if probe.position != probe.first else probe.capacity) - 1]
 
     cdef void _place(self, uint32_t tag, uint32_t reference) noexcept nogil:
         # Into the first cell that is EMPTY or GONE; the load limit makes sure that there is one.
