@@ -159,21 +159,20 @@ def test_close_answers_what_was_proposed_and_refuses_what_comes_later(tmp_path: 
 
 
 def test_what_is_proposed_just_before_close_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer finds the queue empty; then a record is proposed and the log is told to close; then the writer looks
+    """The writer finds nothing to do; then a record is proposed and the log is told to close; then the writer looks
     whether it is closing."""
 
     async def body(log: FileLog[Note], applied: Applied) -> None:
         empty, told = threading.Event(), threading.Event()
-        take_group = log._take_group
+        write = log._write_until_judged
 
-        def take_slowly() -> Any:
-            group = take_group()
-            if not group and not empty.is_set():
+        def write_slowly(*args: Any) -> None:
+            write(*args)
+            if not empty.is_set():
                 empty.set()
                 told.wait(10)
-            return group
 
-        monkeypatch.setattr(log, "_take_group", take_slowly)
+        monkeypatch.setattr(log, "_write_until_judged", write_slowly)
         await asyncio.get_running_loop().run_in_executor(None, empty.wait, 10)
         future = log.propose(Note("last"))
         closing = asyncio.create_task(log.close())
@@ -224,7 +223,8 @@ def test_an_exception_of_apply_stops_everything_after_it(tmp_path: Path) -> None
 def test_a_bug_of_the_writer_ends_the_log_and_leaves_no_waiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(log: FileLog[Note], applied: Applied) -> None:
         await log.propose(Note("a"))
-        monkeypatch.setattr(Appender, "write", lambda self, records: 1 // 0)
+        monkeypatch.setattr(Appender, "limit", lambda self, reserved: 1 // 0)
+        log._commits.interrupt()
         for _ in range(3):
             with pytest.raises(ApiError, match="TM-SYS-5001"):
                 await log.propose(Note("b"))

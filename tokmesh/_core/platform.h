@@ -1,5 +1,5 @@
-/* What differs between operating systems and processors, behind one name each: clocks, shareable memory, CRC-32C.
- * No logic of TokMesh lives here. */
+/* What differs between operating systems and processors, behind one name each: clocks, shareable memory, bytes of numbers,
+ * CRC-32C. No logic of TokMesh lives here. */
 #ifndef TOKMESH_PLATFORM_H
 #define TOKMESH_PLATFORM_H
 
@@ -58,6 +58,22 @@ static inline void tm_memory_release(void *start, size_t size) {
 static inline size_t tm_memory_committed(int fd) {
     struct stat status;
     return fstat(fd, &status) == 0 ? (size_t)status.st_blocks * 512 : 0;
+}
+
+/* Little-endian numbers in files, whatever the processor's order and the address's alignment. */
+static inline void tm_put32(uint8_t *out, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+static inline void tm_put64(uint8_t *out, uint64_t value) {
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+static inline uint32_t tm_get32(const uint8_t *data) {
+    return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
+}
+static inline uint64_t tm_get64(const uint8_t *data) {
+    return (uint64_t)tm_get32(data) | (uint64_t)tm_get32(data + 4) << 32;
 }
 
 /* CRC-32C (Castagnoli, RFC 3720 appendix B.4); `crc` is the running value, 0 at first. Two implementations, one result. */

@@ -7,6 +7,11 @@ cpdef enum FrameStatus:
     FRAME_MISPLACED  # a whole frame of this segment that is not the one due here: no cut write leaves that
 
 
+cdef enum:
+    FRAME_HEADER_SIZE = 56
+    RECORD_HEADER_SIZE = 4
+
+
 cdef struct FrameHeader:
     uint8_t flags
     uint64_t segment_id
@@ -22,3 +27,4 @@ cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32
 cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil
 cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil
 cdef int sync_data(int fd) noexcept nogil
+cdef bytes payload_of(list records)

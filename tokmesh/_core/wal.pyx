@@ -30,38 +30,20 @@ from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "platform.h" nogil:
     uint32_t tm_crc32c(uint32_t crc, const uint8_t* data, size_t size)
+    void tm_put32(uint8_t* out, uint32_t value)
+    void tm_put64(uint8_t* out, uint64_t value)
+    uint32_t tm_get32(const uint8_t* data)
+    uint64_t tm_get64(const uint8_t* data)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
     int fdatasync(int fd)
-
-cdef extern from *:
-    """
-    static inline void tm_put32(uint8_t *out, uint32_t value) {
-        for (int i = 0; i < 4; i++) out[i] = (uint8_t)(value >> (8 * i));
-    }
-    static inline void tm_put64(uint8_t *out, uint64_t value) {
-        for (int i = 0; i < 8; i++) out[i] = (uint8_t)(value >> (8 * i));
-    }
-    static inline uint32_t tm_get32(const uint8_t *data) {
-        return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
-    }
-    static inline uint64_t tm_get64(const uint8_t *data) {
-        return (uint64_t)tm_get32(data) | (uint64_t)tm_get32(data + 4) << 32;
-    }
-    """
-    void tm_put32(uint8_t* out, uint32_t value) noexcept nogil
-    void tm_put64(uint8_t* out, uint64_t value) noexcept nogil
-    uint32_t tm_get32(const uint8_t* data) noexcept nogil
-    uint64_t tm_get64(const uint8_t* data) noexcept nogil
 
 cdef extern from "<string.h>" nogil:
     void* memmem(const void* haystack, size_t haystack_size, const void* needle, size_t needle_size)
 
 cdef enum:
     SEGMENT_HEADER_SIZE = 64
-    FRAME_HEADER_SIZE = 56
-    RECORD_HEADER_SIZE = 4
     VERSION = 1
 
 cdef const char* SEGMENT_MAGIC = b"TMESHLOG"
@@ -193,34 +175,41 @@ def decode_segment_header(const uint8_t[::1] data):
     return SegmentHeader(tm_get64(&data[16]), tm_get64(&data[24]), tm_get64(&data[32]), tm_get32(&data[40]))
 
 
-def encode_frame(uint64_t segment_id, uint64_t first_sequence, uint64_t durable_sequence, uint32_t chain, list records):
-    """(frame bytes, chain after it) of a list of `bytes`, an empty one making the seal.
-
-    chain: after the frame before. OverflowError when the payload does not fit 32 bits of length."""
+cdef bytes payload_of(list records):
+    # The payload of a frame of these `bytes`. OverflowError when it does not fit 32 bits of length.
     cdef size_t payload_bytes = 0
     cdef bytes record
     for record in records:
         payload_bytes += RECORD_HEADER_SIZE + PyBytes_GET_SIZE(record)
     if payload_bytes > 0xffffffff:
         raise OverflowError("a frame holds less than 4 GiB")
-    frame = PyBytes_FromStringAndSize(NULL, FRAME_HEADER_SIZE + payload_bytes)
-    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(frame)
-    cdef uint8_t* at = out + FRAME_HEADER_SIZE
+    payload = PyBytes_FromStringAndSize(NULL, payload_bytes)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(payload)
     cdef Py_ssize_t size
     for record in records:
         size = PyBytes_GET_SIZE(record)
         tm_put32(at, <uint32_t>size)
         memcpy(at + RECORD_HEADER_SIZE, PyBytes_AS_STRING(record), size)
         at += RECORD_HEADER_SIZE + size
+    return payload
+
+
+def encode_frame(uint64_t segment_id, uint64_t first_sequence, uint64_t durable_sequence, uint32_t chain, list records):
+    """(frame bytes, chain after it) of a list of `bytes`, an empty one making the seal.
+
+    chain: after the frame before. OverflowError when the payload does not fit 32 bits of length."""
+    cdef bytes payload = payload_of(records)
     cdef FrameHeader header
+    cdef uint8_t[FRAME_HEADER_SIZE] out
     memset(&header, 0, sizeof(header))
     header.segment_id = segment_id
     header.first_sequence = first_sequence
     header.durable_sequence = durable_sequence
     header.record_count = <uint32_t>len(records)
-    header.payload_bytes = <uint32_t>payload_bytes
-    header.payload_crc = tm_crc32c(0, out + FRAME_HEADER_SIZE, payload_bytes)
-    return frame, write_frame_header(out, &header, chain)
+    header.payload_bytes = <uint32_t>len(payload)
+    header.payload_crc = tm_crc32c(0, <const uint8_t*>PyBytes_AS_STRING(payload), header.payload_bytes)
+    chain = write_frame_header(out, &header, chain)
+    return PyBytes_FromStringAndSize(<const char*>out, FRAME_HEADER_SIZE) + payload, chain
 
 
 def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due, uint32_t chain):
@@ -312,12 +301,4 @@ def write_at(int fd, const uint8_t[::1] data, int64_t offset) -> int:
     cdef size_t size = data.shape[0]
     with nogil:
         outcome = write_fully(fd, start, size, offset)
-    return outcome
-
-
-def sync_file(int fd) -> int:
-    """fdatasync without the GIL; 0 or an errno. After an errno the file must never be synced again."""
-    cdef int outcome
-    with nogil:
-        outcome = sync_data(fd)
     return outcome

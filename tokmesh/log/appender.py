@@ -17,6 +17,7 @@ from typing import Final
 
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
+from tokmesh._core.tail import Tail
 from tokmesh.storage.recovery import LogEnd
 from tokmesh.storage.segment import (
     NO_ROOM,
@@ -32,9 +33,6 @@ RESERVE_BYTES_MAX: Final = 256 << 10
 RESERVE_SHARE: Final = 8  # at most this part of a segment is reserve
 FRAME_BYTES_MAX: Final = 4 << 20
 SPARE_RETRY_MS: Final = 100
-ZERO_AHEAD_BYTES: Final = 256 << 10  # see write_frame
-
-_ZEROS: Final = bytes(ZERO_AHEAD_BYTES)
 
 
 class LogFailed(Exception):
@@ -47,10 +45,11 @@ class LogFailed(Exception):
         self.by_sync = by_sync
 
 
-class Appender:
-    """Writes frames at the end of the log in `directory`. See the module for its invariants."""
+class Appender(Tail):
+    """Writes frames at the end of the log in `directory`. See the module for its invariants; the position is a Tail's."""
 
     def __init__(self, directory: Path, end: LogEnd, segment_bytes_max: int, clock: Clock, logger: logging.Logger) -> None:
+        super().__init__()
         self._directory = directory
         self._segment_bytes_max = segment_bytes_max
         self._clock = clock
@@ -59,19 +58,14 @@ class Appender:
         self._segment: Segment = end.segment
         self._spare_fd = -1
         self._spare_retry_ns = 0
-        self._zeroed_until = 0
-        self._sealed = end.sealed
+        self._sealed_sequence = end.sequence_due if end.sealed else 0
         self._warned = False
-        self.offset = end.offset
+        self._enter(end.segment, end.offset)
         self.chain = end.chain
         self.sequence_due = end.sequence_due
         self.durable_sequence = end.sequence_due - 1
         self.segments_begun = 0
         self.no_room_reason: str | None = None  # the last refusal of the disk, in its words
-
-    @property
-    def segment_id(self) -> int:
-        return self._segment.header.segment_id
 
     @property
     def frame_bytes_max(self) -> int:
@@ -84,13 +78,13 @@ class Appender:
 
         False: the disk is full, and what is left is kept for `reserved` frames. LogFailed: the log failed on the
         way."""
-        if self.offset + frame_bytes <= self._limit(reserved):
+        if self.offset + frame_bytes <= self.limit(reserved):
             return True
         if self.have_spare():
-            if self.offset + frame_bytes <= self._limit(reserved):
+            if self.offset + frame_bytes <= self.limit(reserved):
                 return True
             self._rotate()
-        return self.offset + frame_bytes <= self._limit(reserved)
+        return self.offset + frame_bytes <= self.limit(reserved)
 
     def have_spare(self) -> bool:
         """Whether the next segment is allocated, after trying to; then no full disk is near. LogFailed."""
@@ -113,33 +107,27 @@ class Appender:
     def write(self, records: list[bytes]) -> int:
         """Writes one frame, not yet synced; returns its size, 0 when the disk had no room for it after all (nothing is
         left of it). The caller has made room. LogFailed."""
-        frame, chain = wal.encode_frame(self.segment_id, self.sequence_due, self.durable_sequence, self.chain, records)
-        status = wal.write_at(self._segment.fd, frame, self.offset)
+        before = self.offset
+        status = self.write_group(records)
         if status in NO_ROOM:
-            if wal.write_at(self._segment.fd, bytes(len(frame)), self.offset) not in NO_ROOM | {0}:
+            size = wal.FRAME_HEADER_BYTES + sum(wal.RECORD_HEADER_BYTES + len(record) for record in records)
+            if wal.write_at(self.fd, bytes(size), self.offset) not in NO_ROOM | {0}:
                 raise LogFailed("a frame that did not fit could not be removed")
             self.no_room_reason = os.strerror(status)
-            return 0
-        if status != 0:
-            raise LogFailed(f"write: {os.strerror(status)}")
-        self.offset += len(frame)
-        self.chain = chain
-        self.sequence_due += len(records)
-        self._sealed = not records
-        self._zero_ahead()
-        return len(frame)
+        elif status != 0:
+            raise write_failure(status)
+        return self.offset - before
 
     def sync(self) -> None:
         """Makes everything written durable. LogFailed: it may not be, and the log is over."""
-        status = wal.sync_file(self._segment.fd)
+        status = self.sync_group()
         if status != 0:
-            raise LogFailed(f"fdatasync: {os.strerror(status)}", by_sync=True)
-        self.durable_sequence = self.sequence_due - 1
+            raise sync_failure(status)
 
     def close(self, seal: bool) -> None:
         """Lets go of the files; with `seal` (only after an orderly life) marks the end and syncs it. LogFailed."""
         try:
-            if seal and not self._sealed:
+            if seal and self._sealed_sequence != self.sequence_due:
                 self.sync()
                 self.write([])
                 self.sync()
@@ -151,7 +139,8 @@ class Appender:
                 with contextlib.suppress(OSError):
                     remove_spare(self._directory)
 
-    def _limit(self, reserved: bool) -> int:
+    def limit(self, reserved: bool) -> int:
+        """The offset that frames must end at or below, leaving room for a seal and, unless `reserved`, for revocations."""
         limit = self._segment.header.size_bytes - wal.FRAME_HEADER_BYTES
         if reserved or self._spare_fd >= 0:
             return limit
@@ -169,20 +158,22 @@ class Appender:
             raise LogFailed(f"segment rotation: {error.strerror}", by_sync=isinstance(error, SyncFailed)) from error
         os.close(self._segment.fd)
         self._segment = segment
-        self._zeroed_until = 0
-        self.offset = wal.SEGMENT_HEADER_BYTES
+        self._enter(segment, wal.SEGMENT_HEADER_BYTES)
         self.segments_begun += 1
         self.have_spare()
 
-    def _zero_ahead(self) -> None:
-        """Writes zeros over zeros: an allocated extent that was never written costs each fdatasync a metadata commit;
-        this way one in many frames pays for all."""
-        end = self._segment.header.size_bytes
-        if self.offset <= self._zeroed_until or self.offset >= end:
-            return
-        count = min(ZERO_AHEAD_BYTES, end - self.offset)
-        if wal.write_at(self._segment.fd, memoryview(_ZEROS)[:count], self.offset) == 0:
-            self._zeroed_until = self.offset + count
+    def _enter(self, segment: Segment, offset: int) -> None:
+        self.enter(segment.fd, segment.header.segment_id, segment.header.size_bytes, offset)
+
+
+def write_failure(errno: int) -> LogFailed:
+    """What a write that failed, and not for want of room, means for the log."""
+    return LogFailed(f"write: {os.strerror(errno)}")
+
+
+def sync_failure(errno: int) -> LogFailed:
+    """What a failed fdatasync means for the log."""
+    return LogFailed(f"fdatasync: {os.strerror(errno)}", by_sync=True)
 
 
 def _reserve_bytes(segment_bytes: int) -> int:

@@ -2,36 +2,36 @@
 
 `propose` is called on the event loop's thread and puts the record in a queue; the writer thread takes everything that
 has gathered while the group before was being synced, writes it as one frame, syncs, and wakes the loop once; the loop
-applies the records and answers. Invariants: what is applied is durable (`sync_mode: interval`: written) first;
-sequences are applied strictly in order, each once; after a failure nothing is acknowledged ever again; a refused record
-is not in the log, unless the refusal was a failed sync, when only the next start can tell.
+applies the records and answers. The usual turn of the writer is `Commits.run`, which needs no GIL; what asks for
+judgement (a new segment, a full disk, a failure, the end) is done here. Invariants: what is applied is durable
+(`sync_mode: interval`: written) first; sequences are applied strictly in order, each once; after a failure nothing is
+acknowledged ever again; a refused record is not in the log, unless the refusal was a failed sync, when only the next
+start can tell.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
-from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh._core.commits import Commits, Stop
+from tokmesh._core.histogram import HistogramBlock
 from tokmesh.errors import ApiError
-from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
+from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, sync_failure, write_failure
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import RecoveryReport
-from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
+from tokmesh.storage.segment import NO_ROOM, SEGMENT_BYTES_MIN, lock_directory, make_directory
 
-GROUP_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
-PENDING_MAX: Final = 65_536  # records proposed and not yet written
+TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
+PENDING_MAX: Final = 65_536  # records proposed and not yet applied
 FULL_RETRY_S: Final = 0.2  # how often a full log looks for room of its own accord
 IDLE_WAIT_S: Final = 1.0
-GROUP_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, GROUP_RECORDS_MAX)
 
 
 class Record(Protocol):
@@ -62,7 +62,15 @@ class LogStats(TypedDict):
 
 
 R = TypeVar("R", bound=Record)
-_Item = tuple[Any, bytes, "asyncio.Future[Any]"]
+_Item = tuple[Any, "asyncio.Future[Any]"]
+
+
+class _Refused(NamedTuple):
+    """Proposals `start` ≤ number < `end` that are not in the log, or not known to be, and why."""
+
+    start: int
+    end: int
+    reason: str
 
 
 class FileLog(Generic[R]):
@@ -96,19 +104,20 @@ class FileLog(Generic[R]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[int, R], object] | None = None
         self._thread: threading.Thread | None = None
-        self._pending: deque[_Item] = deque()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._commits = Commits(frame_bytes_max(segment_bytes_max) - wal.FRAME_HEADER_BYTES)
+        # The loop's: proposals in order, the first of them number `_settled`. `_refused` is filled by the writer before it
+        # counts those proposals as decided, and emptied by the loop.
+        self._waiting: deque[_Item] = deque()
+        self._settled = 0
+        self._refused: deque[_Refused] = deque()
         self._wake_scheduled = False
-        self._idle = False
         self._closing = False
         # `_failure`, once set, stays; the loop's thread and the writer both may set it. `_full` is the writer's.
         self._running = False
         self._full = False
         self._failure: str | None = None
-        self._write_bytes = self._fsyncs = self._fsync_failures = self._append_errors = 0
-        self._records = self._groups = self._last_sequence = 0
-        self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
-        self.group_histogram = HistogramBlock(1, GROUP_BOUNDS)
+        self._apply_failed = False
+        self._fsync_failures = self._append_errors = self._last_sequence = 0
 
     # ── life ──
 
@@ -148,6 +157,7 @@ class FileLog(Generic[R]):
         self._loop = loop
         self._apply = apply
         self._running = True
+        loop.add_reader(self._commits.fileno(), self._settle)
         self._thread = threading.Thread(target=self._write_groups, name="tokmesh-log", daemon=True)
         self._thread.start()
 
@@ -164,11 +174,11 @@ class FileLog(Generic[R]):
             future.set_exception(_refusal("log closed" if self._failure is None else "log failed"))
         elif len(data) > self._record_bytes_max:
             future.set_exception(ApiError("TM-SYS-4130"))
-        elif len(self._pending) >= PENDING_MAX:
+        elif len(self._waiting) >= PENDING_MAX:
             future.set_exception(ApiError("TM-SYS-5030", retry_after_s=1))
         else:
-            self._pending.append((record, data, future))
-            if self._idle and not self._wake_scheduled:
+            self._waiting.append((record, future))
+            if self._commits.put(data, getattr(record, "reserved", False)) and not self._wake_scheduled:
                 self._wake_scheduled = True
                 loop.call_soon(self._wake_writer)
         return future
@@ -177,9 +187,12 @@ class FileLog(Generic[R]):
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
         self._closing = True
         if self._thread is not None:
-            self._wake.put(None)
-            # What the thread posted to the loop before it ended runs before this comes back.
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            self._commits.interrupt()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self._thread.join)
+            while self._waiting:  # each turn settles some: the writer has decided all before it ended
+                self._settle()
+            loop.remove_reader(self._commits.fileno())
         if self._appender is not None and self._lock_fd >= 0:
             try:
                 self._appender.close(seal=self._running and self._failure is None)
@@ -216,164 +229,168 @@ class FileLog(Generic[R]):
             return f"no room: {self._appender.no_room_reason}"
         return self._failure
 
+    @property
+    def fsync_histogram(self) -> HistogramBlock:
+        """Nanoseconds of each successful fdatasync, one row. AssertionError before `recover`, like the two below."""
+        return self._end.sync_histogram
+
+    @property
+    def group_histogram(self) -> HistogramBlock:
+        """Records of each group, one row."""
+        return self._end.group_histogram
+
     def stats(self) -> LogStats:
         """See LogStats. Cheap, and right from any thread."""
-        appender = self._appender
+        appender = self._end
         return {
-            "write_bytes_total": self._write_bytes,
-            "fsync_total": self._fsyncs,
+            "write_bytes_total": appender.write_bytes,
+            "fsync_total": appender.syncs,
             "fsync_failed_total": self._fsync_failures,
             "append_errors_total": self._append_errors,
-            "records_total": self._records,
-            "groups_total": self._groups,
-            "segments": self._report.segments + (appender.segments_begun if appender else 0),
+            "records_total": appender.records,
+            "groups_total": appender.frames,
+            "segments": self._report.segments + appender.segments_begun,
             "last_sequence": self._last_sequence,
-            "durable_sequence": appender.durable_sequence if appender else self._last_sequence,
-            "segment_bytes": appender.offset if appender else 0,
-            "pending": len(self._pending),
+            "durable_sequence": appender.durable_sequence,
+            "segment_bytes": appender.offset,
+            "pending": self._commits.pending,
             "state": self.state,
             "recovery_seconds": self._report.seconds,
             "recovery_records": self._report.records,
             "torn_tail_total": int(self._report.torn_tail),
         }
 
+    @property
+    def _end(self) -> Appender:
+        assert self._appender is not None, "the log is recovered first"
+        return self._appender
+
     # ── loop thread ──
 
     def _wake_writer(self) -> None:
         self._wake_scheduled = False
-        if self._idle:
-            self._idle = False
-            self._wake.put(None)
+        self._commits.wake()
 
-    def _answer(self, group: list[_Item], first_sequence: int) -> None:
-        """Applies a durable group and answers it. An exception of `apply` is our bug: the table can no longer follow
-        the log, so nothing after it is applied or acknowledged."""
-        assert self._apply is not None
-        for index, (record, _, future) in enumerate(group):
-            unsynced = self._failure is not None and self._interval_s  # a failed sync may have been these records' own
-            if unsynced or self._last_sequence != first_sequence + index - 1:
-                self._refuse(group[index:], "log failed")
-                return
-            try:
-                outcome = self._apply(first_sequence + index, record)
-            except Exception as error:
-                self._logger.exception("record %d could not be applied", first_sequence + index)
-                self._fail("a committed record could not be applied", False)
-                if not future.done():
-                    future.set_exception(error)
-                self._refuse(group[index + 1 :], "log failed")
-                return
-            self._last_sequence = first_sequence + index
-            if not future.done():
-                future.set_result(outcome)
-
-    def _refuse(self, group: list[_Item], reason: str) -> None:
-        for _, _, future in group:
-            if not future.done():
+    def _settle(self) -> None:
+        """Applies and answers, in order, what the writer has decided; what is more than a turn in the next."""
+        assert self._loop is not None
+        decided = self._commits.acknowledge()
+        until = min(decided, self._settled + TURN_RECORDS_MAX)
+        if until < decided:
+            self._loop.call_soon(self._settle)
+        while self._settled < until:
+            record, future = self._waiting.popleft()
+            reason = self._refusal_of(self._settled)
+            self._settled += 1
+            if reason is None:
+                self._apply_and_answer(record, future)
+            elif not future.done():
                 future.set_exception(_refusal(reason))
+
+    def _refusal_of(self, number: int) -> str | None:
+        """Why the proposal with this number, the next to be settled, is refused; None: it is committed."""
+        refused = self._refused
+        if refused and refused[0].start <= number:
+            if number + 1 == refused[0].end:
+                return refused.popleft().reason
+            return refused[0].reason
+        # After a failure nothing is acknowledged: a failed sync may have been this record's own, and a table that could not
+        # follow the log must not go on with what came later.
+        if self._failure is not None and (self._interval_s or self._apply_failed):
+            return "log failed"
+        return None
+
+    def _apply_and_answer(self, record: R, future: "asyncio.Future[Any]") -> None:
+        """An exception of `apply` is our bug: the table can no longer follow the log, so nothing after it is applied."""
+        assert self._apply is not None
+        sequence = self._last_sequence + 1
+        try:
+            outcome = self._apply(sequence, record)
+        except Exception as error:
+            self._logger.exception("record %d could not be applied", sequence)
+            self._apply_failed = True
+            self._fail("a committed record could not be applied", False)
+            self._commits.interrupt()
+            if not future.done():
+                future.set_exception(error)
+            return
+        self._last_sequence = sequence
+        if not future.done():
+            future.set_result(outcome)
 
     # ── writer thread ──
 
     def _write_groups(self) -> None:
-        """The writer: one group a turn. Whatever goes wrong here ends the log, never the thread with waiters left
-        behind."""
-        appender = self._appender
-        assert appender is not None
+        """The writer. Whatever goes wrong here ends the log, never the thread with waiters left behind."""
+        appender, commits = self._end, self._commits
         synced_ns = self._clock.monotonic_ns()
         while True:  # ends with close()
-            group = self._take_group()
             try:
-                if self._failure is not None:
-                    self._post(self._refuse, group, "log failed")
-                elif group:
-                    self._commit(group)
-                elif self._full and appender.have_spare():
-                    self._full = False  # no one asks a server that is not ready: it finds out by itself
-                now_ns = self._clock.monotonic_ns()
-                if self._interval_s and (self._closing or now_ns - synced_ns >= self._interval_s * 1e9):
-                    self._sync_if_needed()
-                    synced_ns = now_ns
+                if self._failure is None:
+                    self._write_until_judged(appender, commits)
+                    now_ns = self._clock.monotonic_ns()
+                    if self._interval_s and (self._closing or now_ns - synced_ns >= self._interval_s * 1e9):
+                        if appender.durable_sequence != appender.sequence_due - 1:
+                            appender.sync()
+                        synced_ns = now_ns
+                else:
+                    commits.wait(0 if self._closing else int(IDLE_WAIT_S * 1e9))
+                    commits.take()
             except LogFailed as error:
                 self._fail(str(error), error.by_sync)
-                self._post(self._refuse, group, "log failed")
             except Exception as error:
                 self._logger.exception("the log's writer has a bug")
                 self._fail(f"writer: {type(error).__name__}", False)
-                self._post(self._refuse, group, "log failed")
-            if not group and self._closing and not self._pending:  # in this order: nothing is added once it is closing
+            # What was taken and came to nothing.
+            self._refuse(commits.taken - commits.decided, "log failed")
+            if self._closing and not commits.pending:  # in this order: nothing is added once it is closing
                 return
 
-    def _post(self, callback: Callable[..., None], group: list[_Item], argument: int | str) -> None:
-        """Hands a group to the loop's thread; nothing when it is empty or the loop, and with it every waiter, is
-        gone."""
-        assert self._loop is not None
-        if group:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(callback, group, argument)
+    def _write_until_judged(self, appender: Appender, commits: Commits) -> None:
+        """Writes what comes, for a while or until a group needs more than the usual; that one group is then dealt with."""
+        wait_s = 0.0 if self._closing else FULL_RETRY_S if self._full else self._interval_s or IDLE_WAIT_S
+        stop = commits.run(appender, appender.limit(False), not self._interval_s, int(wait_s * 1e9))
+        if stop == Stop.STOP_SYNC:
+            raise sync_failure(commits.error_number)
+        if stop == Stop.STOP_WRITE and commits.error_number not in NO_ROOM:
+            raise write_failure(commits.error_number)
+        if stop in (Stop.STOP_ROOM, Stop.STOP_WRITE):
+            self._commit(commits.take())
+        elif self._full and appender.have_spare():
+            self._full = False  # no one asks a server that is not ready: it finds out by itself
 
-    def _take_group(self) -> list[_Item]:
-        """What has gathered, at most a frame of it; waits for the first, at most the sync interval. Empty: nothing
-        came."""
-        pending = self._pending
-        if not pending:
-            self._idle = True
-            if not pending and not self._closing:
-                with contextlib.suppress(Empty):
-                    self._wake.get(timeout=FULL_RETRY_S if self._full else self._interval_s or IDLE_WAIT_S)
-            self._idle = False
-        group: list[_Item] = []
-        bytes_left = frame_bytes_max(self._segment_bytes_max) - wal.FRAME_HEADER_BYTES
-        while pending and len(group) < GROUP_RECORDS_MAX:
-            bytes_left -= len(pending[0][1]) + wal.RECORD_HEADER_BYTES
-            if bytes_left < 0:
-                break
-            group.append(pending.popleft())
-        return group
-
-    def _commit(self, group: list[_Item]) -> None:
-        """Writes a group and, unless `interval`, syncs it, then posts the answers. A frame without room is tried again
-        with its reserved records only. LogFailed."""
-        appender = self._appender
-        assert appender is not None
-        if not self._write_frame(appender, group):
+    def _commit(self, group: list[tuple[bytes, bool]]) -> None:
+        """Writes a group that does not fit where the log ends: in a new segment or, where there is no room for one, its
+        reserved records only. LogFailed."""
+        appender = self._end
+        if self._write_frame(appender, group):
+            refused = 0
+            self._full = self._full and not appender.have_spare()
+        else:
             self._full = True
             self._append_errors += 1
-            refused = [item for item in group if not getattr(item[0], "reserved", False)]
-            group = [item for item in group if getattr(item[0], "reserved", False)]
-            if group and not self._write_frame(appender, group):
-                refused += group
-                group = []
-            self._post(self._refuse, refused, "disk full")
-        elif self._full and appender.have_spare():
-            self._full = False
-        if group and not self._interval_s:
-            self._sync_if_needed()
-        self._post(self._answer, group, appender.sequence_due - len(group))
+            kept = [item for item in group if item[1]]
+            refused = len(group) - len(kept) if not kept or self._write_frame(appender, kept) else len(group)
+        if refused < len(group) and not self._interval_s:
+            appender.sync()
+        for _, reserved in group:
+            if refused == 0 or (reserved and refused < len(group)):
+                self._commits.decide(1)
+            else:
+                self._refuse(1, "disk full")
 
-    def _write_frame(self, appender: Appender, group: list[_Item]) -> bool:
-        records = [item[1] for item in group]
-        size = wal.FRAME_HEADER_BYTES + sum(len(data) + wal.RECORD_HEADER_BYTES for data in records)
+    def _refuse(self, count: int, reason: str) -> None:
+        """The next `count` of those taken are refused."""
+        if count:
+            self._refused.append(_Refused(self._commits.decided, self._commits.decided + count, reason))
+            self._commits.decide(count)
+
+    def _write_frame(self, appender: Appender, group: list[tuple[bytes, bool]]) -> bool:
+        size = wal.FRAME_HEADER_BYTES + sum(len(record) + wal.RECORD_HEADER_BYTES for record, _ in group)
         if not appender.make_room(size, reserved=False):
-            reserved = all(getattr(item[0], "reserved", False) for item in group)
-            if not reserved or not appender.make_room(size, reserved=True):
+            if not all(reserved for _, reserved in group) or not appender.make_room(size, reserved=True):
                 return False
-        written = appender.write(records)
-        self._write_bytes += written
-        if written:
-            self._groups += 1
-            self._records += len(records)
-            self.group_histogram.record(0, len(records))
-        return written > 0
-
-    def _sync_if_needed(self) -> None:
-        appender = self._appender
-        assert appender is not None
-        if self._failure is not None or appender.durable_sequence == appender.sequence_due - 1:
-            return
-        started_ns = self._clock.monotonic_ns()
-        self._fsyncs += 1
-        appender.sync()
-        self.fsync_histogram.record(0, self._clock.monotonic_ns() - started_ns)
+        return appender.write([record for record, _ in group]) > 0
 
     def _fail(self, reason: str, by_sync: bool) -> None:
         """Ends the log for good; the first reason stays."""
