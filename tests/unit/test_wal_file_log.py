@@ -164,15 +164,16 @@ def test_what_is_proposed_just_before_close_is_answered(tmp_path: Path, monkeypa
 
     async def body(log: FileLog[Note], applied: Applied) -> None:
         empty, told = threading.Event(), threading.Event()
-        write = log._write_until_judged
+        assert log._writer is not None
+        write = log._writer._write
 
-        def write_slowly(*args: Any) -> None:
-            write(*args)
+        def write_slowly() -> None:
+            write()
             if not empty.is_set():
                 empty.set()
                 told.wait(10)
 
-        monkeypatch.setattr(log, "_write_until_judged", write_slowly)
+        monkeypatch.setattr(log._writer, "_write", write_slowly)
         await asyncio.get_running_loop().run_in_executor(None, empty.wait, 10)
         future = log.propose(Note("last"))
         closing = asyncio.create_task(log.close())

@@ -2,11 +2,9 @@
 
 `propose` is called on the event loop's thread and puts the record in a queue; the writer thread takes everything that
 has gathered while the group before was being synced, writes it as one frame, syncs, and wakes the loop once; the loop
-applies the records and answers. The usual turn of the writer is `Commits.run`, which needs no GIL; what asks for
-judgement (a new segment, a full disk, a failure, the end) is done here. Invariants: what is applied is durable
-(`sync_mode: interval`: written) first; sequences are applied strictly in order, each once; after a failure nothing is
-acknowledged ever again; a refused record is not in the log, unless the refusal was a failed sync, when only the next
-start can tell.
+applies the records and answers. Invariants: what is applied is durable (`sync_mode: interval`: written) first;
+sequences are applied strictly in order, each once; after a failure nothing is acknowledged ever again; a refused record
+is not in the log, unless the refusal was a failed sync, when only the next start can tell.
 """
 
 import asyncio
@@ -16,22 +14,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
 
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
-from tokmesh._core.commits import Commits, Stop
+from tokmesh._core.commits import Commits
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.errors import ApiError
-from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, sync_failure, write_failure
+from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
+from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import RecoveryReport
-from tokmesh.storage.segment import NO_ROOM, SEGMENT_BYTES_MIN, lock_directory, make_directory
+from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
 
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 PENDING_MAX: Final = 65_536  # records proposed and not yet applied
-FULL_RETRY_S: Final = 0.2  # how often a full log looks for room of its own accord
-IDLE_WAIT_S: Final = 1.0
 
 
 class Record(Protocol):
@@ -65,14 +62,6 @@ R = TypeVar("R", bound=Record)
 _Item = tuple[Any, "asyncio.Future[Any]"]
 
 
-class _Refused(NamedTuple):
-    """Proposals `start` ≤ number < `end` that are not in the log, or not known to be, and why."""
-
-    start: int
-    end: int
-    reason: str
-
-
 class FileLog(Generic[R]):
     """See the module. directory: of the segments, made if missing; sync_mode: "always" or "interval"; sync_interval_ms:
     of the latter; segment_bytes_max: size of a segment, at least SEGMENT_BYTES_MIN; decode: bytes of `R.encode()` back
@@ -100,24 +89,19 @@ class FileLog(Generic[R]):
         self._logger = logger or logging.getLogger("tokmesh.log")
         self._lock_fd = -1
         self._appender: Appender | None = None
+        self._writer: Writer | None = None
         self._report = RecoveryReport(0, 0, 0, False, None, 0.0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[int, R], object] | None = None
         self._thread: threading.Thread | None = None
         self._commits = Commits(frame_bytes_max(segment_bytes_max) - wal.FRAME_HEADER_BYTES)
-        # The loop's: proposals in order, the first of them number `_settled`. `_refused` is filled by the writer before it
-        # counts those proposals as decided, and emptied by the loop.
-        self._waiting: deque[_Item] = deque()
+        self._waiting: deque[_Item] = deque()  # proposals in order, the first of them number `_settled`
         self._settled = 0
-        self._refused: deque[_Refused] = deque()
         self._wake_scheduled = False
         self._closing = False
-        # `_failure`, once set, stays; the loop's thread and the writer both may set it. `_full` is the writer's.
         self._running = False
-        self._full = False
-        self._failure: str | None = None
         self._apply_failed = False
-        self._fsync_failures = self._append_errors = self._last_sequence = 0
+        self._last_sequence = 0
 
     # ── life ──
 
@@ -145,6 +129,7 @@ class FileLog(Generic[R]):
             self._release()
             raise
         self._appender = appender
+        self._writer = Writer(appender, self._commits, self._interval_s, self._clock, self._logger)
         self._report = report._replace(seconds=(self._clock.monotonic_ns() - started_ns) / 1e9)
         self._last_sequence = report.last_sequence
         if report.torn_tail:
@@ -153,12 +138,12 @@ class FileLog(Generic[R]):
 
     def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, R], object]) -> None:
         """Starts the writer; from now on `propose` is allowed, on this loop's thread, and `apply` runs there."""
-        assert self._appender is not None and self._thread is None, "start follows recover, once"
+        assert self._writer is not None and self._thread is None, "start follows recover, once"
         self._loop = loop
         self._apply = apply
         self._running = True
         loop.add_reader(self._commits.fileno(), self._settle)
-        self._thread = threading.Thread(target=self._write_groups, name="tokmesh-log", daemon=True)
+        self._thread = threading.Thread(target=self._writer.run, name="tokmesh-log", daemon=True)
         self._thread.start()
 
     def propose(self, record: R) -> "asyncio.Future[Any]":
@@ -166,12 +151,12 @@ class FileLog(Generic[R]):
 
         ApiError in the future: TM-SYS-5001, the log failed or the disk is full; TM-SYS-4130, larger than a frame;
         TM-SYS-5030, too much is waiting for the disk."""
-        loop = self._loop
-        assert loop is not None, "propose follows start"
+        loop, writer = self._loop, self._writer
+        assert loop is not None and writer is not None, "propose follows start"
         future: asyncio.Future[Any] = loop.create_future()
         data = record.encode()
-        if self._failure is not None or self._closing:
-            future.set_exception(_refusal("log closed" if self._failure is None else "log failed"))
+        if writer.failure is not None or self._closing:
+            future.set_exception(_refusal("log closed" if writer.failure is None else "log failed"))
         elif len(data) > self._record_bytes_max:
             future.set_exception(ApiError("TM-SYS-4130"))
         elif len(self._waiting) >= PENDING_MAX:
@@ -186,18 +171,18 @@ class FileLog(Generic[R]):
     async def close(self) -> None:
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
         self._closing = True
-        if self._thread is not None:
-            self._commits.interrupt()
+        if self._thread is not None and self._writer is not None:
+            self._writer.finish()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, self._thread.join)
             while self._waiting:  # each turn settles some: the writer has decided all before it ended
                 self._settle()
             loop.remove_reader(self._commits.fileno())
-        if self._appender is not None and self._lock_fd >= 0:
+        if self._appender is not None and self._writer is not None and self._lock_fd >= 0:
             try:
-                self._appender.close(seal=self._running and self._failure is None)
+                self._appender.close(seal=self._running and self._writer.failure is None)
             except LogFailed as error:
-                self._fail(str(error), error.by_sync)
+                self._writer.fail(str(error), error.by_sync)
         self._running = False
         self._release()
 
@@ -216,18 +201,21 @@ class FileLog(Generic[R]):
     @property
     def state(self) -> str:
         """One of "open", "full" (only reserved records), "failed" (for good) or "closed"."""
-        if self._failure is not None:
+        writer = self._writer
+        if writer is not None and writer.failure is not None:
             return "failed"
-        if not self._running:
+        if writer is None or not self._running:
             return "closed"
-        return "full" if self._full else "open"
+        return "full" if writer.full else "open"
 
     @property
     def failure(self) -> str | None:
         """Why the log is not writable, in words for an operator; None while it is."""
-        if self._failure is None and self._full and self._appender is not None:
+        if self._writer is None or self._appender is None:
+            return None
+        if self._writer.failure is None and self._writer.full:
             return f"no room: {self._appender.no_room_reason}"
-        return self._failure
+        return self._writer.failure
 
     @property
     def fsync_histogram(self) -> HistogramBlock:
@@ -242,11 +230,12 @@ class FileLog(Generic[R]):
     def stats(self) -> LogStats:
         """See LogStats. Cheap, and right from any thread."""
         appender = self._end
+        assert self._writer is not None
         return {
             "write_bytes_total": appender.write_bytes,
             "fsync_total": appender.syncs,
-            "fsync_failed_total": self._fsync_failures,
-            "append_errors_total": self._append_errors,
+            "fsync_failed_total": self._writer.sync_failures,
+            "append_errors_total": self._writer.append_errors,
             "records_total": appender.records,
             "groups_total": appender.frames,
             "segments": self._report.segments + appender.segments_begun,
@@ -289,116 +278,34 @@ class FileLog(Generic[R]):
 
     def _refusal_of(self, number: int) -> str | None:
         """Why the proposal with this number, the next to be settled, is refused; None: it is committed."""
-        refused = self._refused
+        assert self._writer is not None
+        refused = self._writer.refused
         if refused and refused[0].start <= number:
             if number + 1 == refused[0].end:
                 return refused.popleft().reason
             return refused[0].reason
         # After a failure nothing is acknowledged: a failed sync may have been this record's own, and a table that could not
         # follow the log must not go on with what came later.
-        if self._failure is not None and (self._interval_s or self._apply_failed):
+        if self._apply_failed or (self._interval_s and self._writer.failure is not None):
             return "log failed"
         return None
 
     def _apply_and_answer(self, record: R, future: "asyncio.Future[Any]") -> None:
         """An exception of `apply` is our bug: the table can no longer follow the log, so nothing after it is applied."""
-        assert self._apply is not None
+        assert self._apply is not None and self._writer is not None
         sequence = self._last_sequence + 1
         try:
             outcome = self._apply(sequence, record)
         except Exception as error:
             self._logger.exception("record %d could not be applied", sequence)
             self._apply_failed = True
-            self._fail("a committed record could not be applied", False)
-            self._commits.interrupt()
+            self._writer.fail("a committed record could not be applied", False)
             if not future.done():
                 future.set_exception(error)
             return
         self._last_sequence = sequence
         if not future.done():
             future.set_result(outcome)
-
-    # ── writer thread ──
-
-    def _write_groups(self) -> None:
-        """The writer. Whatever goes wrong here ends the log, never the thread with waiters left behind."""
-        appender, commits = self._end, self._commits
-        synced_ns = self._clock.monotonic_ns()
-        while True:  # ends with close()
-            try:
-                if self._failure is None:
-                    self._write_until_judged(appender, commits)
-                    now_ns = self._clock.monotonic_ns()
-                    if self._interval_s and (self._closing or now_ns - synced_ns >= self._interval_s * 1e9):
-                        if appender.durable_sequence != appender.sequence_due - 1:
-                            appender.sync()
-                        synced_ns = now_ns
-                else:
-                    commits.wait(0 if self._closing else int(IDLE_WAIT_S * 1e9))
-                    commits.take()
-            except LogFailed as error:
-                self._fail(str(error), error.by_sync)
-            except Exception as error:
-                self._logger.exception("the log's writer has a bug")
-                self._fail(f"writer: {type(error).__name__}", False)
-            # What was taken and came to nothing.
-            self._refuse(commits.taken - commits.decided, "log failed")
-            if self._closing and not commits.pending:  # in this order: nothing is added once it is closing
-                return
-
-    def _write_until_judged(self, appender: Appender, commits: Commits) -> None:
-        """Writes what comes, for a while or until a group needs more than the usual; that one group is then dealt with."""
-        wait_s = 0.0 if self._closing else FULL_RETRY_S if self._full else self._interval_s or IDLE_WAIT_S
-        stop = commits.run(appender, appender.limit(False), not self._interval_s, int(wait_s * 1e9))
-        if stop == Stop.STOP_SYNC:
-            raise sync_failure(commits.error_number)
-        if stop == Stop.STOP_WRITE and commits.error_number not in NO_ROOM:
-            raise write_failure(commits.error_number)
-        if stop in (Stop.STOP_ROOM, Stop.STOP_WRITE):
-            self._commit(commits.take())
-        elif self._full and appender.have_spare():
-            self._full = False  # no one asks a server that is not ready: it finds out by itself
-
-    def _commit(self, group: list[tuple[bytes, bool]]) -> None:
-        """Writes a group that does not fit where the log ends: in a new segment or, where there is no room for one, its
-        reserved records only. LogFailed."""
-        appender = self._end
-        if self._write_frame(appender, group):
-            refused = 0
-            self._full = self._full and not appender.have_spare()
-        else:
-            self._full = True
-            self._append_errors += 1
-            kept = [item for item in group if item[1]]
-            refused = len(group) - len(kept) if not kept or self._write_frame(appender, kept) else len(group)
-        if refused < len(group) and not self._interval_s:
-            appender.sync()
-        for _, reserved in group:
-            if refused == 0 or (reserved and refused < len(group)):
-                self._commits.decide(1)
-            else:
-                self._refuse(1, "disk full")
-
-    def _refuse(self, count: int, reason: str) -> None:
-        """The next `count` of those taken are refused."""
-        if count:
-            self._refused.append(_Refused(self._commits.decided, self._commits.decided + count, reason))
-            self._commits.decide(count)
-
-    def _write_frame(self, appender: Appender, group: list[tuple[bytes, bool]]) -> bool:
-        size = wal.FRAME_HEADER_BYTES + sum(len(record) + wal.RECORD_HEADER_BYTES for record, _ in group)
-        if not appender.make_room(size, reserved=False):
-            if not all(reserved for _, reserved in group) or not appender.make_room(size, reserved=True):
-                return False
-        return appender.write([record for record, _ in group]) > 0
-
-    def _fail(self, reason: str, by_sync: bool) -> None:
-        """Ends the log for good; the first reason stays."""
-        self._append_errors += 1
-        self._fsync_failures += by_sync
-        if self._failure is None:
-            self._failure = reason
-        self._logger.critical("the log failed and takes no more writes: %s", reason)
 
 
 def _refusal(reason: str) -> ApiError:
