@@ -49,9 +49,10 @@ def run(chosen: argparse.Namespace, directory: Path) -> Report:
     with Processes(directory) as processes:
         one = Run(chosen, processes)
         say("starting servers")
-        one.measure_rounds(one.start())
+        started = one.start()
+        one.measure_rounds(started)
         if "openloop" in chosen.keys:
-            one.measure_open_loop()
+            one.measure_open_loop(started)
         if "scrape" in chosen.keys:
             one.measure_scrape()
         if "startup" in chosen.keys:

@@ -69,14 +69,21 @@ class Side:
     then: "Callable[[bytes], None] | None" = None
 
 
+@dataclass(frozen=True)
+class SideLoad:
+    """What is asked beside the validates, and with which keys."""
+
+    issuer_key: str
+    metrics_key: str
+    create_bodies: list[str]
+
+
 @dataclass
 class SideTraffic:
     """Creates and revokes at CREATES_PER_S each (a session lives for a second), one scrape a second."""
 
     port: int
-    issuer_key: str
-    metrics_key: str
-    create_bodies: list[str]
+    load: SideLoad
     start: float
     _created: int = 0
     _scraped: int = 0
@@ -86,14 +93,14 @@ class SideTraffic:
     def due(self, now: float) -> deque[Side]:
         """Moves what has become due into the waiting line and returns that line; the caller takes from its left."""
         while self.start + self._created / CREATES_PER_S <= now:
-            body = self.create_bodies[self._created % len(self.create_bodies)]
+            body = self.load.create_bodies[self._created % len(self.load.create_bodies)]
             intended = self.start + self._created / CREATES_PER_S
             self._waiting.append(
-                Side("create", intended, raw_post("/sessions", body, self.issuer_key), self._plan_revoke)
+                Side("create", intended, raw_post("/sessions", body, self.load.issuer_key), self._plan_revoke)
             )
             self._created += 1
         while self.start + self._scraped <= now:
-            head = f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.metrics_key}\r\n\r\n"
+            head = f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.load.metrics_key}\r\n\r\n"
             self._waiting.append(Side("scrape", self.start + self._scraped, head.encode()))
             self._scraped += 1
         while self._revokes and self._revokes[0].due <= now:
@@ -102,7 +109,7 @@ class SideTraffic:
 
     def _plan_revoke(self, answer: bytes) -> None:
         session_id = json.loads(answer.partition(b"\r\n\r\n")[2])["data"]["session_id"]
-        message = raw_post(f"/sessions/{session_id}/revoke", "{}", self.issuer_key)
+        message = raw_post(f"/sessions/{session_id}/revoke", "{}", self.load.issuer_key)
         self._revokes.append(Side("revoke", time.monotonic() + 1.0, message))
 
 
@@ -162,8 +169,8 @@ class OpenLoop:
     rate_per_s: float
     duration_s: float
 
-    def run(self, issuer_key: str, metrics_key: str, create_bodies: list[str]) -> OpenLoopResult:
-        """Blocks for the warm-up, `duration_s` and a short drain."""
+    def run(self, beside: SideLoad | None) -> OpenLoopResult:
+        """Blocks for the warm-up, `duration_s` and a short drain. beside: None for validates alone."""
         total = int(self.rate_per_s * (WARM_UP_S + self.duration_s))
         latencies_ns, due_ns = array("q", bytes(8 * total)), array("q", bytes(8 * total))
         sockets = [connect(self.port) for _ in range(CONNECTIONS)]
@@ -177,20 +184,22 @@ class OpenLoop:
         pump = self.pump.Pump(
             sockets, self.messages, answer_bytes.pop(), self.rate_per_s, start_ns, latencies_ns, due_ns
         )
-        side = SideConnections(SideTraffic(self.port, issuer_key, metrics_key, create_bodies, start_ns / 1e9))
+        side = None if beside is None else SideConnections(SideTraffic(self.port, beside, start_ns / 1e9))
         try:
             achieved = self._drive(pump, side, start_ns)
         finally:
             gc.enable()
-            side.close()
+            if side is not None:
+                side.close()
             for one in sockets:
                 one.close()
         warm = int(self.rate_per_s * WARM_UP_S)
         validates = array("d", [value / 1e9 for value in latencies_ns[warm:]])
         due_s = array("d", [value / 1e9 for value in due_ns[warm:]])
-        return OpenLoopResult(self.rate_per_s, achieved, side.latencies | {"validate": validates}, due_s)
+        latencies = {"validate": validates} if side is None else side.latencies | {"validate": validates}
+        return OpenLoopResult(self.rate_per_s, achieved, latencies, due_s)
 
-    def _drive(self, pump: Any, side: SideConnections, start_ns: int) -> float:
+    def _drive(self, pump: Any, side: SideConnections | None, start_ns: int) -> float:
         """→ validates answered per second. Validates in slices of SLICE_NS, the side traffic between them."""
         deadline_ns = start_ns + int((WARM_UP_S + self.duration_s + DRAIN_S) * 1e9)
         while True:
@@ -204,4 +213,5 @@ class OpenLoop:
                 raise BenchmarkError(f"open loop: {error}") from error
             if done:
                 return float(pump.total / ((time.monotonic_ns() - start_ns) / 1e9))
-            side.turn(time.monotonic_ns() / 1e9)
+            if side is not None:
+                side.turn(time.monotonic_ns() / 1e9)

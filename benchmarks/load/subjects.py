@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from benchmarks.load import redis_benchmark, redis_server
 from benchmarks.load.http import post
@@ -57,6 +58,13 @@ class HttpSubject(Subject):
         self._wrk = load
         self._operations_each = operations_each
 
+    @property
+    def port(self) -> int:
+        """Where the server listens on 127.0.0.1."""
+        port = urlsplit(self._wrk.url).port
+        assert port is not None
+        return port
+
     def _load(self, duration_s: float) -> tuple[int, float, tuple[float, float, float]]:
         result = self._wrk.run(duration_s, self._cores.generator)
         return result.requests * self._operations_each, result.duration_s, result.percentiles_ms
@@ -93,7 +101,7 @@ class RedisSubject(Subject):
         return result
 
 
-def bare_uvloop(processes: Processes, cores: Cores, workload: Workload, answer: bytes) -> Subject:
+def bare_uvloop(processes: Processes, cores: Cores, workload: Workload, answer: bytes) -> HttpSubject:
     port = free_port()
     path = processes.directory / "bare.answer"
     path.write_bytes(answer)
