@@ -68,7 +68,7 @@ def test_open_loop_below_its_rate_is_missed_however_quick() -> None:
 
 def test_selection_brings_what_a_row_compares() -> None:
     assert rows.subjects_needed({"nginx"}) == {"nginx", "validate"}
-    assert rows.subjects_needed({"openloop", "memory"}) == {"validate"}
+    assert rows.subjects_needed({"openloop", "memory"}) == {"validate", "bare"}
     assert rows.subjects_needed({"create"}) == {"create", "redis-set"}
 
 
