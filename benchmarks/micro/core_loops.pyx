@@ -75,7 +75,7 @@ def read_requests(MessageReader reader not None, bytes request not None, int cou
         reader.push(request)
         head = reader.next_repeated(&body, &body_size) if repeated else None
         if head is None:
-            head = reader.next_message()
+            head = reader.next_head()
             body_size = len(reader.take_body())
         total += body_size
     return total

@@ -212,12 +212,6 @@ def test_who_may_list(bench: Bench) -> None:
         assert run(bench.sessions.list, caller)["total_items"] == 1
 
 
-def test_a_get_has_no_body(bench: Bench) -> None:
-    probes = ProbeHandlers(Readiness())
-    for handler in (bench.sessions.get, bench.sessions.list, probes.health, probes.ready):
-        assert refusal(handler, Request("x", body=b"{}")) == ("TM-SYS-4000", {"reason": "body_not_allowed"})
-
-
 def test_readiness_names_what_fails_and_tells_administrators_why() -> None:
     readiness = Readiness()
     reason: list[str | None] = [None]
