@@ -22,6 +22,7 @@ from tokmesh.api.tokens import TokenHandlers
 from tokmesh.api.users import UserHandlers
 from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
+from tokmesh.log.interface import Proposal
 from tokmesh.sessions import Sessions
 from tokmesh.store import Store
 
@@ -65,9 +66,9 @@ class InstantLog:
         self._store = store
         self._sequence = 0
 
-    def propose(self, record: Any) -> "asyncio.Future[Any]":
+    def propose(self, record: Any) -> Proposal:
         self._sequence += 1
-        future = asyncio.get_running_loop().create_future()
+        future = Proposal(loop=asyncio.get_running_loop())
         future.set_result(self._store.apply(self._sequence, record))
         return future
 
