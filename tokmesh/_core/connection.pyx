@@ -25,13 +25,14 @@ from libc.stdint cimport int64_t
 
 from tokmesh._core.channel cimport Channel
 from tokmesh._core.counters cimport AUTH_OK, HEAD_PARSED, HEAD_REPEATED
+from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.head cimport Head
 from tokmesh._core.principal cimport GRANTED
 from tokmesh._core.reader cimport DROPPED_BYTES_MAX
 from tokmesh._core.request cimport Request
 from tokmesh._core.server cimport Limits, Server
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
-from tokmesh._core.validate cimport TOKEN_SIZE, canonical_token, is_token
+from tokmesh._core.validate cimport canonical_token
 
 
 cdef extern from "platform.h" nogil:
