@@ -166,6 +166,7 @@ class App:
             Sources(
                 counters=counters,
                 meter=self._server.meter,
+                buffers=self._server,
                 table=state.table,
                 log=state.log,
                 authenticator=self._authenticator,
@@ -268,6 +269,7 @@ def limits_of(http: HttpSettings) -> Limits:
         max_write_buffer_bytes=http.max_write_buffer_bytes,
         max_connections=http.max_connections,
         keepalive_timeout_ms=http.keepalive_timeout_ms,
+        max_buffered_bytes=http.body_buffer_size_bytes,
     )
 
 

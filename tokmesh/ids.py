@@ -14,7 +14,8 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from tokmesh._core.encoding import sha256_of_text, token_text, ulid_text
+from tokmesh._core.digest import sha256_of_text
+from tokmesh._core.encoding import is_token_text, token_text, ulid_text
 
 SESSION_ID_PREFIX: Final = "tmss-"
 KEY_ID_PREFIX: Final = "tmak-"
@@ -33,7 +34,6 @@ _CROCKFORD_TO_INT_32: Final = str.maketrans(_CROCKFORD, "0123456789abcdefghijklm
 # The first of 26 characters carries three bits only: a larger one does not fit 16 bytes.
 _SESSION_ID: Final = re.compile(r"tmss-[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _KEY_ID: Final = re.compile(r"tmak-[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
-_TOKEN: Final = re.compile(r"tmtk_[A-Za-z0-9_-]{43}", re.ASCII)
 _SECRET: Final = re.compile(r"tmas_[A-Za-z0-9]{43}", re.ASCII)
 # Whatever starts like a secret, whole or cut, in any case, also with the underscore escaped by a URL or by JSON.
 _SECRET_LIKE: Final = re.compile(r"(tm(?:tk|as)(?:_|%5f|\\u005f))[A-Za-z0-9_%-]+", re.IGNORECASE | re.ASCII)
@@ -139,7 +139,7 @@ def is_token(text: str) -> bool:
     All 43 characters are free: the two bits that the last one carries beyond 32 bytes are not looked at, since a token is
     its characters (the hash covers them all) and a client may bring its own.
     """
-    return _TOKEN.fullmatch(text) is not None
+    return is_token_text(text)
 
 
 def token_hash(token: str) -> bytes:

@@ -8,15 +8,11 @@ something the operations produced, so that no compiler can leave them out.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from tokmesh._core.counters cimport VALIDATE_VALID, CounterBlock
+from tokmesh._core.digest cimport tm_sha256, tm_sha256_has_shani
 from tokmesh._core.head cimport Head
 from tokmesh._core.histogram cimport HistogramBlock
 from tokmesh._core.reader cimport MessageReader
 from tokmesh._core.table cimport SESSION_JSON_BYTES_MAX, Table
-
-
-cdef extern from "sha256.h" nogil:
-    int tm_sha256_has_shani()
-    void tm_sha256(const uint8_t* data, size_t size, uint8_t* out, int shani)
 
 
 def observe(HistogramBlock block not None, int count) -> int:
@@ -75,7 +71,7 @@ def read_requests(MessageReader reader not None, bytes request not None, int cou
         reader.push(request)
         head = reader.next_repeated(&body, &body_size) if repeated else None
         if head is None:
-            head = reader.next_message()
+            head = reader.next_head()
             body_size = len(reader.take_body())
         total += body_size
     return total

@@ -2,7 +2,8 @@
 
 A case is bytes on a fresh connection. `answers` lists the (status, code) of every answer in order; `closes` says whether
 the server ends the connection after the last one without the peer having to. Nothing here may change state. KEY stands for
-a valid credential and is filled in by whoever runs a case.
+a valid credential and is filled in by whoever runs a case (`with_key`). Without it a POST is refused on its head, and nothing that
+is wrong with its body is told.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +16,9 @@ HEAD_SIZE: Final = (431, "TM-SYS-4000")
 BODY_SIZE: Final = (413, "TM-SYS-4130")
 NO_ROUTE: Final = (404, "TM-SYS-4040")
 NO_KEY: Final = (401, "TM-AUTH-4010")
+WRONG_KEY: Final = (401, "TM-AUTH-4011")
 HEALTHY: Final = (200, OK)
+KEY: Final = b"tmak-KEY"
 
 
 class Case(NamedTuple):
@@ -26,7 +29,13 @@ class Case(NamedTuple):
     answers: tuple[tuple[int, str], ...]
     closes: bool = True
 
+    def with_key(self, credential: bytes) -> "Case":
+        """The same with a credential of the server that is asked."""
+        return self._replace(sent=self.sent.replace(KEY, credential))
 
+
+CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
+CHUNK_32_KB: Final = b"8000\r\n" + b"x" * 32768 + b"\r\n"
 HEALTH: Final = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -36,6 +45,11 @@ def _get(fields: bytes, target: bytes = b"/health", version: bytes = b"HTTP/1.1"
 
 def _post(fields: bytes, body: bytes = b"", target: bytes = b"/tokens/validate") -> bytes:
     return b"POST " + target + b" HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n" + body
+
+
+def _admitted(fields: bytes, body: bytes) -> bytes:
+    """A request whose key is good, so that its body is read."""
+    return _post(b"Authorization: Bearer " + KEY + b"\r\n" + fields, body)
 
 
 def _smuggle(fields: bytes, body: bytes) -> bytes:
@@ -129,12 +143,12 @@ FRAME_CASES: Final = (
         b"POST /tokens/validate HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         (BAD,),
     ),
-    Case("chunk size of letters", _post(b"Transfer-Encoding: chunked\r\n", b"xyz\r\n"), (BAD,)),
-    Case("chunk size with a sign", _post(b"Transfer-Encoding: chunked\r\n", b"+1\r\na\r\n0\r\n\r\n"), (BAD,)),
-    Case("chunk size with 0x", _post(b"Transfer-Encoding: chunked\r\n", b"0x1\r\na\r\n0\r\n\r\n"), (BAD,)),
-    Case("chunk size beyond 64 bits", _post(b"Transfer-Encoding: chunked\r\n", b"fffffffffffffffff\r\n"), (BAD,)),
-    Case("chunk longer than its size", _post(b"Transfer-Encoding: chunked\r\n", b"1\r\nab\r\n0\r\n\r\n"), (BAD,)),
-    Case("chunk line of a bare line feed", _post(b"Transfer-Encoding: chunked\r\n", b"1\na\r\n0\r\n\r\n"), (BAD,)),
+    Case("chunk size of letters", _admitted(CHUNKED, b"xyz\r\n"), (BAD,)),
+    Case("chunk size with a sign", _admitted(CHUNKED, b"+1\r\na\r\n0\r\n\r\n"), (BAD,)),
+    Case("chunk size with 0x", _admitted(CHUNKED, b"0x1\r\na\r\n0\r\n\r\n"), (BAD,)),
+    Case("chunk size beyond 64 bits", _admitted(CHUNKED, b"fffffffffffffffff\r\n"), (BAD,)),
+    Case("chunk longer than its size", _admitted(CHUNKED, b"1\r\nab\r\n0\r\n\r\n"), (BAD,)),
+    Case("chunk line of a bare line feed", _admitted(CHUNKED, b"1\na\r\n0\r\n\r\n"), (BAD,)),
     Case("other expectation", _post(b"Expect: 200-ok\r\nContent-Length: 0\r\n"), ((417, "TM-SYS-4000"),)),
     Case("upgrade to h2c", _get(b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"), (BAD,)),
     Case("upgrade to websocket", _get(b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"), (BAD,)),
@@ -142,16 +156,40 @@ FRAME_CASES: Final = (
     Case("65 fields", _get(b"Host: a\r\n" + b"X: y\r\n" * 64), (HEAD_SIZE,)),
 )
 
+# What is refused on its head: the body that comes all the same is dropped, or ends the connection.
+UNREAD_CASES: Final = (
+    Case("request behind a refused body", _post(b"Content-Length: 4\r\n", b"abcd") + HEALTH, (NO_KEY, HEALTHY), closes=False),
+    Case("request behind the body of no route", _post(b"Content-Length: 4\r\n", b"abcd", b"/nope") + HEALTH, (NO_ROUTE, HEALTHY),
+         closes=False),
+    Case("request behind the chunks of a wrong key",
+         _post(b"X-API-Key: a:b\r\nTransfer-Encoding: chunked\r\n", b"2\r\nab\r\n0\r\n\r\n") + HEALTH, (WRONG_KEY, HEALTHY),
+         closes=False),
+    Case("two refused bodies", _post(b"Content-Length: 2\r\n", b"ab") * 2 + HEALTH, (NO_KEY, NO_KEY, HEALTHY), closes=False),
+    Case("refused body, then bad", _post(b"Content-Length: 2\r\n", b"ab") + b"GET  / HTTP/1.1\r\n\r\n", (NO_KEY, BAD)),
+    Case("chunk size of letters without a key", _post(CHUNKED, b"xyz\r\n") + HEALTH, (NO_KEY,)),
+    Case("chunk longer than its size without a key", _post(CHUNKED, b"1\r\nab\r\n0\r\n\r\n") + HEALTH,
+         (NO_KEY,)),
+    Case("expectation without a key", _post(b"Expect: 100-continue\r\nContent-Length: 4\r\n"), (NO_KEY,)),
+    Case("expectation with a wrong key and the body at once",
+         _post(b"X-API-Key: a:b\r\nExpect: 100-continue\r\nContent-Length: 4\r\n", b"abcd") + HEALTH, (WRONG_KEY,)),
+    Case("expectation of no route", _post(b"Expect: 100-continue\r\nContent-Length: 4\r\n", b"", b"/nope"), (NO_ROUTE,)),
+    Case("length that is not worth its reading, without a key", _post(b"Content-Length: 262145\r\n", b"abc"), (NO_KEY,)),
+    Case("length beyond the limit, expected to go on", _post(b"Expect: 100-continue\r\nContent-Length: 1048577\r\n"), (BODY_SIZE,)),
+    Case("length beyond the limit of no route", _post(b"Content-Length: 1048577\r\n", b"", b"/nope"), (BODY_SIZE,)),
+    Case("GET with chunks and a request behind",
+         _get(b"Host: a\r\nTransfer-Encoding: chunked\r\n") + b"2\r\nab\r\n0\r\n\r\n" + HEALTH, (BAD, HEALTHY), closes=False),
+)
+
 # What comes behind: bodies, pipelines, ends of connections.
 PIPELINE_CASES: Final = (
-    Case("chunked with a trailer", _post(b"Transfer-Encoding: chunked\r\n", b"0\r\nHost: evil\r\n\r\n") + HEALTH,
+    Case("chunked with a trailer", _post(CHUNKED, b"0\r\nHost: evil\r\n\r\n") + HEALTH,
          (NO_KEY, HEALTHY), closes=False),
-    Case("chunk extension", _post(b"Transfer-Encoding: chunked\r\n", b"2;a=b\r\n{}\r\n0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY),
+    Case("chunk extension", _post(CHUNKED, b"2;a=b\r\n{}\r\n0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY),
          closes=False),
     Case("body that looks like a request", _post(b"Content-Length: 35\r\n", HEALTH + b"ab") + HEALTH, (NO_KEY, HEALTHY),
          closes=False),
     Case("chunk that looks like a request",
-         _post(b"Transfer-Encoding: chunked\r\n", b"21\r\n" + HEALTH + b"\r\n0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY),
+         _post(CHUNKED, b"21\r\n" + HEALTH + b"\r\n0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY),
          closes=False),
     Case("GET with a body and a request behind", _get(b"Host: a\r\nContent-Length: 3\r\n") + b"abc" + HEALTH,
          ((400, "TM-SYS-4000"), HEALTHY), closes=False),
@@ -179,9 +217,14 @@ LARGE_CASES: Final = (
     Case("head of 16 KB and a byte", _get(b"Host: a\r\nX: " + b"y" * (16384 - 36) + b"\r\n"), (HEAD_SIZE,)),
     Case("target without an end", b"GET /" + b"a" * 20000, (HEAD_SIZE,)),
     Case("field without an end", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20000, (HEAD_SIZE,)),
-    Case("trailers without an end", _post(b"Transfer-Encoding: chunked\r\n", b"0\r\n" + b"X: yyyyyyyyyy\r\n" * 1500), (HEAD_SIZE,)),
-    Case("chunks beyond the limit", _post(b"Transfer-Encoding: chunked\r\n", (b"8000\r\n" + b"x" * 32768 + b"\r\n") * 33),
-         (BODY_SIZE,)),
+    Case("trailers without an end", _admitted(CHUNKED, b"0\r\n" + b"X: yyyyyyyyyy\r\n" * 1500), (HEAD_SIZE,)),
+    Case("trailers without an end or a key", _post(CHUNKED, b"0\r\n" + b"X: yyyyyyyyyy\r\n" * 1500), (NO_KEY,)),
+    Case("chunks beyond the limit", _admitted(CHUNKED, CHUNK_32_KB * 33), (BODY_SIZE,)),
+    Case("chunks beyond the limit without a key", _post(CHUNKED, CHUNK_32_KB * 33), (NO_KEY,)),
+    Case("refused body of 256 KB", _post(b"Content-Length: 262144\r\n", b"x" * 262144) + HEALTH, (NO_KEY, HEALTHY), closes=False),
+    Case("refused body of 256 KB and a byte", _post(b"Content-Length: 262145\r\n", b"x" * 262145) + HEALTH, (NO_KEY,)),
+    Case("refused chunks of 256 KB", _post(CHUNKED, CHUNK_32_KB * 8 + b"0\r\n\r\n") + HEALTH, (NO_KEY, HEALTHY), closes=False),
+    Case("refused chunks of 256 KB and a byte", _post(CHUNKED, CHUNK_32_KB * 8 + b"1\r\nx\r\n0\r\n\r\n") + HEALTH, (NO_KEY,)),
 )
 
-SMALL_CASES: Final = HOST_CASES + LINE_CASES + FRAME_CASES + PIPELINE_CASES
+SMALL_CASES: Final = HOST_CASES + LINE_CASES + FRAME_CASES + UNREAD_CASES + PIPELINE_CASES

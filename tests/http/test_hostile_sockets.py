@@ -94,6 +94,7 @@ def converse_at_every_offset(port: int, case: Case, offsets: list[int]) -> list[
 
 @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
 def test_every_split_over_a_socket(server: TokMeshProcess, case: Case) -> None:
+    case = case.with_key(server.admin_key.encode())
     for conversation in converse_at_every_offset(server.port, case, list(range(1, len(case.sent)))):
         split = f"split at {conversation.offset}"
         assert tuple(conversation.answers()) == case.answers, split
@@ -103,6 +104,7 @@ def test_every_split_over_a_socket(server: TokMeshProcess, case: Case) -> None:
 
 @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
 def test_large_requests_over_a_socket(server: TokMeshProcess, case: Case) -> None:
+    case = case.with_key(server.admin_key.encode())
     (conversation,) = converse_at_every_offset(server.port, case, [len(case.sent) // 2])
     # Also where the server refused while the peer was still sending: it reads on a little so that the answer arrives.
     assert tuple(conversation.answers()) == case.answers

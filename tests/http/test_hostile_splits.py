@@ -8,7 +8,7 @@ import pytest
 
 from tests.http.hostile_corpus import LARGE_CASES, SMALL_CASES, Case
 from tests.support.answers import split_answers
-from tests.support.wire import Wire
+from tests.support.wire import CREDENTIAL, Wire
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def converse(wire: Wire, pieces: Iterable[bytes]) -> tuple[tuple[tuple[int, str]
 
 @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
 def test_split_at_every_offset(wire: Wire, case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    case = case.with_key(CREDENTIAL)
     with caplog.at_level(logging.WARNING):
         expected = (case.answers, case.closes)
         assert converse(wire, [case.sent]) == expected
@@ -45,6 +46,7 @@ def test_split_at_every_offset(wire: Wire, case: Case, caplog: pytest.LogCapture
 @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("pieces", [1, 2, 7, 64])
 def test_large_requests_in_pieces(wire: Wire, case: Case, pieces: int) -> None:
+    case = case.with_key(CREDENTIAL)
     size = -(-len(case.sent) // pieces)
     sent = [case.sent[at : at + size] for at in range(0, len(case.sent), size)]
     assert converse(wire, sent) == (case.answers, case.closes)

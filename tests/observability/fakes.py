@@ -1,6 +1,7 @@
 """Sources for the exposition without a server: every figure settable, the route table of a small API."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
@@ -71,9 +72,11 @@ class Fakes:
         )  # fmt: skip
         self.log_lines = LogStats()
         self.loop_lag = LoopLag()
+        self.buffers = SimpleNamespace(buffered_bytes=0)
         self.sources = Sources(
             counters=self.counters,
             meter=self.meter,
+            buffers=self.buffers,
             table=self.table,
             log=self.log,
             authenticator=self.authenticator,

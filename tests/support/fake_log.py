@@ -5,9 +5,9 @@ It checks of every record that its bytes bring it back, and applies in order of 
 
 import asyncio
 from collections import deque
-from typing import Any
 
 from tokmesh.errors import ApiError
+from tokmesh.log.interface import Proposal
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.store import Store
 
@@ -20,11 +20,11 @@ class FakeLog:
         self.immediate = immediate
         self.refusing = False
         self.records: list[AnyRecord] = []
-        self.waiting: deque[tuple[AnyRecord, asyncio.Future[Any]]] = deque()
+        self.waiting: deque[tuple[AnyRecord, Proposal]] = deque()
 
-    def propose(self, record: AnyRecord) -> "asyncio.Future[Any]":
+    def propose(self, record: AnyRecord) -> Proposal:
         assert decode(record.encode()) == record
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = Proposal(loop=asyncio.get_running_loop())
         if self.refusing:
             future.set_exception(ApiError("TM-SYS-5001"))
             return future

@@ -207,23 +207,9 @@ class TokMeshProcess:
 
     # Requests.
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        json: object = None,
-        key: str | None = "admin",
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> tuple[int, Any]:
-        """One request on a connection of its own; (status, JSON of the answer, or its text where it is not JSON).
-
-        json: sent as JSON; body: bytes or text sent as they are. key: a credential "tmak-…:tmas_…", "admin" for the
-        printed one, None for none.
-        """
-        status, _, content = self.exchange(method, path, body, json=json, key=key, headers=headers, timeout_s=timeout_s)
+    def request(self, method: str, path: str, body: object = None, **options: Any) -> tuple[int, Any]:
+        """As `exchange`; (status, JSON of the answer, or its text where it is not JSON)."""
+        status, _, content = self.exchange(method, path, body, **options)
         return status, _decoded(content)
 
     def exchange(
@@ -237,7 +223,11 @@ class TokMeshProcess:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> tuple[int, dict[str, str], bytes]:
-        """As `request`; (status, headers with names in lower case, body)."""
+        """One request on a connection of its own; (status, headers with names in lower case, body).
+
+        json: sent as JSON; body: bytes or text sent as they are. key: a credential "tmak-…:tmas_…", "admin" for the
+        printed one, None for none.
+        """
         sent = dict(headers or {})
         if json is not None:
             body = _encoded(json)

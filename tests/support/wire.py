@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.answers import Reply as Received
@@ -18,7 +19,7 @@ from tokmesh._core.principal import ApiKey, Grant
 from tokmesh._core.server import Limits, Server
 from tokmesh._core.table import Outcome, Table
 from tokmesh._core.validate import Validator
-from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.route import Route
 from tokmesh.errors import ApiError
 
@@ -88,18 +89,19 @@ class OneKey:
 
 
 async def _health(request: Request) -> Reply:
-    refuse_body(request)
     return {"status": "ok"}
 
 
 class Wire:
     """A server without sockets. `waiting`: futures of GET /wait requests, for the test to complete."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, **limits: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, make_authenticator: Callable[[Clock], OneKey] = OneKey, **limits: int
+    ) -> None:
         self.clock = Clock()
         self.counters = CounterBlock()
         self.table = Table(tombstone_ttl_ms=600_000)
-        self.authenticator = OneKey(self.clock)
+        self.authenticator = make_authenticator(self.clock)
         self.waiting: list[asyncio.Future[str]] = []
         self.validated: list[bytes] = []
 

@@ -193,6 +193,9 @@ def test_rules_over_several_keys(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     assert load_errors({"session.ttl.default": "800h"}) == [("TM-CFG-1005", "session.ttl.default")]
+    sizes = {"server.http.body_buffer_size": "2MB", "server.http.max_body_size": "2MB"}
+    assert load_settings(sizes).server.http.max_body_size_bytes == 2 << 20
+    assert load_errors({**sizes, "server.http.max_body_size": "2097153"}) == [("TM-CFG-1005", "server.http.max_body_size")]
     assert load_errors({"server.https.enabled": "true"}) == [
         ("TM-CFG-1006", "server.https.tls.cert_file"),
         ("TM-CFG-1006", "server.https.tls.key_file"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokmesh._core.encoding import sha256_of_text, token_text, ulid_text
+from tokmesh._core.digest import sha256_of_text
+from tokmesh._core.encoding import token_text, ulid_text
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 

@@ -65,15 +65,50 @@ def test_a_refused_create_gives_its_token_and_place_back() -> None:
     run(scenario, immediate=False, quota=1)
 
 
-def test_a_cancelled_create_gives_its_reservations_back() -> None:
+def test_a_cancelled_create_holds_its_place_and_token_until_its_record_is_applied() -> None:
+    """Both were once free before the record was in the table: the quota could be passed, and a token have two sessions."""
+
     async def scenario(domain: Domain) -> None:
         tasks = await started(domain.sessions.create("ann", token=TOKEN))
         tasks[0].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert domain.sessions.in_flight == 0
+        meanwhile = await started(domain.sessions.create("ann"), domain.sessions.create("bob", token=TOKEN))
+        assert len(domain.log.waiting) == 1
+        assert [code_of(result) for result in await results(meanwhile)] == ["TM-SESS-4002", "TM-TOKN-4090"]
         domain.log.commit()  # it was on its way and happens all the same
+        assert isinstance((await results(tasks))[0], asyncio.CancelledError)
+        assert (domain.sessions.in_flight, live_of(domain, "ann")) == (0, 1)
         again = await started(domain.sessions.create("bob", token=TOKEN))
         assert code_of((await results(again))[0]) == "TM-TOKN-4090"
+
+    run(scenario, immediate=False, quota=1)
+
+
+def test_a_cancelled_create_whose_record_is_refused_gives_its_place_back() -> None:
+    async def scenario(domain: Domain) -> None:
+        tasks = await started(domain.sessions.create("ann", token=TOKEN))
+        tasks[0].cancel()
+        await settle()
+        assert domain.sessions.in_flight == 2
+        domain.log.refuse()
+        await results(tasks)
+        assert domain.sessions.in_flight == 0
+
+    run(scenario, immediate=False)
+
+
+def test_a_cancelled_update_keeps_its_turn_until_its_record_is_applied() -> None:
+    """The next one would decide on the version before it."""
+
+    async def scenario(domain: Domain) -> None:
+        domain.log.immediate = True
+        created = await domain.sessions.create("ann")
+        domain.log.immediate = False
+        tasks = await started(*(domain.sessions.update(id16(created), {}, if_version=1) for _ in range(2)))
+        tasks[0].cancel()
+        await settle()
+        assert len(domain.log.waiting) == 1
+        domain.log.commit()
+        assert [code_of(result) for result in (await results(tasks))[1:]] == ["TM-SESS-4091"]
 
     run(scenario, immediate=False)
 

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from tokmesh._core.body_rate cimport BodyRate
 from tokmesh._core.reader cimport MessageReader
 from tokmesh._core.response cimport Responder
 from tokmesh._core.server cimport Server
@@ -18,6 +19,7 @@ cdef class Channel:
         bint closing                 # no further request is read
         bint refused                 # the last answer was to what is no request
         bint lingering               # the last answer is out; what the peer still sends is dropped
+        bint dropping                # the request under way has its answer; the rest of its body is read and dropped
         bint ended                   # the peer sends no more
         bint reading_paused
         bint writing_paused
@@ -25,10 +27,17 @@ cdef class Channel:
         bint scheduled               # a further turn is already on the loop's list
         int64_t idle_since_ns        # when the last message was complete, or the connection made
         int64_t partial_since_ns     # since when an incomplete message is here; 0: none is
+        BodyRate body_rate           # of the body under way
+        Py_ssize_t charged_bytes     # this connection's part of the server's buffered_bytes
 
     cdef void pump(self) except *
     cdef bint busy(self) noexcept
+    cdef Py_ssize_t held_bytes(self) noexcept
+    cdef void recharge(self) noexcept
+    cdef void begin_body(self) noexcept
+    cdef void wait_behind(self) except *
     cdef void reject(self, object rejection, int64_t started_ns) except *
     cdef void settle(self) except *
     cdef void flush(self) except *
+    cdef int _wait_for_more(self) except -1
     cdef void _end(self) except *

@@ -2,7 +2,8 @@
 
 A channel moves bytes between a transport and the two buffers it owns a part of: the reader's, which is this connection's own, and
 the responder's, which all connections share and which is empty between callbacks. What the bytes mean is the business of the
-subclass: `pump` answers what can be answered, `busy` says whether an answer is still being worked on.
+subclass: `pump` answers what can be answered, `busy` says whether an answer is still being worked on, `held_bytes` how much of the
+server's room for request bodies the connection takes up.
 
 Reading stops while the peer does not take its answers, and while more waits behind a request than one turn can use. Whatever
 the peer does or leaves undone, its connection ends in bounded time (`check_time`).
@@ -19,6 +20,7 @@ from tokmesh._core.server import parse_peer
 from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
+from tokmesh._core.body_rate cimport rate_begin, rate_too_slow
 from tokmesh._core.counters cimport RECEIVED_BYTES, SENT_BYTES
 from tokmesh._core.reader cimport MessageReader
 from tokmesh._core.server cimport Limits, Server
@@ -29,7 +31,6 @@ cdef extern from "platform.h" nogil:
 
 cdef enum:
     BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
-    BODY_GRACE_MS = 5000               # before the minimum body rate is asked for
     LINGER_MS = 2000                   # how long a peer that was refused may go on sending, unread
     OTHER_METHOD = 2                   # position in meter.METHODS
 
@@ -54,6 +55,9 @@ cdef class Channel:
 
     cdef bint busy(self) noexcept:
         return False
+
+    cdef Py_ssize_t held_bytes(self) noexcept:
+        return 0
 
     # Called by the transport.
 
@@ -82,6 +86,8 @@ cdef class Channel:
     def connection_lost(self, exc) -> None:
         self.closing = True
         self.transport = self.write = None
+        self.reader.clear()
+        self.recharge()
         self.server.closed(self)
 
     def eof_received(self) -> bool:
@@ -105,8 +111,9 @@ cdef class Channel:
         self.reader.push(data)
         if not self.busy() and not self.writing_paused and not self.scheduled:
             self.pump()
-        elif self.reader.buffered() > BUFFERED_BYTES_MAX:
-            self._hold_reading(True)
+        else:
+            self.wait_behind()
+            self.recharge()
 
     # Called by the server.
 
@@ -114,7 +121,6 @@ cdef class Channel:
         """Ends the connection if a time limit has passed; called twice a second."""
         cdef Limits limits = self.server.limits
         cdef int64_t waited_ms = (now_ns - self.idle_since_ns) // 1000000
-        cdef int64_t asked_for
         if self.closing:
             # lingering, or the peer does not take its last answer
             if waited_ms > (LINGER_MS if self.lingering else limits.keepalive_timeout_ms):
@@ -122,12 +128,12 @@ cdef class Channel:
         elif self.busy():
             pass
         elif self.writing_paused:
+            self.body_rate.looked_at_ns = now_ns    # nothing is read now: not the peer's fault
             if waited_ms > limits.keepalive_timeout_ms:
                 self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
                 self.abort()
         elif self.reader.in_body:
-            asked_for = ((now_ns - self.partial_since_ns) // 1000000 - BODY_GRACE_MS) * limits.min_body_bytes_per_s // 1000
-            if self.reader.body_received < asked_for:
+            if rate_too_slow(&self.body_rate, now_ns, self.reader.body_received, limits.min_body_bytes_per_s):
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
                 self.settle()
         elif self.partial_since_ns != 0:
@@ -142,6 +148,9 @@ cdef class Channel:
         """No request after those already here."""
         if self.lingering:
             self.transport.close()
+        elif self.dropping:
+            self.closing = True
+            self._end()
         elif not self.busy() and not self.scheduled and not self.reader.buffered() and not self.reader.in_body:
             self.closing = True
             self.transport.close()
@@ -158,6 +167,9 @@ cdef class Channel:
         """Puts out the answer to what is no request; the connection then ends: where the next one would begin is not known."""
         if self.transport is None:
             return
+        self.closing = self.refused = True
+        if self.dropping:    # it has its answer; what is wrong with the rest is of no interest
+            return
         self.server.counters.increment(rejection.counter)
         extra = b"Retry-After: 1\r\n" if rejection.status == 503 else b""
         head = self.reader._head    # there when the head was good and the body is at fault
@@ -167,39 +179,61 @@ cdef class Channel:
         self.idle_since_ns = tm_monotonic_ns()
         self.server.meter.observe(OTHER_METHOD, len(self.server.router.templates), rejection.status,
                                   self.idle_since_ns - started_ns)
-        self.closing = self.refused = True
 
     # After a turn.
 
     cdef void settle(self) except *:
         """Sends what was put out, and settles what the connection waits for next."""
+        cdef bint working = self.busy() or self.scheduled
         if self.transport is None:
             self.responder.out.size = 0    # the peer has gone; its answers go nowhere
-            return
-        if self.responder.out.size:
-            self.flush()
-        if self.ended and not self.busy() and not self.scheduled:
-            self.closing = True
-        if self.closing:
-            if not self.busy():
-                self._end()
-            return
-        if self.busy() or self.scheduled:
-            if self.reader.buffered() > BUFFERED_BYTES_MAX:
-                self._hold_reading(True)
-            return
+        else:
+            if self.responder.out.size:
+                self.flush()
+            if self.ended and not working:
+                self.closing = True
+            if self.closing:
+                if not self.busy():
+                    self._end()
+            elif working:
+                self.wait_behind()
+            else:
+                self._wait_for_more()
+        if working or self.charged_bytes != 0 or self.reader.in_body:
+            self.recharge()
+
+    cdef int _wait_for_more(self) except -1:
         self._hold_reading(self.writing_paused)
         if not self.reader.in_body and not self.reader.buffered():
             self.partial_since_ns = 0
+            self.reader.trim()
         elif self.partial_since_ns == 0:
             self.partial_since_ns = self.idle_since_ns = tm_monotonic_ns()
         if self.reader.awaits_continue() and not self.continued:
             self.continued = True
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return 0
+
+    cdef void wait_behind(self) except *:
+        """Stops reading when enough waits behind the request under way; whoever is done with that reads on."""
+        if self.reader.buffered() > BUFFERED_BYTES_MAX or self.server.buffered_bytes > self.server.limits.max_buffered_bytes:
+            self._hold_reading(True)
+
+    cdef void recharge(self) noexcept:
+        """Brings the server's account of what is held for requests up to date; after everything that may change it."""
+        cdef Py_ssize_t held = self.held_bytes()
+        if held != self.charged_bytes:
+            self.server.buffered_bytes += held - self.charged_bytes
+            self.charged_bytes = held
+
+    cdef void begin_body(self) noexcept:
+        """From now on the peer is expected to send a body."""
+        rate_begin(&self.body_rate, tm_monotonic_ns(), self.server.limits.min_body_bytes_per_s)
 
     cdef void _end(self) except *:
         # Closing while the peer still sends would reset the connection, and with it the answer that says why.
-        may_send_more = self.refused or self.reader.buffered() > 0
+        may_send_more = self.refused or self.reader.in_body or self.reader.buffered() > 0
+        self.reader.clear()
         if self.lingering or not may_send_more or self.ended or not self.transport.can_write_eof():
             self.transport.close()
         else:

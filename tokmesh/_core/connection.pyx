@@ -1,5 +1,8 @@
 """One HTTP/1.1 connection: bytes in, requests handled one after the other, answers out in order.
 
+A request is decided on by its head (`open`): route, method, rights, and whether there is room for its body. Only one that is
+admitted has its body kept; that of a refused one is dropped as it comes, if it is small, so that the connection can go on.
+
 At most one request is being handled; those behind it wait as raw bytes in the reader, so answers cannot change places and a
 request sees all that the one before it did. Everything answered in one go leaves in one write. The socket is the channel's.
 
@@ -22,12 +25,14 @@ from libc.stdint cimport int64_t
 
 from tokmesh._core.channel cimport Channel
 from tokmesh._core.counters cimport AUTH_OK, HEAD_PARSED, HEAD_REPEATED
+from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.head cimport Head
 from tokmesh._core.principal cimport GRANTED
+from tokmesh._core.reader cimport DROPPED_BYTES_MAX
 from tokmesh._core.request cimport Request
 from tokmesh._core.server cimport Limits, Server
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
-from tokmesh._core.validate cimport TOKEN_SIZE, canonical_token, is_token
+from tokmesh._core.validate cimport canonical_token
 
 
 cdef extern from "platform.h" nogil:
@@ -51,6 +56,13 @@ cdef class Connection(Channel):
 
     cdef bint busy(self) noexcept:
         return self.current is not None
+
+    cdef Py_ssize_t held_bytes(self) noexcept:
+        if self.current is not None:
+            return self.reader.buffered() + (0 if self.current.body is None else PyBytes_GET_SIZE(self.current.body))
+        if self.awaited is not None and self.reader.in_body:
+            return self.reader.body_received if self.awaited.head.chunked else self.awaited.head.body_size
+        return 0
 
     # The turn: as many requests as may be answered at once.
 
@@ -80,10 +92,16 @@ cdef class Connection(Channel):
             self.pump()
 
     cdef bint handle_next(self, int64_t* started_ns) except -1:
-        """Handles the next request if it is here whole; whether it was."""
+        """Handles what is here of the next request; whether it was all of it, or enough to answer."""
         cdef const char* body = NULL
         cdef Py_ssize_t size = 0
         cdef Head head
+        cdef Request request
+        cdef bint complete = True
+        if self.reader.in_body:
+            complete = self.go_on_with_body(started_ns[0])
+            started_ns[0] = tm_monotonic_ns()
+            return complete
         if self.reader.buffered() == 0:
             return False
         head = self.reader.next_repeated(&body, &size)
@@ -92,17 +110,21 @@ cdef class Connection(Channel):
             if head.is_validate and self.answer_repeated(head, body, size, started_ns[0]):
                 started_ns[0] = self.idle_since_ns
                 return True
-            self.start(head, PyBytes_FromStringAndSize(body, size), started_ns[0])
+            request = self.request_of(head, started_ns[0])
+            request.body = PyBytes_FromStringAndSize(body, size)
+            self.open(request)
         else:
-            head = self.reader.next_message()
+            head = self.reader.next_head()
             if head is None:
                 return False
             self.server.counters.add(HEAD_PARSED, 1)
             self.server.resolve(head)
             self.continued = False
-            self.start(head, self.reader.take_body(), started_ns[0])
+            self.open(self.request_of(head, started_ns[0]))
+            if self.reader.in_body and self.current is None and not self.closing:
+                complete = self.go_on_with_body(started_ns[0])
         started_ns[0] = tm_monotonic_ns()
-        return True
+        return complete
 
     cdef bint answer_repeated(self, Head head, const char* body, Py_ssize_t size, int64_t started_ns) except -1:
         """Answers a validate request whose head was admitted before; whether it did. All else takes the general way.
@@ -147,15 +169,82 @@ cdef class Connection(Channel):
 
     # The general way.
 
-    cdef void start(self, Head head, bytes body, int64_t started_ns) except *:
-        """Begins a request; it may be answered when this returns, or `current` and answered later."""
+    cdef Request request_of(self, Head head, int64_t started_ns):
         cdef Request request = Request.__new__(Request)
         request.head = head
-        request.body = body
         request.request_id = head.request_id or self.responder.new_request_id()
         request.peer_ip = self.peer_ip
         request.is_local = self.is_local
         request.started_ns = started_ns
+        return request
+
+    cdef void open(self, Request request) except *:
+        """Decides on a request by its head: it is refused, or its key is being verified (`current`), or it is admitted."""
+        try:
+            admitted = self.admit(request)
+        except Exception as error:
+            self.refuse(request, error)
+            return
+        if admitted:
+            self.expect_body(request)
+        else:
+            self.current = request
+            request.verifying = True
+            request.work = self.server.verify(request.head, self.peer_address)
+            self.drive(request, None)
+
+    cdef bint admit(self, Request request) except -1:
+        """Whether the request may be made; False: its key must be verified first. Raises ApiError when it may not."""
+        cdef Head head = request.head
+        if head.bad_path:
+            raise ApiError("TM-ARG-1001", {"reason": "path_encoding"})
+        if head.route_number < 0:
+            raise ApiError("TM-SYS-4040" if head.allow is None else "TM-SYS-4050")
+        return self.is_local or self.server.authorize(head, self.server.clock.at_ms(request.started_ns), self.peer_address)
+
+    cdef void expect_body(self, Request request) except *:
+        """Goes on with an admitted request: to its handler if its body is here, else the body may come, if there is room."""
+        cdef Head head = request.head
+        if head.body_size != 0 and head.method == "GET":
+            self.refuse(request, ApiError("TM-SYS-4000", {"reason": "body_not_allowed"}))
+        elif head.body_size > 0 and not self.server.has_room(head.body_size, self.charged_bytes):
+            self.refuse(request, self._no_room())
+        elif request.body is not None:
+            self.handle(request)
+        else:
+            self.awaited = request
+            self.begin_body()
+
+    cdef bint go_on_with_body(self, int64_t started_ns) except -1:
+        """Takes what has come of the body under way; whether that was the rest of it."""
+        cdef Request request = self.awaited
+        cdef bytes body
+        if self.dropping:
+            if not self.reader.drop_body():
+                return False
+            self.dropping = False
+            self.partial_since_ns = 0
+            return True
+        body = self.reader.take_body()
+        if body is None:
+            request.waited = True
+            if request.head.chunked and not self.server.has_room(self.reader.body_received, self.charged_bytes):
+                self.refuse(request, self._no_room())
+            return False
+        if request.waited:
+            request.started_ns = started_ns    # what the peer took to send is not the server's time
+        self.awaited = None
+        self.partial_since_ns = 0
+        request.body = body
+        self.handle(request)
+        return True
+
+    def _no_room(self) -> ApiError:
+        self.server.counters.increment(Counter.REJECT_BUFFERED_BYTES)
+        return ApiError("TM-SYS-5030", {"reason": "buffers_full"})
+
+    cdef void handle(self, Request request) except *:
+        """Begins the work on a request that is here whole; when this returns it is answered, or `current` and answered later."""
         self.current = request
         try:
             request.work = self.begin(request)
@@ -168,28 +257,22 @@ cdef class Connection(Channel):
     cdef object begin(self, Request request):
         """The coroutine that answers, or None when the answer is already out. Raises ApiError."""
         cdef Head head = request.head
-        cdef int64_t now_ms
-        if head.bad_path:
-            raise ApiError("TM-ARG-1001", {"reason": "path_encoding"})
-        if head.route_number < 0:
-            raise ApiError("TM-SYS-4040" if head.allow is None else "TM-SYS-4050")
         handler = self.server.router.routes[head.route_number].handler
-        if self.is_local:
-            return handler(request)
-        now_ms = self.server.clock.at_ms(request.started_ns)
-        if not self.server.authorize(head, now_ms, self.peer_address):
-            return self._verify_and_handle(request, handler)
+        if request.waited and head.grant is not None and head.grant.generation != head.grant.api_key.generation:
+            # The key has changed while the body came.
+            if not self.server.authorize(head, self.server.clock.read_ms(), self.peer_address):
+                return self._verify_and_handle(request, handler)
         if head.grant is not None:
             request.api_key = head.grant.api_key
-        if head.is_validate and self._answer_at_once(request, now_ms):
+        if head.is_validate and not self.is_local and self._answer_at_once(request):
             return None
         return handler(request)
 
-    cdef bint _answer_at_once(self, Request request, int64_t now_ms) except -1:
+    cdef bint _answer_at_once(self, Request request) except -1:
         cdef const char* token = canonical_token(PyBytes_AS_STRING(request.body), PyBytes_GET_SIZE(request.body))
         if token == NULL or not is_token(token, TOKEN_SIZE):
             return False
-        if not self.put_verdict(request.head, token, now_ms, request.started_ns):
+        if not self.put_verdict(request.head, token, self.server.clock.at_ms(request.started_ns), request.started_ns):
             return False
         self.current = None
         return True
@@ -223,8 +306,15 @@ cdef class Connection(Channel):
             self.pump()
 
     cdef void finish(self, Request request, object reply) except *:
-        """Puts out what a handler came to. Raises what cannot be put out."""
-        cdef int64_t now_ms = self.server.clock.read_ms()
+        """Puts out what a handler came to. Raises what cannot be put out. A key that was verified is only the beginning."""
+        cdef int64_t now_ms
+        if request.verifying:
+            request.verifying = False
+            self.current = None
+            if self.transport is not None:
+                self.expect_body(request)
+            return
+        now_ms = self.server.clock.read_ms()
         connection = self.connection_field(request)
         if isinstance(reply, (bytes, dict, list)):
             data = reply if isinstance(reply, bytes) else orjson.dumps(reply)
@@ -244,6 +334,8 @@ cdef class Connection(Channel):
         else:
             self.server.logger.error("request failed", exc_info=error, extra={"request_id": request.request_id})
             code, details, retry_after_s, status = "TM-SYS-5000", None, None, 500
+        if request.body is None:
+            self.leave_body(request)
         extra = b""
         if status == 401:
             extra = b"WWW-Authenticate: Bearer\r\n"
@@ -258,15 +350,30 @@ cdef class Connection(Channel):
                                      self.connection_field(request))
         self.done(request, status)
 
+    cdef void leave_body(self, Request request) noexcept:
+        """The request is refused before its body is here: that is dropped as it comes, or ends the connection with the answer.
+
+        The answer follows from the head alone, whatever has come by now. A peer that asked before it sends its body may send it or
+        not, so the next request could not be told from it.
+        """
+        self.awaited = None
+        request.last = request.head.expects_continue or request.head.body_size > DROPPED_BYTES_MAX
+        self.dropping = True
+        self.reader.refuse_body()
+        self.begin_body()
+
     cdef void done(self, Request request, int status) except *:
         self.current = None
         self.idle_since_ns = tm_monotonic_ns()
         self.server.meter.observe(request.head.method_index, request.head.template_index, status,
                                   self.idle_since_ns - request.started_ns)
-        if self.server.draining or not request.head.keep_alive:
+        if self.ends(request):
             self.closing = True
 
+    cdef bint ends(self, Request request) noexcept:
+        return self.server.draining or not request.head.keep_alive or request.last
+
     cdef bytes connection_field(self, Request request):
-        if self.server.draining or not request.head.keep_alive:
+        if self.ends(request):
             return CLOSE_FIELD
         return _KEEP_ALIVE if request.head.http10 else b""

@@ -7,24 +7,45 @@ benchmarks/micro has the comparison.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from tokmesh._core.text cimport write_ulid
 
-
-cdef extern from "sha256.h" nogil:
-    int tm_sha256_has_shani()
-    void tm_sha256(const uint8_t* data, size_t size, uint8_t* out, int shani)
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeASCII(const char* text, Py_ssize_t size, const char* errors)
 
 cdef enum:
     RANDOM_BYTES = 32
-    TOKEN_CHARS = 48
 
 cdef const char* BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-cdef int _SHANI = tm_sha256_has_shani()
+
+# 1 for the characters of base64url.
+cdef uint8_t[256] _IS_BASE64URL
+cdef int _position
+for _position in range(64):
+    _IS_BASE64URL[<uint8_t>BASE64URL[_position]] = 1
+
+
+cdef bint is_token(const char* text, Py_ssize_t size) noexcept nogil:
+    """Whether `text` has the form of a token: contract §1."""
+    cdef Py_ssize_t position
+    cdef uint8_t all_base64url = 1
+    if size != TOKEN_SIZE or memcmp(text, b"tmtk_", 5) != 0:
+        return False
+    for position in range(5, TOKEN_SIZE):
+        all_base64url &= _IS_BASE64URL[<uint8_t>text[position]]
+    return all_base64url
+
+
+def is_token_text(str text not None) -> bool:
+    """Whether `text` has the form of a token."""
+    cdef Py_ssize_t size = 0
+    cdef const char* ascii_text
+    if not text.isascii():
+        return False
+    ascii_text = PyUnicode_AsUTF8AndSize(text, &size)
+    return is_token(ascii_text, size)
 
 
 def token_text(bytes random not None) -> str:
@@ -32,7 +53,7 @@ def token_text(bytes random not None) -> str:
     if PyBytes_GET_SIZE(random) != RANDOM_BYTES:
         raise ValueError("a token is made of 32 bytes")
     cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(random)
-    cdef char[TOKEN_CHARS] text
+    cdef char[TOKEN_SIZE] text
     cdef char* out = &text[5]
     memcpy(text, b"tmtk_", 5)
     cdef uint32_t group
@@ -48,7 +69,7 @@ def token_text(bytes random not None) -> str:
     out[0] = BASE64URL[group >> 10]
     out[1] = BASE64URL[(group >> 4) & 63]
     out[2] = BASE64URL[(group << 2) & 63]
-    return PyUnicode_DecodeASCII(text, TOKEN_CHARS, NULL)
+    return PyUnicode_DecodeASCII(text, TOKEN_SIZE, NULL)
 
 
 def ulid_text(bytes raw not None) -> str:
@@ -58,12 +79,3 @@ def ulid_text(bytes raw not None) -> str:
     cdef char[26] text
     write_ulid(<const uint8_t*>PyBytes_AS_STRING(raw), text)
     return PyUnicode_DecodeASCII(text, 26, NULL)
-
-
-def sha256_of_text(str text not None) -> bytes:
-    """SHA-256 of the text's UTF-8, 32 bytes."""
-    cdef Py_ssize_t size = 0
-    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &size)
-    cdef uint8_t digest[32]
-    tm_sha256(<const uint8_t*>utf8, size, digest, _SHANI)
-    return (<const char*>digest)[:32]

@@ -1,5 +1,8 @@
 from tokmesh._core.head cimport Head
 
+cdef enum:
+    DROPPED_BYTES_MAX = 262144   # of a refused body, read so that the connection may go on; beyond it the connection ends
+
 
 cdef class MessageReader:
     cdef:
@@ -16,12 +19,12 @@ cdef class MessageReader:
         Head _head
         list _fields
         bytearray _collected         # of the body; one object, or a body in tiny chunks would take many times its size
+        Py_ssize_t _body_left        # bytes of the body that may still come
         bint _headers_done
         bint _keep_alive
         bint _message_done
         Py_ssize_t _trailer_bytes
         bytes _line_tail             # last bytes of a chunked body that may begin an empty line, at most 3
-        bytes _body
         # the last complete head, byte for byte
         bytes _memo_raw
         Head memo
@@ -30,8 +33,13 @@ cdef class MessageReader:
     cdef Py_ssize_t buffered(self) noexcept
     cdef bint awaits_continue(self) noexcept
     cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size)
-    cdef Head next_message(self)
+    cdef Head next_head(self)
     cdef bytes take_body(self)
+    cdef void refuse_body(self) noexcept
+    cdef bint drop_body(self) except -1
+    cdef void trim(self) noexcept
+    cdef void clear(self) noexcept
+    cdef void _end_message(self) noexcept
     cdef bint _read_head(self) except -1
     cdef bint _read_body(self) except -1
     cdef Py_ssize_t _chunked_end(self) except -1

@@ -1,9 +1,9 @@
 """From bytes to messages, one at a time, for one connection.
 
-The connection pushes what the socket gave and pulls whole requests. Bytes wait here unparsed until their turn, so the queue of
-pipelined requests is a piece of raw text of bounded size, and where a request ends is decided once: the head by its first empty
-line, the body by the parser. Whatever offsets the bytes were split at on their way, the same requests and the same rejections
-come out.
+The connection pushes what the socket gave and pulls first a head, then, once it has decided on that, the body, which is kept
+(`take_body`) or dropped (`drop_body`). Bytes wait here unparsed until their turn, so the queue of pipelined requests is a piece of
+raw text of bounded size, and where a request ends is decided once: the head by its first empty line, the body by the parser.
+Whatever offsets the bytes were split at on their way, the same requests and the same rejections come out.
 
 A head that repeats the last one byte for byte is not parsed again (`next_repeated`): equal bytes cannot mean anything else.
 """
@@ -19,7 +19,9 @@ from libc.string cimport memcmp
 from tokmesh._core.head cimport Head
 
 cdef enum:
-    LEADING_EMPTY_LINES_MAX = 4   # RFC 9112 §2.2: at least one is to be ignored
+    LEADING_EMPTY_LINES_MAX = 4    # RFC 9112 §2.2: at least one is to be ignored
+    REMEMBERED_BYTES_MAX = 4096    # a longer head is parsed each time, or idle connections could hold much memory
+    IDLE_BYTES_MAX = 16384         # of what has been consumed, kept until the next push
 
 
 cdef class MessageReader:
@@ -45,7 +47,7 @@ cdef class MessageReader:
         return PyBytes_GET_SIZE(self._raw) - self._at
 
     cdef bint awaits_continue(self) noexcept:
-        """Whether the peer holds back a body until it is told to go on (RFC 9110 §10.1.1)."""
+        """Whether the peer holds back a body until it is told to go on (RFC 9110 §10.1.1). Ask when it may."""
         return self.in_body and self._head.expects_continue and self.body_received == 0 and self.buffered() == 0
 
     cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size):
@@ -65,24 +67,48 @@ cdef class MessageReader:
         self._searched = self._at
         return self.memo
 
-    cdef Head next_message(self):
-        """The next complete request's head (its body: take_body), or None while bytes are missing. Raises Rejected."""
-        cdef Head head
-        if not self.in_body and not self._read_head():
-            return None
-        if not self._read_body():
-            return None
-        self.in_body = False
-        head = self._head
-        self._head = None
-        self._body = bytes(self._collected)
-        self._collected = None
-        return head
+    cdef Head next_head(self):
+        """The next request's head, or None while bytes of it are missing; its body is to be taken or dropped. Raises Rejected."""
+        return self._head if self._read_head() else None
 
     cdef bytes take_body(self):
-        body = self._body
-        self._body = None
+        """The body of the request whose head came last, or None while bytes of it are missing. Raises Rejected."""
+        if not self._read_body():
+            return None
+        body = bytes(self._collected)
+        self._end_message()
         return body
+
+    cdef void refuse_body(self) noexcept:
+        """From here on the body under way is only to be dropped; what was kept of it goes."""
+        self._collected = None
+        self._body_left = DROPPED_BYTES_MAX
+
+    cdef bint drop_body(self) except -1:
+        """Whether the refused body is over. Raises Rejected for one without a proper end, or larger than is worth its reading."""
+        if not self._read_body():
+            return False
+        self._end_message()
+        return True
+
+    cdef void _end_message(self) noexcept:
+        self.in_body = False
+        self._head = None
+        self._collected = None
+
+    cdef void trim(self) noexcept:
+        """Lets go of a large buffer that has been consumed; called when the connection has nothing to do."""
+        if self._at == PyBytes_GET_SIZE(self._raw) > IDLE_BYTES_MAX:
+            self._raw = b""
+            self._at = self._searched = 0
+
+    cdef void clear(self) noexcept:
+        """Lets go of everything: no request will be read any more."""
+        self._raw = b""
+        self._at = self._searched = 0
+        self._end_message()
+        self._memo_raw = None
+        self.memo = None
 
     cdef bint _read_head(self) except -1:
         cdef bytes head_bytes
@@ -110,6 +136,7 @@ cdef class MessageReader:
         head_bytes = self._raw[start:end + 4]
         self._fields = []
         self._collected = bytearray()
+        self._body_left = self._body_bytes_max
         self._headers_done = self._message_done = False
         self._trailer_bytes = self.body_received = 0
         self._line_tail = b""
@@ -144,8 +171,10 @@ cdef class MessageReader:
 
     cdef void _remember(self, bytes raw) except *:
         # A request that asks for 100-continue or ends its connection cannot be followed by its like.
-        if self._head.chunked or self._head.expects_continue or not self._head.keep_alive:
+        if (self._head.chunked or self._head.expects_continue or not self._head.keep_alive
+                or PyBytes_GET_SIZE(raw) > REMEMBERED_BYTES_MAX):
             self.memo = None
+            self._memo_raw = None
         else:
             self._memo_raw = raw
             self.memo = self._head
@@ -206,9 +235,11 @@ cdef class MessageReader:
 
     def on_body(self, piece: bytes) -> None:
         self.body_received += len(piece)
-        if self.body_received > self._body_bytes_max:
+        self._body_left -= len(piece)
+        if self._body_left < 0:
             raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
-        self._collected += piece
+        if self._collected is not None:    # else it is dropped
+            self._collected += piece
 
     def on_message_complete(self) -> None:
         self._message_done = True

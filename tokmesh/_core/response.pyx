@@ -17,6 +17,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from tokmesh._core.text cimport NUMBER_BYTES_MAX, tm_hex_digits, write_i64
+
 REQUEST_ID_SIZE = 20    # "req-" and 16 hexadecimal digits
 
 cdef enum:
@@ -26,41 +28,10 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 cdef bytes _JSON_FIELDS = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 
-cdef const char* HEX_DIGITS = "0123456789abcdef"
-cdef const char* DECIMAL_PAIRS = (
-    "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960"
-    "616263646566676869707172737475767778798081828384858687888990919293949596979899")
-
 # Constant pieces of the validate answer.
 cdef bytes _OK_OPEN = b'{"code":"OK","message":"Success","request_id":"'
 cdef bytes _TIMESTAMP = b'","timestamp":'
 cdef bytes _VALID_DATA = b',"data":{"valid":true,"session":'
-
-
-cdef inline Py_ssize_t decimal_size(uint64_t value) noexcept nogil:
-    cdef Py_ssize_t digits = 1
-    while value >= 10:
-        value //= 10
-        digits += 1
-    return digits
-
-
-cdef inline char* write_decimal(char* out, uint64_t value, Py_ssize_t digits) noexcept nogil:
-    """Writes `digits` digits (decimal_size of the value) and answers where they end."""
-    cdef char* at = out + digits
-    cdef const char* pair
-    while value >= 100:
-        pair = DECIMAL_PAIRS + 2 * (value % 100)
-        value //= 100
-        at -= 2
-        at[0] = pair[0]
-        at[1] = pair[1]
-    if value >= 10:
-        out[0] = DECIMAL_PAIRS[2 * value]
-        out[1] = DECIMAL_PAIRS[2 * value + 1]
-    else:
-        out[0] = <char>(48 + value)
-    return out + digits
 
 
 cdef class OutBuffer:
@@ -91,10 +62,7 @@ cdef class OutBuffer:
         return self.put(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef int put_number(self, int64_t value) except -1:
-        # only sizes and Unix ms: never negative
-        cdef Py_ssize_t digits = decimal_size(<uint64_t>value)
-        write_decimal(self.reserve(digits), <uint64_t>value, digits)
-        self.size += digits
+        self.size += write_i64(value, self.reserve(NUMBER_BYTES_MAX))
         return 0
 
     cdef bytes take(self):
@@ -144,7 +112,7 @@ cdef class Responder:
         mixed ^= mixed >> 31
         memcpy(out, b"req-", 4)
         for position in range(16):
-            out[4 + position] = HEX_DIGITS[(mixed >> (60 - 4 * position)) & 15]
+            out[4 + position] = tm_hex_digits[(mixed >> (60 - 4 * position)) & 15]
 
     def new_request_id(self) -> str:
         """A fresh request id."""
@@ -155,7 +123,8 @@ cdef class Responder:
     cdef int put_validated(self, const char* request_id, Py_ssize_t request_id_size, int64_t now_ms,
                            const char* session, Py_ssize_t session_size) except -1:
         """The 200 answer that a token is valid: what the server is for, so it is a dozen copies."""
-        cdef Py_ssize_t now_digits = decimal_size(<uint64_t>now_ms)
+        cdef char now_text[NUMBER_BYTES_MAX]
+        cdef Py_ssize_t now_digits = write_i64(now_ms, now_text)
         cdef Py_ssize_t body_size = (PyBytes_GET_SIZE(_OK_OPEN) + request_id_size + PyBytes_GET_SIZE(_TIMESTAMP) + now_digits
                                      + PyBytes_GET_SIZE(_VALID_DATA) + session_size + 2)
         cdef char* start = self.out.reserve(PyBytes_GET_SIZE(self._ok_head) + request_id_size + 64 + body_size)
@@ -163,13 +132,14 @@ cdef class Responder:
         memcpy(at, request_id, request_id_size)
         at += request_id_size
         memcpy(at, b"\r\nContent-Length: ", 18)
-        at = write_decimal(at + 18, <uint64_t>body_size, decimal_size(<uint64_t>body_size))
+        at += 18
+        at += write_i64(body_size, at)
         memcpy(at, b"\r\n\r\n", 4)
         at = append(at + 4, _OK_OPEN)
         memcpy(at, request_id, request_id_size)
         at = append(at + request_id_size, _TIMESTAMP)
-        at = write_decimal(at, <uint64_t>now_ms, now_digits)
-        at = append(at, _VALID_DATA)
+        memcpy(at, now_text, now_digits)
+        at = append(at + now_digits, _VALID_DATA)
         memcpy(at, session, session_size)
         at += session_size
         at[0] = at[1] = 125    # }}
@@ -181,13 +151,15 @@ cdef class Responder:
         cdef OutBuffer out = self.out
         cdef Py_ssize_t id_size = 0
         cdef const char* id_text = PyUnicode_AsUTF8AndSize(request_id, &id_size)
+        cdef char now_text[NUMBER_BYTES_MAX]
+        cdef Py_ssize_t now_digits = write_i64(now_ms, now_text)
         cdef Py_ssize_t body_size = (PyBytes_GET_SIZE(_OK_OPEN) + id_size + PyBytes_GET_SIZE(_TIMESTAMP)
-                                     + decimal_size(<uint64_t>now_ms) + 8 + PyBytes_GET_SIZE(data) + 1)
+                                     + now_digits + 8 + PyBytes_GET_SIZE(data) + 1)
         self.put_head(200, _JSON_FIELDS, connection, id_text, id_size, body_size)
         out.put_bytes(_OK_OPEN)
         out.put(id_text, id_size)
         out.put_bytes(_TIMESTAMP)
-        out.put_number(now_ms)
+        out.put(now_text, now_digits)
         out.put(b',"data":', 8)
         out.put_bytes(data)
         return out.put(b"}", 1)

@@ -21,6 +21,7 @@ cdef class Limits:
         readonly Py_ssize_t max_write_buffer_bytes
         readonly Py_ssize_t max_connections
         readonly int64_t keepalive_timeout_ms
+        readonly Py_ssize_t max_buffered_bytes
 
 
 cdef class Server:
@@ -38,6 +39,7 @@ cdef class Server:
         Responder responder
         tuple _role_masks              # per route: Role bits admitted; 0: no key needed
         int _validate_number
+        readonly Py_ssize_t buffered_bytes    # of bodies and what waits behind them, held or given room, all connections together
         set _open                      # connections
         object _drained                # future while someone waits for the last connection
         readonly bint draining
@@ -47,6 +49,7 @@ cdef class Server:
     cdef void closed(self, object connection) except *
     cdef void resolve(self, Head head) except *
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
+    cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1
     cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1
     cdef int _refuse(self, int refusal) except -1
     cdef bint _address_admitted(self, Grant grant, object peer_address) except -1

@@ -26,6 +26,7 @@ class Limits:
     max_write_buffer_bytes: int
     max_connections: int
     keepalive_timeout_ms: int
+    max_buffered_bytes: int
     def __init__(
         self,
         *,
@@ -38,6 +39,7 @@ class Limits:
         max_write_buffer_bytes: int = ...,
         max_connections: int = ...,
         keepalive_timeout_ms: int = ...,
+        max_buffered_bytes: int = ...,
     ) -> None: ...
 
 class Server:
@@ -49,6 +51,7 @@ class Server:
     logger: Logger
     loop: AbstractEventLoop
     draining: bool
+    buffered_bytes: int
     def __init__(
         self,
         loop: AbstractEventLoop,

@@ -1,6 +1,7 @@
 """What the connections of one worker share: routes, limits, rights, counters, the drain.
 
-The server decides whether a caller may make a request; connections move bytes. A decision is made anew for every request: what
+The server decides whether a caller may make a request, by its head alone, and whether there is room for its body; connections move
+bytes. A decision is made anew for every request: what
 may be remembered is that a credential was verified (Grant) and that a peer's address has passed a key's rule (Head).
 """
 
@@ -55,12 +56,13 @@ _ROLE_MASKS = {
 
 
 cdef class Limits:
-    """Bounds of a connection; sizes in bytes, times in ms (DESIGN §5)."""
+    """Bounds of a connection, and of all together; sizes in bytes, times in ms (DESIGN §5)."""
 
     def __init__(
         self, *, Py_ssize_t max_body_bytes=1 << 20, Py_ssize_t max_head_bytes=16384, Py_ssize_t max_headers=64,
         int64_t head_timeout_ms=10_000, int64_t min_body_bytes_per_s=1024, int max_pipelined=32,
         Py_ssize_t max_write_buffer_bytes=1 << 20, Py_ssize_t max_connections=10_000, int64_t keepalive_timeout_ms=75_000,
+        Py_ssize_t max_buffered_bytes=64 << 20,
     ):
         self.max_body_bytes = max_body_bytes
         self.max_head_bytes = max_head_bytes
@@ -71,6 +73,7 @@ cdef class Limits:
         self.max_write_buffer_bytes = max_write_buffer_bytes
         self.max_connections = max_connections
         self.keepalive_timeout_ms = keepalive_timeout_ms
+        self.max_buffered_bytes = max_buffered_bytes
 
 
 cdef class Server:
@@ -168,6 +171,10 @@ cdef class Server:
         except ApiError:
             head.grant = None
             return 1
+
+    cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1:
+        """Whether a body may be held beside all that is, of which `charged_bytes` are the asking connection's own."""
+        return self.buffered_bytes - charged_bytes + body_bytes <= self.limits.max_buffered_bytes
 
     cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1:
         cdef int refusal

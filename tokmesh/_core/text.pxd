@@ -61,8 +61,12 @@ cdef inline Py_ssize_t escape_json(const char* text, Py_ssize_t size, char* out)
     return written
 
 
+cdef enum:
+    NUMBER_BYTES_MAX = 20    # of a decimal number of 64 bits, with its sign
+
+
 cdef inline Py_ssize_t write_u64(uint64_t value, char* out) noexcept nogil:
-    # At most 20 bytes.
+    # At most NUMBER_BYTES_MAX bytes.
     cdef char digits[20]
     cdef int position = 20
     cdef uint64_t rest

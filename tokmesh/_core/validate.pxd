@@ -5,10 +5,8 @@ from tokmesh._core.response cimport OutBuffer
 from tokmesh._core.table cimport SESSION_JSON_BYTES_MAX, Table
 
 cdef enum:
-    TOKEN_SIZE = 48              # "tmtk_" and 43 characters
     VERDICT_MALFORMED = -1       # beside table.Verdict
 
-cdef bint is_token(const char* text, Py_ssize_t size) noexcept nogil
 cdef const char* canonical_token(const char* body, Py_ssize_t size) noexcept nogil
 
 

@@ -11,40 +11,21 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
 from tokmesh._core.counters cimport VALIDATE_INVALID, VALIDATE_VALID, CounterBlock
+from tokmesh._core.digest cimport tm_sha256, tm_sha256_has_shani
+from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.response cimport OutBuffer
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID, Table
-
-
-cdef extern from "sha256.h" nogil:
-    int tm_sha256_has_shani()
-    void tm_sha256(const uint8_t* data, size_t size, uint8_t* out, int shani)
 
 
 class TableBusy(Exception):
     """The table could not answer: a writer stopped half-way. Never a no."""
 
 
-# 1 for the characters of base64url (RFC 4648 §5).
-cdef uint8_t[256] _BASE64URL
-for _code in range(256):
-    _BASE64URL[_code] = chr(_code) in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
 # A body `{"token":"<token>"}` without white space is recognised in place.
 cdef const char* CANONICAL_OPEN = b'{"token":"'
 cdef enum:
     CANONICAL_OPEN_SIZE = 10
     CANONICAL_SIZE = 60      # open, token, '"}'
-
-
-cdef bint is_token(const char* text, Py_ssize_t size) noexcept nogil:
-    """Whether `text` has the form of a token: contract §1."""
-    cdef Py_ssize_t position
-    cdef uint8_t all_base64url = 1
-    if size != TOKEN_SIZE or memcmp(text, b"tmtk_", 5) != 0:
-        return False
-    for position in range(5, TOKEN_SIZE):
-        all_base64url &= _BASE64URL[<uint8_t>text[position]]
-    return all_base64url
 
 
 cdef const char* canonical_token(const char* body, Py_ssize_t size) noexcept nogil:

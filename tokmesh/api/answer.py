@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from tokmesh._core.principal import ApiKey, Role
-from tokmesh.errors import ApiError
 
 
 class Request(Protocol):
@@ -64,9 +63,3 @@ def nameable(name: str) -> dict[str, str]:
     secret that was sent in the place of a name comes back (a token or a key secret has 48 characters).
     """
     return {"field": name} if len(name) <= 32 and name.isascii() and name.isidentifier() else {}
-
-
-def refuse_body(request: Request) -> None:
-    """Raises TM-SYS-4000 if a GET request carries a body; a `Content-Length` of 0 is no body."""
-    if request.body:
-        raise ApiError("TM-SYS-4000", {"reason": "body_not_allowed"})

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from tokmesh.api.answer import Answer, Reply, Request, refuse_body
+from tokmesh.api.answer import Answer, Reply, Request
 from tokmesh.api.query import NO_QUERY
 
 
@@ -14,7 +14,6 @@ class MetricsHandler:
 
     async def scrape(self, request: Request) -> Reply:
         """GET /metrics."""
-        refuse_body(request)
         NO_QUERY.parse(request)
         body, content_type = await self._render(request.header("accept") or "")
         return Answer(200, content_type, body)

@@ -7,7 +7,7 @@ order they were added. Names are public; reasons are for administrators, as they
 from collections.abc import Callable
 from typing import Final
 
-from tokmesh.api.answer import Reply, Request, is_admin, nameable, refuse_body
+from tokmesh.api.answer import Reply, Request, is_admin, nameable
 from tokmesh.api.query import NO_QUERY
 from tokmesh.errors import ApiError
 
@@ -41,13 +41,11 @@ class ProbeHandlers:
 
     async def health(self, request: Request) -> Reply:
         """GET /health."""
-        refuse_body(request)
         NO_QUERY.parse(request)
         return {"status": "ok"}
 
     async def ready(self, request: Request) -> Reply:
         """GET /ready. Raises TM-SYS-5030 with the names of failing checks; `?verbose` adds reasons for admins."""
-        refuse_body(request)
         verbose = False
         for name, text in request.query_args().items():
             if name != "verbose":

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
 from tokmesh._core.principal import Role
-from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import checked_fields, key_id_of, project, session_id_of
 from tokmesh.api.query import NO_QUERY, QuerySpec, split_names
@@ -73,7 +73,6 @@ class SessionHandlers:
 
     async def get(self, request: Request) -> Reply:
         """GET /sessions/{session_id}."""
-        refuse_body(request)
         NO_QUERY.parse(request)
         entry = self._sessions.get(session_id_of(request.params[0]))
         return {"session": project(self._sessions.session_json(entry), None)}
@@ -114,7 +113,6 @@ class SessionHandlers:
 
     async def list(self, request: Request) -> Reply:
         """GET /sessions: live sessions that pass every filter, a page at a time."""
-        refuse_body(request)
         query = _LIST.parse(request)
         api_key = request.api_key
         if "user_id" not in query and api_key is not None and api_key.role != Role.ROLE_ADMIN:

@@ -62,13 +62,18 @@ def section(factory: Callable[[], Any]) -> Any:
 class HttpSettings:
     address: Address = key("127.0.0.1:5080", kinds.address(), "Where plain HTTP listens; port 0 lets the kernel choose")
     max_body_size_bytes: int = key("1MB", kinds.size("1KB", "1GB"), "Largest request body; beyond it 413")
+    body_buffer_size_bytes: int = key(
+        "64MB",
+        kinds.size("1KB", "1TB"),
+        "Room for all request bodies that are coming or being worked on, together; beyond it 503",
+    )
     max_head_size_bytes: int = key("16KB", kinds.size("1KB", "1MB"), "Largest request line and headers together; beyond it 431")
     max_headers: int = key("64", kinds.integer(4, 1024), "Most headers of a request; beyond it 431")
     head_timeout_ms: int = key(
         "10s", kinds.duration("100ms", "10m"), "Time from the first byte of a request to the end of its head"
     )
     min_body_rate_bytes_per_s: int = key(
-        "1KB/s", kinds.rate("0", "1GB"), "Slowest accepted body, judged after 5 s; 0 for no minimum"
+        "1KB/s", kinds.rate("0", "1GB"), "Slowest accepted body, over any 5 s; 0 for no minimum"
     )
     max_pipelined: int = key(
         "32", kinds.integer(1, 1024), "Most requests of a connection answered in one turn; those behind them wait for the next"

@@ -256,6 +256,10 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
     ttl = settings.session.ttl
     if ttl.default_ms > ttl.max_ms:
         yield Problem("TM-CFG-1005", "session.ttl.default", sources["session.ttl.default"], "is longer than session.ttl.max")
+    http = settings.server.http
+    if http.max_body_size_bytes > http.body_buffer_size_bytes:
+        name = "server.http.max_body_size"
+        yield Problem("TM-CFG-1005", name, sources[name], "is larger than server.http.body_buffer_size")
     https = settings.server.https
     if https.enabled:
         for name, file in (("cert_file", https.tls.cert_file), ("key_file", https.tls.key_file)):

@@ -22,6 +22,7 @@ from tokmesh._core.commits import Commits
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.errors import ApiError
 from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
+from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import RecoveryReport
@@ -146,14 +147,14 @@ class FileLog(Generic[R]):
         self._thread = threading.Thread(target=self._writer.run, name="tokmesh-log", daemon=True)
         self._thread.start()
 
-    def propose(self, record: R) -> "asyncio.Future[Any]":
+    def propose(self, record: R) -> Proposal:
         """Puts a record in the log. The future gives what `apply(sequence, record)` returned, once durable and applied.
 
         ApiError in the future: TM-SYS-5001, the log failed or the disk is full; TM-SYS-4130, larger than a frame;
         TM-SYS-5030, too much is waiting for the disk."""
         loop, writer = self._loop, self._writer
         assert loop is not None and writer is not None, "propose follows start"
-        future: asyncio.Future[Any] = loop.create_future()
+        future = Proposal(loop=loop)
         data = record.encode()
         if writer.failure is not None or self._closing:
             future.set_exception(_refusal("log closed" if writer.failure is None else "log failed"))

@@ -6,8 +6,21 @@ from typing import Any, Protocol
 from tokmesh.log.record import AnyRecord
 
 
+class Proposal(asyncio.Future[Any]):
+    """What a log gives for a record. It cannot be cancelled: a record that is on its way cannot be called back.
+
+    Who awaits it and is cancelled hears of that when the record is applied or refused; until then all that the record needs, its
+    place, its token, its turn, stays reserved.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return False
+
+
 class Log(Protocol):
     """Where records are proposed."""
 
-    def propose(self, record: AnyRecord) -> "asyncio.Future[Any]":
+    def propose(self, record: AnyRecord) -> Proposal:
         """A future of what Store.apply returned, done once the record is durable and applied. Raises ApiError TM-SYS-5001."""

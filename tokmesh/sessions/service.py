@@ -7,7 +7,8 @@ is never passed. Invariants:
 - Writes to one session (renew, update, rotate) take turns; each decides when its turn has come.
 - A revocation waits for nobody. A write that was decided before it and is applied after it finds the session revoked and fails.
 - A session that ended by idleness has expired like one whose life is over.
-- Reservations and turns are given back whatever the log says.
+- Reservations and turns are held until the record is applied or refused, also when the caller gives up, and given back whatever
+  the log says.
 
 All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULIDs, entries are table entries that stay good until
 the caller awaits. Errors are ApiError; each method names those of its own, and each write can also raise the log's TM-SYS-5001.

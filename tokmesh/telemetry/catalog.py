@@ -68,7 +68,7 @@ AUTH_RESULTS: Final = (
 )  # fmt: skip
 REJECT_REASONS: Final = (
     "parse", "head_size", "header_count", "host", "target", "version", "transfer_encoding", "expect", "upgrade",
-    "body_size", "head_timeout", "body_rate", "write_buffer",
+    "body_size", "head_timeout", "body_rate", "write_buffer", "buffered_bytes",
 )  # fmt: skip
 LOG_STATES: Final = ("open", "full", "failed", "closed")
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
@@ -193,6 +193,11 @@ def _connection_metrics() -> list[MetricSpec]:
             group, "http_heads_total",
             "Request heads: parsed, or equal byte for byte to the one before and remembered.",
             Label("source", ("parsed", "remembered")),
+        ),
+        _gauge(
+            group, "http_buffered_bytes",
+            "Room taken by request bodies that are coming or being worked on; server.http.body_buffer_size bounds it.",
+            unit="bytes",
         ),
         _counter(group, "http_received_bytes_total", "Bytes received from clients.", unit="bytes"),
         _counter(group, "http_sent_bytes_total", "Bytes sent to clients.", unit="bytes"),

@@ -50,6 +50,13 @@ class Meter(Protocol):
     def durations(self) -> list[tuple[str, str, str, list[int], int]]: ...
 
 
+class Buffers(Protocol):
+    """What connections hold of requests, in bytes."""
+
+    @property
+    def buffered_bytes(self) -> int: ...
+
+
 class ResourceSource(Protocol):
     def read(self) -> ResourceFigures: ...
 
@@ -60,6 +67,7 @@ class Sources:
 
     counters: CounterBlock
     meter: Meter
+    buffers: Buffers
     table: HasStats
     log: LogSource
     authenticator: HasStats
@@ -114,7 +122,7 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     table, log, keys = sources.table.stats(), sources.log.stats(), sources.authenticator.stats()
     _read_sessions(values, counters, table)
     _read_keys(values, counters, keys)
-    _read_connections(values, counters)
+    _read_connections(values, counters, sources.buffers)
     _read_log(values, log, sources.log)
     _read_table(values, table)
     _read_single_node(values, sources.node_id, table)
@@ -180,7 +188,7 @@ def _read_keys(values: Values, counters: list[int], keys: Mapping[str, object]) 
     values["tokmesh_api_key_argon2_pending"] = _number(keys, "argon2_pending")
 
 
-def _read_connections(values: Values, counters: list[int]) -> None:
+def _read_connections(values: Values, counters: list[int], buffers: Buffers) -> None:
     opened, closed = counters[Counter.CONNECTION_OPENED], counters[Counter.CONNECTION_CLOSED]
     values["tokmesh_connections_opened_total"] = opened
     values["tokmesh_connections_closed_total"] = closed
@@ -193,6 +201,7 @@ def _read_connections(values: Values, counters: list[int]) -> None:
         (("parsed",), counters[Counter.HEAD_PARSED]),
         (("remembered",), counters[Counter.HEAD_REPEATED]),
     ]
+    values["tokmesh_http_buffered_bytes"] = buffers.buffered_bytes
     values["tokmesh_http_received_bytes_total"] = counters[Counter.RECEIVED_BYTES]
     values["tokmesh_http_sent_bytes_total"] = counters[Counter.SENT_BYTES]
 

@@ -6,7 +6,7 @@ the domain's.
 
 from typing import Any, Final
 
-from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import key_id_of
 from tokmesh.api.query import NO_QUERY, QuerySpec
@@ -40,7 +40,6 @@ class KeyHandlers:
 
     async def list(self, request: Request) -> Reply:
         """GET /admin/v1/keys: oldest first, a page at a time; the cursor is the id of the last key shown."""
-        refuse_body(request)
         query = _LIST.parse(request)
         page, size = page_of(query)
         keys = self._keys.list()
