@@ -126,7 +126,9 @@ TROUBLES: Final = {
     "bad-keys": Trouble(flood_with_bad_keys, "TokMeshApiKeyFailures", "pager"),
     "full-disk": Trouble(fill_the_disk, "TokMeshDiskSpaceLow", "pager"),
     "errors": Trouble(fail_creates, "TokMeshErrorRatioHigh", "chat", frozenset({"TokMeshAvailabilityBudgetBurn"})),
-    "slow": Trouble(slow_validations, "TokMeshTokenValidateSlow", "chat", frozenset({"TokMeshLatencyBudgetBurn"}), COSTLY_KEYS, False),
+    "slow": Trouble(
+        slow_validations, "TokMeshTokenValidateSlow", "chat", frozenset({"TokMeshLatencyBudgetBurn"}), COSTLY_KEYS, guarded=False
+    ),
 }
 
 
