@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh.telemetry.logs import LogStats
+from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
@@ -71,6 +72,7 @@ class Fakes:
             argon2_pending=0,
         )  # fmt: skip
         self.log_lines = LogStats()
+        self.audit = AuditTrail(lambda: 0)
         self.loop_lag = LoopLag()
         self.buffers = SimpleNamespace(buffered_bytes=0)
         self.sources = Sources(
@@ -83,6 +85,7 @@ class Fakes:
             resources=Resources(directory),
             loop_lag=self.loop_lag,
             log_lines=self.log_lines,
+            audit=self.audit,
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,

@@ -200,6 +200,9 @@ cdef class Connection(Channel):
             raise ApiError("TM-ARG-1001", {"reason": "path_encoding"})
         if head.route_number < 0:
             raise ApiError("TM-SYS-4040" if head.allow is None else "TM-SYS-4050")
+        if self.server.gate is not None:
+            self.server.gate(head.path)
+            return True
         return self.is_local or self.server.authorize(head, self.server.clock.at_ms(request.started_ns), self.peer_address)
 
     cdef void expect_body(self, Request request) except *:

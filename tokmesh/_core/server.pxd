@@ -33,6 +33,7 @@ cdef class Server:
         readonly Router router
         readonly object logger
         readonly object loop
+        public object gate             # (path), before a caller is judged: raises ApiError, or lets in unjudged; None: the usual way
         object authenticator
         tuple networks                 # security.auth.allow_list, or None: any address
         Validator validator

@@ -1,5 +1,5 @@
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from logging import Logger
 from typing import Protocol
@@ -52,6 +52,7 @@ class Server:
     loop: AbstractEventLoop
     draining: bool
     buffered_bytes: int
+    gate: Callable[[str], None] | None
     def __init__(
         self,
         loop: AbstractEventLoop,

@@ -20,6 +20,7 @@ from tokmesh.telemetry.catalog import (
     MetricSpec,
 )
 from tokmesh.telemetry.logs import LogStats
+from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.resources import ResourceFigures
 
@@ -74,6 +75,7 @@ class Sources:
     resources: ResourceSource
     loop_lag: LoopLag
     log_lines: LogStats
+    audit: AuditTrail
     started_at: float
     version: str
     node_id: str
@@ -278,6 +280,8 @@ def _read_server(values: Values, sources: Sources, scrapes: Scrapes) -> None:
     values["tokmesh_event_loop_lag_seconds"] = sources.loop_lag.histogram
     values["tokmesh_log_lines_total"] = [((level,), count) for level, count in sources.log_lines.lines().items()]
     values["tokmesh_log_lines_dropped_total"] = sources.log_lines.dropped
+    values["tokmesh_log_lines_suppressed_total"] = sources.log_lines.suppressed
+    values["tokmesh_audit_entries_lost_total"] = sources.audit.lost
     rendered, shared = scrapes.outcomes.read_all()
     values["tokmesh_metrics_scrapes_total"] = [(("rendered",), rendered), (("shared",), shared)]
     values["tokmesh_metrics_render_duration_seconds"] = scrapes.durations
