@@ -25,6 +25,7 @@ class Case(NamedTuple):
     admits: tuple[str, ...] | None
     body: dict[str, Any] | None = None
     required: tuple[str, ...] = ()
+    takes_text: bool = False  # the body is no JSON of the API: the route judges any text
 
     @property
     def name(self) -> str:
@@ -101,8 +102,21 @@ CASES = (
         {"status": "active"},
         ("status",),
     ),
+    Case("GET", "/admin/v1/log-level", "/admin/v1/log-level", ("admin",)),
+    Case(
+        "POST",
+        "/admin/v1/log-level",
+        "/admin/v1/log-level",
+        ("admin",),
+        {"level": "info", "revert_after_seconds": 60},
+        ("level",),
+    ),
+    Case("GET", "/admin/v1/config", "/admin/v1/config", ("admin",)),
+    Case("POST", "/admin/v1/config/validate", "/admin/v1/config/validate", ("admin",), {}, takes_text=True),
+    Case("POST", "/admin/v1/config/reload", "/admin/v1/config/reload", ("admin",), {}),
+    Case("GET", "/admin/v1/audit/logs", "/admin/v1/audit/logs", ("admin",)),
 )
-POSTS = [case for case in CASES if case.method == "POST"]
+POSTS = [case for case in CASES if case.method == "POST" and not case.takes_text]
 GETS = [case for case in CASES if case.method == "GET"]
 GUARDED = [case for case in CASES if case.admits is not None]
 
