@@ -400,7 +400,7 @@ def test_request_ids(world: World) -> None:
     for kept in ("a", "A.b_c-9", "x" * 64):
         answer = world.ask("GET", "/nope", headers={"X-Request-ID": kept})
         assert answer.json["request_id"] == answer.headers["x-request-id"] == kept
-    for replaced in ("x" * 65, "a b", "a/b", "é".encode().decode("latin-1"), ""):
+    for replaced in (TOKEN, f"x-{TOKEN.upper()}", "0aF9" * 16, "x" * 65, "a b", "a/b", "é".encode().decode("latin-1"), ""):
         answer = world.ask("GET", "/nope", headers={"X-Request-ID": replaced})
         assert answer.json["request_id"] == answer.headers["x-request-id"] != replaced
         assert answer.json["request_id"].startswith("req-")

@@ -16,8 +16,8 @@ FIELDS_MAX: Final = 64  # items of one object or list
 DEPTH_MAX: Final = 4
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64,}")
-# 32 bytes in base64 or base64url, with or without padding. Words and paths may be as long: see _unless_plain.
-_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43}(?![A-Za-z0-9+/_-])=?")
+# 32 bytes or more in base64 or base64url, whatever stands before and after. Words and paths may be as long: see _unless_plain.
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{43,}=?")
 _MIXED: Final = (re.compile(r"[a-z]"), re.compile(r"[A-Z]"), re.compile(r"[0-9]"))
 # Python's form of bytes; one that is not text could be a hash.
 _BYTES: Final = re.compile(r"""\bb'(?:[^'\\]|\\.)*'|\bb"(?:[^"\\]|\\.)*\"""")
