@@ -21,9 +21,11 @@ from tokmesh import __version__
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
-from tokmesh._core.server import Limits, Server
+from tokmesh._core.request import Request
+from tokmesh._core.server import NEVER_NS, Limits, Server
 from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
+from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
@@ -182,6 +184,8 @@ class App:
             allow_list=settings.security.auth.allow_list or None,
         )
         self._server.gate = self._gate.admit
+        self._server.on_denied = self._denied
+        log_handler.scope.follow(self._scope)
         self._exposition = Exposition(
             Sources(
                 counters=counters,
@@ -301,7 +305,20 @@ class App:
         self._log_level.configure(logging_settings.level)
         self._log_handler.repetition.lines_max = logging_settings.repeat.max
         self._log_handler.repetition.interval_ms = logging_settings.repeat.interval_ms
+        slow_ms = logging_settings.slow_request_ms
+        self._server.slow_ns = slow_ms * 1_000_000 if slow_ms else NEVER_NS
         self._sessions.configure(settings.session)
+
+    def _scope(self) -> dict[str, str]:
+        """What a log line of this moment belongs to."""
+        request = self._server.handling
+        return {} if request is None else {"request_id": request.request_id}
+
+    def _denied(self, request: Request, template: str, code: str) -> None:
+        """An attempt at administration was refused."""
+        self._audit.denied(
+            actor=actor_of(request), request_id=request.request_id, address=request.peer_ip, target=template, outcome=code
+        )
 
     def _reload(self) -> None:
         """SIGHUP."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.query import NO_QUERY
 from tokmesh.config import LiveConfig, Outcome
@@ -18,7 +18,6 @@ class ConfigHandlers:
 
     async def get(self, request: Request) -> Reply:
         """GET /admin/v1/config."""
-        refuse_body(request)
         NO_QUERY.parse(request)
         config = self._config
         settings = {

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from tokmesh.api.answer import Reply, Request, refuse_body
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.query import NO_QUERY
 from tokmesh.errors import ApiError
@@ -22,7 +22,6 @@ class LogLevelHandlers:
 
     async def get(self, request: Request) -> Reply:
         """GET /admin/v1/log-level."""
-        refuse_body(request)
         NO_QUERY.parse(request)
         return _shown(self._log_level.state)
 
