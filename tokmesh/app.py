@@ -155,14 +155,10 @@ class App:
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
-        readiness = Readiness()
-        readiness.add("recovery", self._gate.reason)
-        readiness.add("storage", lambda: state.log.failure)
-        readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
-            readiness=readiness,
+            readiness=self._make_readiness(),
             validator=validator,
             counters=counters,
             clock=state.clock,
@@ -203,6 +199,13 @@ class App:
                 node_id=data_directory.node_id(settings.storage.dir, state.clock),
             )
         )
+
+    def _make_readiness(self) -> Readiness:
+        readiness = Readiness()
+        readiness.add("recovery", self._gate.reason)
+        readiness.add("storage", lambda: self._state.log.failure)
+        readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
+        return readiness
 
     async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         return await self._exposition.render(accept)

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.http.test_routes import CASES
+from tests.http.route_cases import CASES
 from tests.support.server import TokMeshProcess
 from tokmesh.errors import ERRORS
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.http.test_routes import CASES, Case
+from tests.http.route_cases import CASES, Case
 from tests.support.canaries import Canary, leaks
 from tests.support.server import TokMeshProcess
 from tests.unit.test_logs import make
