@@ -144,6 +144,7 @@ class App:
         self._log_handler = log_handler
         self._log_level = LogLevel(settings.telemetry.logging.level, state.clock.now_ms)
         self._audit = AuditTrail(state.clock.now_ms, AuditFile(settings.storage.dir))
+        self._node_id = data_directory.node_id(settings.storage.dir, state.clock)
         self._loop = loop
         self._stop = asyncio.Event()
         self._loop_lag = LoopLag()
@@ -182,23 +183,7 @@ class App:
         self._server.gate = self._gate.admit
         self._server.on_denied = self._denied
         log_handler.scope.follow(self._scope)
-        self._exposition = Exposition(
-            Sources(
-                counters=counters,
-                meter=self._server.meter,
-                buffers=self._server,
-                table=state.table,
-                log=state.log,
-                authenticator=self._authenticator,
-                resources=Resources(settings.storage.dir),
-                loop_lag=self._loop_lag,
-                log_lines=log_handler.stats,
-                audit=self._audit,
-                started_at=state.clock.now_ms() / 1000,
-                version=__version__,
-                node_id=data_directory.node_id(settings.storage.dir, state.clock),
-            )
-        )
+        self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
 
     def _make_readiness(self) -> Readiness:
         readiness = Readiness()
@@ -207,7 +192,28 @@ class App:
         readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         return readiness
 
+    def _make_exposition(self) -> Exposition:
+        state = self._state
+        return Exposition(
+            Sources(
+                counters=self._server.counters,
+                meter=self._server.meter,
+                buffers=self._server,
+                table=state.table,
+                log=state.log,
+                authenticator=self._authenticator,
+                resources=Resources(self._config.settings.storage.dir),
+                loop_lag=self._loop_lag,
+                log_lines=self._log_handler.stats,
+                audit=self._audit,
+                started_at=state.clock.now_ms() / 1000,
+                version=__version__,
+                node_id=self._node_id,
+            )
+        )
+
     async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
+        assert self._exposition is not None, "a scrape is let in when the log is replayed"
         return await self._exposition.render(accept)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
@@ -223,6 +229,7 @@ class App:
             if not await self._recover():
                 logger.info("stopped before serving")
                 return
+            self._exposition = self._make_exposition()
             self._state.log.start(loop, self._state.store.apply)
             await self._make_first_key()
             self._upkeep.start(loop)
@@ -276,7 +283,8 @@ class App:
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
-        self._exposition.close()
+        if self._exposition is not None:
+            self._exposition.close()
         await self._state.log.close()
         self._config.close()
         self._log_level.close()

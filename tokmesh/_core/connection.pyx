@@ -180,8 +180,7 @@ cdef class Connection(Channel):
         request.peer_ip = self.peer_ip
         request.is_local = self.is_local
         request.started_ns = started_ns
-        phases_begin(&request.phases, started_ns, self.queued_since_ns)
-        self.queued_since_ns = 0
+        phases_begin(&request.phases, started_ns, &self.queued_since_ns)
         return request
 
     cdef void open(self, Request request) except *:

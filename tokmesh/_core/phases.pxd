@@ -16,8 +16,9 @@ cdef struct Phases:
     int64_t mark_ns         # when the phase under way began
 
 
-cdef inline void phases_begin(Phases* phases, int64_t started_ns, int64_t queued_since_ns) noexcept nogil:
-    # The head is read. queued_since_ns: 0 if the request did not wait for its turn.
+cdef inline void phases_begin(Phases* phases, int64_t started_ns, int64_t* queued_since_ns) noexcept nogil:
+    # The head is read. queued_since_ns: 0 if the request did not wait for its turn; its turn has come.
     phases.mark_ns = tm_monotonic_ns()
     phases.parse_ns = phases.mark_ns - started_ns
-    phases.queue_ns = started_ns - queued_since_ns if queued_since_ns != 0 else 0
+    phases.queue_ns = started_ns - queued_since_ns[0] if queued_since_ns[0] != 0 else 0
+    queued_since_ns[0] = 0
