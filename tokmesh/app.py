@@ -11,9 +11,9 @@ import logging
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvloop
 
@@ -33,6 +33,7 @@ from tokmesh.config import LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_OK
 from tokmesh.host import data_directory, process
+from tokmesh.host.header_file import read_headers
 from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
@@ -51,6 +52,10 @@ from tokmesh.telemetry.logs.level import LogLevel
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.tracing.switch import Tracing
+
+if TYPE_CHECKING:
+    from tokmesh.telemetry.tracing.span import Span
 
 LOG_DIRECTORY: Final = "log"
 PROGRESS_INTERVAL_S: Final = 5.0
@@ -73,6 +78,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     process.harden()
     tls = settings.server.https.tls
     context = server_context(tls) if settings.server.https.enabled else None
+    trace_headers = read_headers(settings.telemetry.tracing.headers_file, "telemetry.tracing.headers_file")
     data_directory.prepare(settings.storage.dir)
     clock = Clock()
     log_handler = configure_logging(settings.telemetry.logging.level, clock.monotonic_ns)
@@ -83,7 +89,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     try:
         state = State(settings, clock)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(App(loaded, load, state, log_handler, runner.get_loop()).run(context))
+            runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
     except _Stopped:
         logger.info("stopped before serving")
     return EX_OK
@@ -137,6 +143,7 @@ class App:
         state: State,
         log_handler: JsonLinesHandler,
         loop: asyncio.AbstractEventLoop,
+        trace_headers: Mapping[str, str],
     ) -> None:
         settings = loaded.settings
         self._config = LiveConfig(loaded, load, self._apply)
@@ -150,9 +157,13 @@ class App:
         self._loop_lag = LoopLag()
         self._listeners = Listeners(loop, logger)
         counters = CounterBlock()
+        self._tracing = Tracing(
+            settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=self._node_id, version=__version__
+        )
+        log, self._apply_record = self._tracing.in_front_of(state.log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
-        self._keys = Keys(state.keyring, state.log, state.clock, settings.security.auth)
-        self._sessions = Sessions(state.table, state.log, state.clock, settings.session, counters)
+        self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
+        self._sessions = Sessions(state.table, log, state.clock, settings.session, counters)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
@@ -179,6 +190,8 @@ class App:
             limits_of(settings.server.http),
             logging.getLogger("tokmesh.http"),
             allow_list=settings.security.auth.allow_list or None,
+            sampler=self._tracing.sampler,
+            tracer=self._tracing.tracer,
         )
         self._server.gate = self._gate.admit
         self._server.on_denied = self._denied
@@ -206,6 +219,8 @@ class App:
                 loop_lag=self._loop_lag,
                 log_lines=self._log_handler.stats,
                 audit=self._audit,
+                sampler=self._tracing.sampler,
+                tracing=self._tracing.figures,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
                 node_id=self._node_id,
@@ -230,7 +245,8 @@ class App:
                 logger.info("stopped before serving")
                 return
             self._exposition = self._make_exposition()
-            self._state.log.start(loop, self._state.store.apply)
+            self._state.log.start(loop, self._apply_record)
+            self._tracing.start()
             await self._make_first_key()
             self._upkeep.start(loop)
             self._warn()
@@ -274,10 +290,12 @@ class App:
         return not self._stop.is_set()
 
     async def _shut_down(self) -> None:
-        """Stops accepting, finishes what is in flight within `server.shutdown.timeout`, closes the log."""
+        """Stops accepting, finishes what is in flight, closes the log, exports the last spans: what waits for others does so no
+        longer than `server.shutdown.timeout` in all."""
+        until_s = self._loop.time() + self._config.settings.server.shutdown.timeout_ms / 1000
         self._listeners.close()
         self._server.begin_drain()
-        if not await self._server.drained(self._config.settings.server.shutdown.timeout_ms / 1000):
+        if not await self._server.drained(until_s - self._loop.time()):
             logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
         self._loop_lag.stop()
         await self._upkeep.stop()
@@ -286,6 +304,7 @@ class App:
         if self._exposition is not None:
             self._exposition.close()
         await self._state.log.close()
+        await self._loop.run_in_executor(None, self._tracing.close, max(0.0, until_s - self._loop.time()))
         self._config.close()
         self._log_level.close()
         self._audit.close()
@@ -319,11 +338,11 @@ class App:
         slow_ms = logging_settings.slow_request_ms
         self._server.slow_ns = slow_ms * 1_000_000 if slow_ms else NEVER_NS
         self._sessions.configure(settings.session)
+        self._tracing.configure(settings.telemetry.tracing)
 
     def _scope(self) -> dict[str, str]:
         """What a log line of this moment belongs to."""
-        request = self._server.handling
-        return {} if request is None else {"request_id": request.request_id}
+        return scope_of(self._server.handling, self._tracing.current())
 
     def _denied(self, request: Request, template: str, code: str) -> None:
         """An attempt at administration was refused."""
@@ -339,6 +358,16 @@ class App:
         outcome = await self._config.reload()
         facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
         self._audit.record("config.reloaded", actor="signal", details=facts)
+
+
+def scope_of(request: Request | None, span: "Span | None") -> dict[str, str]:
+    """The fields of a log line that belongs to a request, and to a span if that is traced."""
+    if request is None:
+        return {}
+    if span is None:
+        return {"request_id": request.request_id}
+    trace_id, span_id = span.ids
+    return {"request_id": request.request_id, "trace_id": trace_id, "span_id": span_id}
 
 
 def limits_of(http: HttpSettings) -> Limits:

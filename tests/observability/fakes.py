@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh._core.sampling import Sampler
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.tracing.figures import TracingFigures
 
 NODE_ID = "tmnd-one"
 
@@ -86,6 +88,8 @@ class Fakes:
             loop_lag=self.loop_lag,
             log_lines=self.log_lines,
             audit=self.audit,
+            sampler=Sampler(),
+            tracing=TracingFigures(),
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,

@@ -13,13 +13,14 @@ cdef class Connection(Channel):
     cdef bint handle_next(self, int64_t* started_ns) except -1
     cdef bint answer_repeated(self, Head head, const char* body, Py_ssize_t size, int64_t started_ns) except -1
     cdef bint put_verdict(self, Head head, const char* token, int64_t now_ms, int64_t started_ns) except -1
-    cdef Request request_of(self, Head head, int64_t started_ns)
+    cdef Request request_of(self, Head head, int64_t started_ns, bint traced)
     cdef void open(self, Request request) except *
     cdef bint admit(self, Request request) except -1
     cdef void expect_body(self, Request request) except *
     cdef bint go_on_with_body(self, int64_t started_ns) except -1
     cdef void handle(self, Request request) except *
     cdef object begin(self, Request request)
+    cdef void accept(self, Request request) except *
     cdef bint _answer_at_once(self, Request request) except -1
     cdef bint ends(self, Request request) noexcept
     cdef bytes connection_field(self, Request request)

@@ -24,6 +24,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 
 from tokmesh._core.channel cimport Channel
+from tokmesh._core.coroutine cimport PYGEN_NEXT, PySendResult, PyIter_Send
 from tokmesh._core.counters cimport AUTH_OK, HEAD_PARSED, HEAD_REPEATED
 from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.head cimport Head
@@ -35,13 +36,6 @@ from tokmesh._core.server cimport Limits, Server
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
 from tokmesh._core.validate cimport canonical_token
 
-
-cdef extern from "Python.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-    PySendResult PyIter_Send(object iterator, object value, PyObject** result) except PYGEN_ERROR
 
 cdef enum:
     REQUEST_ID_SIZE = 20
@@ -96,6 +90,7 @@ cdef class Connection(Channel):
         cdef Head head
         cdef Request request
         cdef bint complete = True
+        cdef bint traced
         if self.reader.in_body:
             complete = self.go_on_with_body(started_ns[0])
             started_ns[0] = tm_monotonic_ns()
@@ -105,10 +100,11 @@ cdef class Connection(Channel):
         head = self.reader.next_repeated(&body, &size)
         if head is not None:
             self.server.counters.add(HEAD_REPEATED, 1)
-            if head.is_validate and self.answer_repeated(head, body, size, started_ns[0]):
+            traced = self.server.sampler.wants(head.parent, started_ns[0])
+            if head.is_validate and not traced and self.answer_repeated(head, body, size, started_ns[0]):
                 started_ns[0] = self.idle_since_ns
                 return True
-            request = self.request_of(head, started_ns[0])
+            request = self.request_of(head, started_ns[0], traced)
             request.body = PyBytes_FromStringAndSize(body, size)
             self.open(request)
         else:
@@ -118,7 +114,8 @@ cdef class Connection(Channel):
             self.server.counters.add(HEAD_PARSED, 1)
             self.server.resolve(head)
             self.continued = False
-            self.open(self.request_of(head, started_ns[0]))
+            traced = self.server.sampler.wants(head.parent, started_ns[0])
+            self.open(self.request_of(head, started_ns[0], traced))
             if self.reader.in_body and self.current is None and not self.closing:
                 complete = self.go_on_with_body(started_ns[0])
         started_ns[0] = tm_monotonic_ns()
@@ -165,7 +162,7 @@ cdef class Connection(Channel):
         self.idle_since_ns = tm_monotonic_ns()
         server.meter.observe(head.method_index, head.template_index, 200, self.idle_since_ns - started_ns)
         if self.idle_since_ns - started_ns >= server.slow_ns:
-            slow = self.request_of(head, started_ns)
+            slow = self.request_of(head, started_ns, False)
             slow.phases.mark_ns = slow.phases.parse_ns = 0    # all in one
             slow.request_id = request_id[:request_id_size].decode("ascii")
             server.tell_slow(slow, 200, self.idle_since_ns - started_ns)
@@ -173,7 +170,7 @@ cdef class Connection(Channel):
 
     # The general way.
 
-    cdef Request request_of(self, Head head, int64_t started_ns):
+    cdef Request request_of(self, Head head, int64_t started_ns, bint traced):
         cdef Request request = Request.__new__(Request)
         request.head = head
         request.request_id = head.request_id or self.responder.new_request_id()
@@ -181,6 +178,8 @@ cdef class Connection(Channel):
         request.is_local = self.is_local
         request.started_ns = started_ns
         phases_begin(&request.phases, started_ns, &self.queued_since_ns)
+        if traced:
+            request.trace = self.server.begin_trace(head, self.transport, started_ns)
         return request
 
     cdef void open(self, Request request) except *:
@@ -242,6 +241,8 @@ cdef class Connection(Channel):
             return False
         if request.waited:
             request.started_ns = started_ns    # what the peer took to send is not the server's time
+            if request.trace is not None:
+                request.trace.arrived(started_ns)
         self.awaited = None
         self.partial_since_ns = 0
         request.body = body
@@ -271,8 +272,7 @@ cdef class Connection(Channel):
             # The key has changed while the body came.
             if not self.server.authorize(head, self.server.clock.read_ms(), self.peer_address):
                 return self._verify_and_handle(request, handler)
-        if head.grant is not None:
-            request.api_key = head.grant.api_key
+        self.accept(request)
         if head.is_validate and not self.is_local and self._answer_at_once(request):
             return None
         return handler(request)
@@ -284,13 +284,20 @@ cdef class Connection(Channel):
         if not self.put_verdict(request.head, token, self.server.clock.at_ms(request.started_ns), request.started_ns):
             return False
         self.current = None
+        if request.trace is not None:
+            request.trace.answered(200)
         return True
 
     async def _verify_and_handle(self, Request request, handler):
         await self.server.verify(request.head, self.peer_address)
+        self.accept(request)
+        return await handler(request)
+
+    cdef void accept(self, Request request) except *:
         if request.head.grant is not None:
             request.api_key = request.head.grant.api_key
-        return await handler(request)
+        if request.trace is not None:
+            request.trace.begin_operation()
 
     cdef void drive(self, Request request, object value) except *:
         """Runs the handler to its next wait or its end. No Task: a handler waits for futures only."""
@@ -351,17 +358,13 @@ cdef class Connection(Channel):
         else:
             self.server.logger.error("request failed", exc_info=error, extra={"request_id": request.request_id})
             code, details, retry_after_s, status = "TM-SYS-5000", None, None, 500
+        if request.trace is not None:
+            request.trace.refused(code)
         if request.body is None:
             self.leave_body(request)
-        extra = b""
         if status == 401 or status == 403:
             self.server.tell_denied(request, code)
-        if status == 401:
-            extra = b"WWW-Authenticate: Bearer\r\n"
-        elif status == 405:
-            extra = b"Allow: " + request.head.allow.encode("ascii") + b"\r\n"
-        elif status in (429, 503):
-            extra = b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
+        extra = self.responder.refusal_fields(status, request.head.allow, retry_after_s)
         if request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
             self.responder.put_answer(request.request_id, status, b"application/json", b"", extra, self.connection_field(request))
         else:
@@ -384,10 +387,7 @@ cdef class Connection(Channel):
     cdef void done(self, Request request, int status) except *:
         self.current = None
         self.idle_since_ns = tm_monotonic_ns()
-        self.server.meter.observe(request.head.method_index, request.head.template_index, status,
-                                  self.idle_since_ns - request.started_ns)
-        if self.idle_since_ns - request.started_ns >= self.server.slow_ns:
-            self.server.tell_slow(request, status, self.idle_since_ns - request.started_ns)
+        self.server.answered(request, status, self.idle_since_ns)
         if self.ends(request):
             self.closing = True
 

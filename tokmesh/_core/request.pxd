@@ -18,4 +18,5 @@ cdef class Request:
         bint verifying           # the key is being verified; what is driven is that, not the handler
         bint waited              # for its body, after it was admitted
         bint last                # the connection ends with its answer, since the body is not worth reading
+        readonly object trace    # its spans (telemetry.tracing.tracer.RequestTrace) when it is sampled, else None
         object work              # the handler's coroutine while it is under way

@@ -1,3 +1,5 @@
+from typing import Any
+
 from tokmesh._core.principal import ApiKey
 
 class Request:
@@ -6,6 +8,7 @@ class Request:
     api_key: ApiKey | None
     peer_ip: str
     is_local: bool
+    trace: Any
     @property
     def method(self) -> str: ...
     @property

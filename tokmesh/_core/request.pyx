@@ -9,6 +9,7 @@ cdef class Request:
     """A complete request. Made by the connection only; a handler reads it.
 
     body: decoded bytes. api_key: of the verified credential, None on the local socket and for callers without one.
+    trace: its spans (telemetry.tracing.tracer.RequestTrace) when it is sampled, else None.
     peer_ip: text form of the peer's address, "" on the local socket.
     """
 

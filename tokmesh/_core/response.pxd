@@ -31,6 +31,7 @@ cdef class Responder:
                        bytes extra, bytes connection) except -1
     cdef int put_answer(self, str request_id, int status, bytes content_type, bytes body, bytes extra,
                         bytes connection) except -1
+    cdef bytes refusal_fields(self, int status, str allow, object retry_after_s)
     cdef int put_head(self, int status, bytes fields, bytes connection, const char* id_text, Py_ssize_t id_size,
                       Py_ssize_t body_size) except -1
     cdef int _put_whole(self, str request_id, int status, bytes fields, bytes connection, bytes body) except -1

@@ -185,6 +185,16 @@ cdef class Responder:
         self.put_head(status, fields, connection, id_text, id_size, PyBytes_GET_SIZE(body))
         return self.out.put_bytes(body)
 
+    cdef bytes refusal_fields(self, int status, str allow, object retry_after_s):
+        """The fields that an error of this status carries beside those of every answer."""
+        if status == 401:
+            return b"WWW-Authenticate: Bearer\r\n"
+        if status == 405:
+            return b"Allow: " + allow.encode("ascii") + b"\r\n"
+        if status in (429, 503):
+            return b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
+        return b""
+
     cdef int put_head(self, int status, bytes fields, bytes connection, const char* id_text, Py_ssize_t id_size,
                       Py_ssize_t body_size) except -1:
         """Status line and fields. fields, connection: whole field lines."""

@@ -8,6 +8,7 @@ from tokmesh._core.principal cimport Grant
 from tokmesh._core.request cimport Request
 from tokmesh._core.response cimport Responder
 from tokmesh._core.router cimport Router
+from tokmesh._core.sampling cimport Sampler
 from tokmesh._core.validate cimport Validator
 
 
@@ -38,6 +39,8 @@ cdef class Server:
         public int64_t slow_ns         # requests that take as long are logged
         public object on_denied        # (request, template, code): administration was refused; None: nobody wants to know
         public object gate             # (path): raises ApiError, or lets in without a key; None: no gate
+        readonly Sampler sampler
+        object tracer                  # begins the spans of sampled requests; None: nothing is traced
         object authenticator
         tuple networks                 # security.auth.allow_list, or None: any address
         Validator validator
@@ -56,6 +59,8 @@ cdef class Server:
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
     cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1
     cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1
+    cdef object begin_trace(self, Head head, object transport, int64_t started_ns)
+    cdef void answered(self, Request request, int status, int64_t now_ns) except *
     cdef void tell_slow(self, Request request, int status, int64_t elapsed_ns) except *
     cdef void tell_denied(self, Request request, str code) except *
     cdef int _refuse(self, int refusal) except -1

@@ -1,8 +1,8 @@
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from logging import Logger
-from typing import Protocol
+from typing import Any, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
@@ -11,6 +11,7 @@ from tokmesh._core.meter import Meter
 from tokmesh._core.principal import Grant
 from tokmesh._core.request import Request
 from tokmesh._core.router import Router, _Routed
+from tokmesh._core.sampling import Sampler
 from tokmesh._core.validate import Validator
 
 NEVER_NS: int
@@ -18,6 +19,17 @@ NEVER_NS: int
 class _Authenticator(Protocol):
     def cached(self, credential: bytes) -> Grant | None: ...
     def authenticate(self, credential: bytes) -> Awaitable[Grant]: ...
+
+class _Trace(Protocol):
+    def arrived(self, started_ns: int) -> None: ...
+    def begin_operation(self) -> None: ...
+    def refused(self, code: str) -> None: ...
+    def answered(self, status: int) -> None: ...
+
+class _Tracer(Protocol):
+    def begin(
+        self, method: str, template: str, http10: bool, headers: Mapping[str, str], transport: Any, started_ns: int
+    ) -> _Trace: ...
 
 class Limits:
     max_body_bytes: int
@@ -53,6 +65,7 @@ class Server:
     router: Router
     logger: Logger
     loop: AbstractEventLoop
+    sampler: Sampler
     draining: bool
     buffered_bytes: int
     slow_ns: int
@@ -72,6 +85,8 @@ class Server:
         *,
         allow_list: tuple[IPv4Network | IPv6Network, ...] | None = None,
         validate_route: str = "/tokens/validate",
+        sampler: Sampler | None = None,
+        tracer: _Tracer | None = None,
     ) -> None: ...
     @property
     def connections(self) -> int: ...

@@ -42,6 +42,7 @@ from tokmesh._core.principal cimport (
 from tokmesh._core.request cimport Request
 from tokmesh._core.response cimport Responder
 from tokmesh._core.router cimport Router
+from tokmesh._core.sampling cimport Sampler, parent_kind
 from tokmesh._core.validate cimport Validator
 
 NEVER_NS = (1 << 63) - 1    # slow_ns without a limit
@@ -83,16 +84,19 @@ cdef class Server:
 
     routes: objects with method, template, role and handler. authenticator: `cached(credential)` and `authenticate(credential)`.
     allow_list: networks every keyed caller must come from; None: any. validate_route: the template answered on the hot path.
+    sampler, tracer: which requests are traced, and by whom (telemetry.tracing.tracer.Tracer); None: none is.
     """
 
     def __init__(self, loop, routes, Validator validator not None, Clock clock not None, authenticator,
                  CounterBlock counters not None, Limits limits not None, logger, *, allow_list=None,
-                 str validate_route="/tokens/validate"):
+                 str validate_route="/tokens/validate", Sampler sampler=None, tracer=None):
         self.loop = loop
         self.limits = limits
         self.clock = clock
         self.counters = counters
         self.logger = logger
+        self.sampler = Sampler() if sampler is None else sampler
+        self.tracer = tracer
         self.authenticator = authenticator
         self.networks = allow_list
         self.validator = validator
@@ -156,6 +160,8 @@ cdef class Server:
 
     cdef void resolve(self, Head head) except *:
         head.resolve(self.router, METHODS.index(head.method) if head.method in METHODS else 2, self._validate_number)
+        if self.sampler.enabled:
+            head.parent = parent_kind(head.headers.get("traceparent"))
 
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1:
         """1: may proceed. 0: the credential must be verified first. Raises ApiError when it may not.
@@ -236,6 +242,20 @@ cdef class Server:
             head.grant = None
 
     # Telling
+
+    cdef object begin_trace(self, Head head, object transport, int64_t started_ns):
+        """The spans of a request that the sampler has chosen."""
+        return self.tracer.begin(head.method, self.meter.templates[head.template_index], head.http10, head.headers, transport,
+                                 started_ns)
+
+    cdef void answered(self, Request request, int status, int64_t now_ns) except *:
+        """The answer to a request is put out: counts it, ends its spans, and tells of it if it was slow."""
+        cdef int64_t elapsed_ns = now_ns - request.started_ns
+        self.meter.observe(request.head.method_index, request.head.template_index, status, elapsed_ns)
+        if elapsed_ns >= self.slow_ns:
+            self.tell_slow(request, status, elapsed_ns)
+        if request.trace is not None:
+            request.trace.answered(status)
 
     cdef void tell_slow(self, Request request, int status, int64_t elapsed_ns) except *:
         """Logs a request that took as long as `slow_ns` or longer, and where the time went."""

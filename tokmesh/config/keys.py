@@ -254,9 +254,18 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True)
 class TracingSettings:
-    enabled: bool = key("false", kinds.boolean(), "Whether spans are exported", needs="tracing")
-    endpoint: str = key("", kinds.text("the URL of an OTLP receiver", 2048), "Receiver of spans", needs="tracing")
-    sampling_ratio: float = key("0.01", kinds.fraction(), "Share of requests traced", needs="tracing")
+    enabled: bool = key("false", kinds.boolean(), "Whether requests are traced; needs `pip install tokmesh[otel]`")
+    endpoint: str = key("", kinds.optional_url(), "OTLP/HTTP receiver of spans; without a path, /v1/traces is meant")
+    headers_file: Path | None = key(
+        "", kinds.optional_file(), "Headers sent to the receiver, one `Name: value` a line; for its credentials"
+    )
+    sampling_ratio: float = key("0.01", kinds.fraction(), "Share traced of the requests that bring no traceparent", reloadable=True)
+    max_traces_per_second: int = key(
+        "100", kinds.integer(1, 100_000), "Most requests traced a second, whoever decided to trace them", reloadable=True
+    )
+    queue_size: int = key("4096", kinds.integer(64, 1_000_000), "Spans that may wait for the receiver; more are dropped")
+    export_interval_ms: int = key("1s", kinds.duration("50ms", "1m"), "How often waiting spans are sent")
+    export_timeout_ms: int = key("10s", kinds.duration("100ms", "1m"), "Time the receiver has to answer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -121,7 +122,8 @@ def load(
         _parse(each, values, problems)
         sources[each.key.name] = each.source
     settings = build_settings(values)
-    problems += _check_together(settings, sources)
+    named = {problem.name for problem in problems}  # a key whose value was refused is not also missing
+    problems += [problem for problem in _check_together(settings, sources) if problem.name not in named]
     if problems:
         raise ConfigError(problems)
     return Loaded(settings, sources, config_file)
@@ -283,8 +285,22 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
                 yield Problem("TM-CFG-1006", f"server.https.tls.{name}", "", "server.https.enabled needs it")
         if https.address == settings.server.http.address and https.address.port:
             yield Problem("TM-CFG-1005", "server.https.address", sources["server.https.address"], "is also server.http.address")
+    tracing = settings.telemetry.tracing
+    if tracing.enabled:
+        if not tracing.endpoint:
+            yield Problem("TM-CFG-1006", "telemetry.tracing.endpoint", "", "telemetry.tracing.enabled needs it")
+        if not _can_import("opentelemetry.proto"):
+            rule = "needs the package opentelemetry-proto, which is not installed: pip install tokmesh[otel]"
+            yield Problem("TM-CFG-1006", "telemetry.tracing.enabled", sources["telemetry.tracing.enabled"], rule)
     if settings.storage.dir.exists() and not settings.storage.dir.is_dir():
         yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], "is not a directory")
+
+
+def _can_import(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package it is in is not there
+        return False
 
 
 def changed_keys(before: Settings, after: Settings) -> tuple[list[Key], list[Key]]:

@@ -16,6 +16,7 @@ from fractions import Fraction
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 LIST_ITEMS_MAX: Final = 1024
 
@@ -310,6 +311,29 @@ def networks() -> Kind:
 
     rule = f"a list of up to {LIST_ITEMS_MAX} addresses or CIDR blocks without host bits, such as [10.0.0.0/8, ::1]"
     return Kind(rule, "", parse, lambda value: f"[{', '.join(map(str, value))}]")
+
+
+def optional_url() -> Kind:
+    """An http or https URL without credentials in it (they would be shown); empty text means none."""
+
+    def parse(value: object, _base: Path) -> str:
+        given = _text(value)
+        if not given:
+            return ""
+        if len(given) > 2048 or re.fullmatch(r"[\x21-\x7e]+", given) is None:
+            raise BadValue(OUT_OF_RANGE)
+        try:
+            parts = urlsplit(given)
+            port = parts.port
+        except ValueError:
+            raise BadValue(WRONG_TYPE) from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadValue(WRONG_TYPE)
+        if port == 0 or "@" in parts.netloc or parts.query or parts.fragment:
+            raise BadValue(OUT_OF_RANGE)
+        return given
+
+    return Kind("an http or https URL without user, query or fragment", "", parse)
 
 
 def texts(rule: str) -> Kind:

@@ -102,6 +102,7 @@ class FileLog(Generic[R]):
         self._closing = False
         self._running = False
         self._apply_failed = False
+        self.group_records = 0  # that became durable together and are being applied, for who applies them
         self._last_sequence = 0
 
     # ── life ──
@@ -273,6 +274,7 @@ class FileLog(Generic[R]):
         until = min(decided, self._settled + TURN_RECORDS_MAX)
         if until < decided:
             self._loop.call_soon(self._settle)
+        self.group_records = until - self._settled
         while self._settled < until:
             record, future = self._waiting.popleft()
             reason = self._refusal_of(self._settled)

@@ -13,11 +13,13 @@ import sys
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tokmesh.telemetry.tracing.figures import DROP_REASONS, FAILURE_REASONS
+
 PREFIX: Final = "tokmesh_"  # of all but the process_* metrics, whose names every Prometheus client shares
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Group = Literal[
-    "Sessions and tokens", "API", "API keys", "Connections", "Log", "Table", "Cluster", "Resources", "Server"
+    "Sessions and tokens", "API", "API keys", "Connections", "Log", "Table", "Cluster", "Resources", "Server", "Tracing"
 ]
 
 
@@ -104,10 +106,7 @@ def _session_metrics() -> list[MetricSpec]:
         _counter(group, "session_renew_total", "Sessions renewed."),
         _counter(group, "session_update_total", "Sessions whose data was updated."),
         _counter(group, "session_revoke_total", "Sessions revoked, one by one or all of a user."),
-        _counter(
-            group, "session_evict_total",
-            "Sessions ended to make room for a new one under quota policy evict_oldest.",
-        ),
+        _counter(group, "session_evict_total", "Sessions ended to make room for a new one under quota policy evict_oldest."),
         _counter(group, "token_rotate_total", "Tokens replaced by rotation."),
         _gauge(
             group, "session_expiry_backlog",
@@ -156,14 +155,8 @@ def _key_metrics() -> list[MetricSpec]:
             "Checks of an API key: ok, or why the request was refused.",
             Label("result", AUTH_RESULTS), stable=True,
         ),
-        _counter(
-            group, "api_key_argon2_runs_total",
-            "Argon2id verifications run; each costs milliseconds of CPU and 16 MiB.",
-        ),
-        _counter(
-            group, "api_key_prefilter_rejects_total",
-            "Wrong secrets turned away by the keyed hash, without running Argon2id.",
-        ),
+        _counter(group, "api_key_argon2_runs_total", "Argon2id verifications run; each costs milliseconds of CPU and 16 MiB."),
+        _counter(group, "api_key_prefilter_rejects_total", "Wrong secrets turned away by the keyed hash, without running Argon2id."),
         _counter(group, "api_key_cache_hits_total", "Credentials found in the cache of verified credentials."),
         _counter(group, "api_key_cache_misses_total", "Credentials not found in the cache of verified credentials."),
         _gauge(group, "api_key_cache_entries", "Verified credentials in the cache."),
@@ -356,9 +349,21 @@ def _server_metrics() -> list[MetricSpec]:
     ]  # fmt: skip
 
 
+def _tracing_metrics() -> list[MetricSpec]:
+    group: Group = "Tracing"
+    return [
+        _counter(group, "trace_requests_total", "Requests chosen for tracing: sampled, or let go because of telemetry.tracing.max_traces_per_second.", Label("outcome", ("sampled", "rate_limited"))),
+        _counter(group, "trace_spans_exported_total", "Spans that the receiver took."),
+        _counter(group, "trace_spans_dropped_total", "Spans lost: the queue was full; the receiver took the request without them, or refused it; the server ended first; they could not be encoded (a bug).", Label("reason", DROP_REASONS)),
+        _counter(group, "trace_export_failures_total", "Failed requests to the receiver of spans: no connection; no answer in time; busy (429, 502, 503, 504: sent again); another status; a good status with an answer that is not OTLP.", Label("reason", FAILURE_REASONS)),
+        _gauge(group, "trace_queue_spans", "Spans waiting for the receiver.", unit="spans"),
+    ]  # fmt: skip
+
+
 METRICS: Final[tuple[MetricSpec, ...]] = (
     *_session_metrics(), *_api_metrics(), *_key_metrics(), *_connection_metrics(), *_log_metrics(),
     *_table_metrics(), *_cluster_metrics(), *_resource_metrics(), *_server_metrics(),
+    *_tracing_metrics(),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from tokmesh._core.counters import NAMES, Counter, CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh._core.sampling import Sampler
 from tokmesh.telemetry.catalog import (
     AUTH_RESULTS,
     LOG_STATES,
@@ -23,6 +24,7 @@ from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.resources import ResourceFigures
+from tokmesh.telemetry.tracing.figures import TracingFigures
 
 
 class HasStats(Protocol):
@@ -76,6 +78,8 @@ class Sources:
     loop_lag: LoopLag
     log_lines: LogStats
     audit: AuditTrail
+    sampler: Sampler
+    tracing: TracingFigures
     started_at: float
     version: str
     node_id: str
@@ -130,6 +134,7 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     _read_single_node(values, sources.node_id, table)
     _read_resources(values, sources.resources.read())
     _read_server(values, sources, scrapes)
+    _read_tracing(values, sources)
     values["tokmesh_gossip_propagation_lag_seconds"] = scrapes.gossip_lag
     values["tokmesh_session_revoke_propagation_lag_seconds"] = scrapes.revoke_lag
     values["tokmesh_api_requests_total"] = [
@@ -285,3 +290,14 @@ def _read_server(values: Values, sources: Sources, scrapes: Scrapes) -> None:
     rendered, shared = scrapes.outcomes.read_all()
     values["tokmesh_metrics_scrapes_total"] = [(("rendered",), rendered), (("shared",), shared)]
     values["tokmesh_metrics_render_duration_seconds"] = scrapes.durations
+
+
+def _read_tracing(values: Values, sources: Sources) -> None:
+    sampler, figures = sources.sampler, sources.tracing
+    values["tokmesh_trace_requests_total"] = [
+        (("sampled",), sampler.sampled), (("rate_limited",), sampler.rate_limited),
+    ]  # fmt: skip
+    values["tokmesh_trace_spans_exported_total"] = figures.exported
+    values["tokmesh_trace_spans_dropped_total"] = [((reason,), count) for reason, count in figures.dropped.items()]
+    values["tokmesh_trace_export_failures_total"] = [((reason,), count) for reason, count in figures.failures.items()]
+    values["tokmesh_trace_queue_spans"] = figures.queued
