@@ -16,6 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CONSTRAINTS := requirements/constraints.txt
 WHEELS := dist
 ARGS ?=
+# A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
+ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
 COUNT ?= 200
 
 export PYTHON VENV
@@ -55,7 +57,7 @@ test: packages  ## everything a change must pass: lint, the core under sanitizer
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(MAKE) lint
 	@$(MAKE) asan
-	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ARGS)
+	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(ARGS)
 
 lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint (warnings of Cython and C end a build)
 	@$(BIN)/ruff check .
@@ -66,7 +68,7 @@ tidy: $(VENV)/stamp-dev build  ## the house rules alone
 	@$(BIN)/python -m pytest -q tests/tidy
 
 asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@.ci/asan $(ARGS)
+	@.ci/asan $(ON_ALL_CORES) $(ARGS)
 
 kills: packages  ## SIGKILL a server COUNT times (200) during a write load; every acknowledged change must be found again
 	@$(MAKE) $(VENV)/stamp-dev build
