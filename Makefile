@@ -7,8 +7,7 @@ MAKEFLAGS += --no-print-directory
 # The first interpreter that is new enough; `make PYTHON=python3.13 …` to choose another.
 # Looked for again where the caller found none: a target may have installed it in between.
 ifeq ($(PYTHON),)
-PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do \
-    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+override PYTHON := $(shell .ci/python)
 endif
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,7 +29,6 @@ help:  ## this list
 
 # An environment that can build and run; `-e` makes it see the sources of this tree, whose modules the target build makes.
 $(VENV)/stamp-run: pyproject.toml $(CONSTRAINTS)
-	@[ -n "$(PYTHON)" ] || { echo "TokMesh needs CPython 3.11 or newer: apt-get install python3 python3-dev python3-venv" >&2; exit 69; }
 	@.ci/packages build
 	@echo "Preparing $(VENV) (once)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
