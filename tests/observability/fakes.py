@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh.log.file_log import GROUP_BOUNDS
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
@@ -23,8 +24,8 @@ class FakeMeter:
     def series(self) -> list[tuple[str, str, str, int]]:
         return [(*route, status, 0) for route in self.routes for status in ("200", "400", "503")] + self.others
 
-    def durations(self) -> list[tuple[str, str, str, list[int], int]]:
-        return [(*route, "2xx", *self.latency.snapshot(row)) for row, route in enumerate(self.routes)]
+    def durations(self) -> list[tuple[str, str, str, int]]:
+        return [(*route, "2xx", row) for row, route in enumerate(self.routes)]
 
 
 class FakeStats:
@@ -48,7 +49,7 @@ class FakeLog:
         self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
         self.figures["state"] = "open"
         self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
-        self.group_histogram = HistogramBlock(1, (1, 2, 4, 8))
+        self.group_histogram = HistogramBlock(1, GROUP_BOUNDS)
 
     def stats(self) -> dict[str, object]:
         return self.figures

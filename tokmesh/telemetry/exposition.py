@@ -24,7 +24,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_format
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from tokmesh.telemetry.catalog import MetricSpec
+from tokmesh.telemetry.catalog import MetricSpec, bound_text
 from tokmesh.telemetry.readings import Family, Scrapes, Series, Sources, read
 
 ACCEPT_ITEMS_MAX: Final = 32
@@ -92,14 +92,15 @@ def to_metric(family: Family) -> Metric:
     unit = spec.unit if spec.name.removesuffix("_total").endswith("_" + spec.unit) else ""
     if spec.type == "histogram":
         histogram = HistogramMetricFamily(spec.name, spec.help, labels=spec.label_names, unit=unit)
-        bounds = [_FLOAT_TEXT(bound / spec.divisor) for bound in family.bounds] + ["+Inf"]
-        for labels, values in family.series:
-            histogram.add_metric(labels, list(zip(bounds, values[: len(bounds)], strict=True)), values[-1])
+        bounds = [bound_text(spec, bound) for bound in family.bounds] + ["+Inf"]
+        for series in family.series:
+            buckets = list(zip(bounds, series.values[: len(bounds)], strict=True))
+            histogram.add_metric(series.labels, buckets, series.values[-1])
         return histogram
     kind = CounterMetricFamily if spec.type == "counter" else GaugeMetricFamily
     metric = kind(spec.name, spec.help, labels=spec.label_names, unit=unit)
-    for labels, values in family.series:
-        metric.add_metric(labels, values[0])
+    for series in family.series:
+        metric.add_metric(series.labels, series.values[0])
     return metric
 
 
