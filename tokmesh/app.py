@@ -40,7 +40,7 @@ from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.sessions import Sessions
 from tokmesh.store import Store
-from tokmesh.telemetry.exposition import Exposition
+from tokmesh.telemetry.exposition import Exposition, Scrape
 from tokmesh.telemetry.logs import LogStats, configure_logging, set_level
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
@@ -103,6 +103,8 @@ class State:
             decode=decode,
             clock=self.clock,
         )
+        if settings.telemetry.metrics.native_histograms:
+            self.log.fsync_histogram.enable_native()  # before recovery, whose syncs count
         report = self.log.recover(self.store.replay)
         # Everything so far lives as long as the process: the collector need not look at it again.
         gc.collect()
@@ -175,11 +177,12 @@ class App:
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
                 node_id=data_directory.node_id(settings.storage.dir, state.clock),
-            )
+            ),
+            native_histograms=settings.telemetry.metrics.native_histograms,
         )
 
-    async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
-        return await self._exposition.render(accept)
+    async def _render_metrics(self, accept: str, accept_encoding: str) -> Scrape:
+        return await self._exposition.render(accept, accept_encoding)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""

@@ -26,11 +26,13 @@ def free_port() -> int:
 class PrometheusProcess:
     """Scrapes one target twice a second, with a Bearer credential if one is given.
 
-    directory: empty or new. target: "127.0.0.1:PORT". Every wait has a deadline; one missed fails with the log.
+    directory: empty or new. target: "127.0.0.1:PORT". features: of --enable-feature.
+    Every wait has a deadline; one missed fails with the log.
     """
 
-    def __init__(self, directory: Path, target: str, credential: str | None = None) -> None:
+    def __init__(self, directory: Path, target: str, credential: str | None = None, *, features: str = "") -> None:
         self._directory = directory
+        self._features = [f"--enable-feature={features}"] if features else []
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,7 @@ class PrometheusProcess:
                     f"--config.file={self._directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._directory / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
+                    *self._features,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

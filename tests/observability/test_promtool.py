@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.observability.fakes import NODE_ID, Fakes
 from tokmesh.telemetry import catalog
 from tokmesh.telemetry.catalog import METRICS
-from tokmesh.telemetry.exposition import OPENMETRICS, TEXT, Exposition
+from tokmesh.telemetry.exposition import Exposition
+from tokmesh.telemetry.negotiation import OPENMETRICS, TEXT
 
 GOLDEN = Path(__file__).with_name("golden_metrics.txt")
 # The user's own names (contract §5); promtool may complain of nothing else.

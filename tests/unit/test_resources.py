@@ -12,8 +12,9 @@ import pytest
 
 from tests.observability.fakes import Fakes
 from tokmesh.telemetry.cgroups import Cgroups
-from tokmesh.telemetry.exposition import TEXT, Exposition
+from tokmesh.telemetry.exposition import Exposition
 from tokmesh.telemetry.limits import Limits
+from tokmesh.telemetry.negotiation import TEXT
 from tokmesh.telemetry.pressure import Pressure
 from tokmesh.telemetry.resources import Resources
 

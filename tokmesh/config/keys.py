@@ -221,7 +221,7 @@ class SecuritySettings:
 class MetricsSettings:
     auth_enabled: bool = key("true", kinds.boolean(), "Whether /metrics asks for an API key; turn it off on closed networks only")
     native_histograms: bool = key(
-        "false", kinds.boolean(), "Whether histograms are exposed in the native form", needs="native histograms"
+        "false", kinds.boolean(), "Whether a scrape that asks for protobuf gets native histograms beside the classic buckets"
     )
 
 

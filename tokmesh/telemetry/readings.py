@@ -130,6 +130,18 @@ Value = float | Sequence[tuple[tuple[str, ...], float]] | Rows
 Values = dict[str, Value]
 
 
+def duration_blocks(sources: Sources, scrapes: Scrapes) -> list[HistogramBlock]:
+    """Every histogram of durations, which may be native; others count what has no fraction."""
+    return [
+        sources.meter.latency,
+        sources.log.fsync_histogram,
+        sources.loop_lag.histogram,
+        scrapes.durations,
+        scrapes.gossip_lag,
+        scrapes.revoke_lag,
+    ]
+
+
 def _number(stats: Mapping[str, object], key: str) -> float:
     value = stats[key]
     assert isinstance(value, (int, float)), key
