@@ -5,10 +5,12 @@ from pathlib import Path
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh.log.file_log import GROUP_BOUNDS
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.watchdog import Watchdog
 
 NODE_ID = "tmnd-one"
 
@@ -72,6 +74,8 @@ class Fakes:
         )  # fmt: skip
         self.log_lines = LogStats()
         self.loop_lag = LoopLag()
+        self.gc_pauses = GcPauses()
+        self.watchdog = Watchdog(self.loop_lag, 1.0)
         self.sources = Sources(
             counters=self.counters,
             meter=self.meter,
@@ -80,7 +84,10 @@ class Fakes:
             authenticator=self.authenticator,
             resources=Resources(directory),
             loop_lag=self.loop_lag,
+            watchdog=self.watchdog,
+            gc_pauses=self.gc_pauses,
             log_lines=self.log_lines,
+            connections_max=10_000,
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,

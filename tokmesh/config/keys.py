@@ -243,10 +243,18 @@ class TracingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchdogSettings:
+    threshold_ms: int = key(
+        "1s", kinds.duration("200ms", "1h"), "How long the event loop may be held before the stack that holds it is logged"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     metrics: MetricsSettings = section(MetricsSettings)
     logging: LoggingSettings = section(LoggingSettings)
     tracing: TracingSettings = section(TracingSettings)
+    watchdog: WatchdogSettings = section(WatchdogSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,31 @@ def server_metrics() -> list[MetricSpec]:
                 "Every request waits this long. Above 50 ms: too little CPU, or something holds the loop.",
             ),
         ),
+        counter(
+            group, "event_loop_stalls_total",
+            "Times the serving loop was held longer than telemetry.watchdog.threshold.",
+            usage=Usage(
+                "increase(tokmesh_event_loop_stalls_total[10m]) > 0",
+                "Nobody was answered for that long. The log has the stack that held the loop, and for how long.",
+            ),
+        ),
+        seconds(
+            group, "gc_pause_seconds",
+            "How long a collection of Python's garbage stopped the process.",
+            Label("generation", GC_GENERATIONS), bounds_ns=LATENCY_BOUNDS_NS,
+            usage=Usage(
+                'histogram_quantile(0.99, sum by (le) (rate(tokmesh_gc_pause_seconds_bucket{generation="2"}[1h])))',
+                "A full collection looks at every object made since the start; sessions are not among them.",
+            ),
+        ),
+        counter(
+            group, "gc_collected_objects_total", "Objects that the garbage collector freed.",
+            Label("generation", GC_GENERATIONS),
+        ),
+        counter(
+            group, "gc_uncollectable_objects_total", "Objects that the garbage collector found but could not free.",
+            Label("generation", GC_GENERATIONS),
+        ),
         counter(group, "log_lines_total", "Log lines, by level.", Label("level", LEVELS)),
         counter(group, "log_lines_dropped_total", "Log lines lost because standard output was closed or too slow."),
         counter(

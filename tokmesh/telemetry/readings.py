@@ -13,12 +13,14 @@ from tokmesh._core.counters import NAMES, Counter, CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh.telemetry.catalog import (
     AUTH_RESULTS,
+    GC_GENERATIONS,
     LOG_STATES,
     METRICS,
     PROPAGATION_BOUNDS_NS,
     REJECT_REASONS,
     MetricSpec,
 )
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.resources import ResourceFigures
@@ -56,9 +58,18 @@ class ResourceSource(Protocol):
     def read(self) -> ResourceFigures: ...
 
 
+class HasStalls(Protocol):
+    """The watchdog: how often the serving loop was held for too long."""
+
+    @property
+    def stalls(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the exposition reads. started_at: Unix time in seconds at which serving began."""
+    """What the exposition reads. started_at: Unix time in seconds at which serving began. connections_max: the limit on
+    client connections.
+    """
 
     counters: CounterBlock
     meter: Meter
@@ -67,7 +78,10 @@ class Sources:
     authenticator: HasStats
     resources: ResourceSource
     loop_lag: LoopLag
+    watchdog: HasStalls
+    gc_pauses: GcPauses
     log_lines: LogStats
+    connections_max: int
     started_at: float
     version: str
     node_id: str
@@ -136,6 +150,7 @@ def duration_blocks(sources: Sources, scrapes: Scrapes) -> list[HistogramBlock]:
         sources.meter.latency,
         sources.log.fsync_histogram,
         sources.loop_lag.histogram,
+        sources.gc_pauses.histogram,
         scrapes.durations,
         scrapes.gossip_lag,
         scrapes.revoke_lag,
@@ -155,7 +170,7 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     table, log, keys = sources.table.stats(), sources.log.stats(), sources.authenticator.stats()
     _read_sessions(values, counters, table)
     _read_keys(values, counters, keys)
-    _read_connections(values, counters)
+    _read_connections(values, counters, sources.connections_max)
     _read_log(values, log, sources.log)
     _read_table(values, table)
     _read_single_node(values, sources.node_id, table)
@@ -225,11 +240,12 @@ def _read_keys(values: Values, counters: list[int], keys: Mapping[str, object]) 
     values["tokmesh_api_key_argon2_pending"] = _number(keys, "argon2_pending")
 
 
-def _read_connections(values: Values, counters: list[int]) -> None:
+def _read_connections(values: Values, counters: list[int], connections_max: int) -> None:
     opened, closed = counters[Counter.CONNECTION_OPENED], counters[Counter.CONNECTION_CLOSED]
     values["tokmesh_connections_opened_total"] = opened
     values["tokmesh_connections_closed_total"] = closed
     values["tokmesh_connections_refused_total"] = counters[Counter.CONNECTION_REFUSED]
+    values["tokmesh_connections_max"] = connections_max
     values["tokmesh_connections_open"] = max(0, opened - closed)
     values["tokmesh_http_rejects_total"] = [
         ((reason,), counters[NAMES.index(f"reject_{reason}")]) for reason in REJECT_REASONS
@@ -313,8 +329,17 @@ def _read_server(values: Values, sources: Sources, scrapes: Scrapes) -> None:
     values["tokmesh_build_info"] = [((sources.version, python_version()), 1)]
     values["tokmesh_start_time_seconds"] = sources.started_at
     values["tokmesh_event_loop_lag_seconds"] = _single(sources.loop_lag.histogram)
+    values["tokmesh_event_loop_stalls_total"] = sources.watchdog.stalls
+    pauses = sources.gc_pauses
+    values["tokmesh_gc_pause_seconds"] = Rows(pauses.histogram, [((name,), int(name)) for name in GC_GENERATIONS])
+    values["tokmesh_gc_collected_objects_total"] = _by_generation(pauses.collected)
+    values["tokmesh_gc_uncollectable_objects_total"] = _by_generation(pauses.uncollectable)
     values["tokmesh_log_lines_total"] = [((level,), count) for level, count in sources.log_lines.lines().items()]
     values["tokmesh_log_lines_dropped_total"] = sources.log_lines.dropped
     rendered, shared = scrapes.outcomes.read_all()
     values["tokmesh_metrics_scrapes_total"] = [(("rendered",), rendered), (("shared",), shared)]
     values["tokmesh_metrics_render_duration_seconds"] = _single(scrapes.durations)
+
+
+def _by_generation(block: CounterBlock) -> list[tuple[tuple[str, ...], int]]:
+    return [((name,), count) for name, count in zip(GC_GENERATIONS, block.read_all(), strict=True)]

@@ -180,7 +180,14 @@ def connection_metrics() -> list[MetricSpec]:
                 "Clients open a connection for each request instead of keeping one, or the limit is too low.",
             ),
         ),
-        gauge(group, "connections_open", "Client connections open now."),
+        gauge(
+            group, "connections_open", "Client connections open now.",
+            usage=Usage(
+                "tokmesh_connections_open / tokmesh_connections_max > 0.8",
+                "At the limit further clients are answered 503. Raise server.http.max_connections, or add a node.",
+            ),
+        ),
+        gauge(group, "connections_max", "Client connections that may be open at once."),
         counter(
             group, "http_rejects_total",
             "Requests refused before they reached a route, by the rule they broke.",
