@@ -1,0 +1,48 @@
+"""The watchdog of a real server whose loop is held by a signal handler that somebody put there."""
+
+import signal
+import time
+from pathlib import Path
+
+from tests.observability.test_server import value, wait_until
+from tests.support.server import ROOT, TokMeshProcess
+
+# Python runs it before anything else of the server; the handler runs on the main thread, inside the loop.
+HOLD_THE_LOOP = """
+import signal, time
+def holds_the_loop(number, frame):
+    time.sleep(2)
+signal.signal(signal.SIGUSR1, holds_the_loop)
+"""
+
+
+def test_a_held_loop_is_in_the_log_with_its_stack_and_counts(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HOLD_THE_LOOP)
+    with TokMeshProcess(
+        tmp_path, "--telemetry.watchdog.threshold=500ms", env={"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
+    ) as server:
+        before = value(server, "tokmesh_event_loop_stalls_total")
+        server.send_signal(signal.SIGUSR1)
+
+        def lines(message: str) -> list[dict[str, object]]:
+            return [line for line in server.log_lines() if line["message"] == message and line["logger"] == "tokmesh.watchdog"]
+
+        wait_until(lambda: bool(lines("the event loop goes on")))
+        held = [line for line in lines("the event loop is held") if "in holds_the_loop" in str(line["stack"])]
+        assert held and held[0]["level"] == "WARN" and "time.sleep(2)" in str(held[0]["stack"])
+        assert max(float(str(line["held_seconds"])) for line in lines("the event loop goes on")) > 1.5
+        assert value(server, "tokmesh_event_loop_stalls_total") >= before + 1
+        wait_until(lambda: value(server, "tokmesh_event_loop_lag_seconds_count") > 0)
+        server.stop()
+        assert server.process is not None and server.process.returncode == 0
+
+
+def test_a_stopped_and_continued_server_was_not_held(tmp_path: Path) -> None:
+    with TokMeshProcess(tmp_path, "--telemetry.watchdog.threshold=3s") as server:
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        server.send_signal(signal.SIGCONT)
+        wait_until(lambda: server.request("GET", "/health")[0] == 200)
+        time.sleep(0.5)  # two looks of the watchdog
+        assert not any("event loop is held" in str(line["message"]) for line in server.log_lines())
