@@ -105,8 +105,6 @@ class State:
             decode=decode,
             clock=self.clock,
         )
-        if settings.telemetry.metrics.native_histograms:
-            self.log.fsync_histogram.enable_native()  # before recovery, whose syncs count
         report = self.log.recover(self.store.replay)
         # Everything so far lives as long as the process: the collector need not look at it again.
         gc.collect()

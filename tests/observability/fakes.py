@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
-from tokmesh.log.file_log import GROUP_BOUNDS
+from tokmesh._core.tail import GROUP_BOUNDS
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.loop_lag import LoopLag

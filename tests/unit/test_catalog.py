@@ -9,7 +9,6 @@ import yaml
 
 from tokmesh._core.counters import NAMES
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS
-from tokmesh.log.file_log import GROUP_BOUNDS
 from tokmesh.telemetry import catalog
 from tokmesh.telemetry.catalog import METRICS, MetricSpec, series_labels
 
@@ -145,10 +144,6 @@ def test_buckets_hold_the_thresholds_of_the_alerts() -> None:
 def test_label_values_follow_the_counters_of_the_core() -> None:
     assert tuple(name.removeprefix("auth_") for name in NAMES if name.startswith("auth_")) == catalog.AUTH_RESULTS
     assert tuple(name.removeprefix("reject_") for name in NAMES if name.startswith("reject_")) == catalog.REJECT_REASONS
-
-
-def test_bounds_follow_the_log() -> None:
-    assert catalog.METRICS_BY_NAME["tokmesh_wal_group_size_records"].bounds == GROUP_BOUNDS
 
 
 def test_page_is_up_to_date() -> None:

@@ -100,6 +100,8 @@ def test_format_follows_the_accept_header(accept: str, chosen: Format) -> None:
         ("application/vnd.google.protobuf;encoding=delimited", TEXT),
         ("*/*", TEXT),
         ("application/*", OPENMETRICS),
+        ("application/*, application/openmetrics-text;q=0", TEXT),
+        ("*/*, application/openmetrics-text;q=0, text/plain;q=0", TEXT),
     ],
 )
 def test_protobuf_is_for_those_who_name_it_whole(accept: str, chosen: Format) -> None:

@@ -6,13 +6,13 @@
 from typing import Final
 
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS
+from tokmesh._core.tail import GROUP_BOUNDS
 from tokmesh.telemetry.metric import Group, Label, MetricSpec, Usage, counter, gauge, seconds
 from tokmesh.telemetry.service_metrics import PROPAGATION_BOUNDS_NS
 
 NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
 LOG_STATES: Final = ("open", "full", "failed", "closed")
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
-GROUP_BOUNDS_RECORDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 PRESSURE_RESOURCES: Final = ("cpu", "memory", "io")
 PRESSURE_EXTENTS: Final = ("some", "full")
 GC_GENERATIONS: Final = ("0", "1", "2")
@@ -56,7 +56,7 @@ def log_metrics() -> list[MetricSpec]:
         ),
         MetricSpec(
             "tokmesh_wal_group_size_records", "histogram", "records", (), "Records in a commit group.", group,
-            bounds=GROUP_BOUNDS_RECORDS,
+            bounds=GROUP_BOUNDS,
         ),
         gauge(group, "wal_pending_records", "Records proposed and not yet durable.", unit="records"),
         gauge(group, "wal_segments", "Segment files of the log."),

@@ -199,12 +199,13 @@ def _family(spec: MetricSpec, value: Value) -> Family:
 
 
 def _histogram(spec: MetricSpec, block: HistogramBlock, row: int, labels: tuple[str, ...]) -> Series:
+    # The exponential buckets first: the log's thread observes meanwhile, and they must not have more than the count.
+    exponential = None if block.native is None else Exponential(*block.native.snapshot(row))
     cumulative, total = block.snapshot(row)
     exemplars = {
         bucket: Exemplar(trace_id, value / spec.divisor, at_ms / 1000)
         for bucket, (trace_id, value, at_ms) in block.exemplars(row).items()
     }
-    exponential = None if block.native is None else Exponential(*block.native.snapshot(row))
     return Series(labels, [*cumulative, cumulative[-1], total / spec.divisor], exemplars, exponential)
 
 
