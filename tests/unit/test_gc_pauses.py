@@ -23,13 +23,12 @@ def test_each_collection_counts_in_its_generation_while_measuring() -> None:
     gc.disable()  # only the collections asked for here
     try:
         pauses.start()
-        pauses.start()  # a second start does not double the figures
+        pauses.start()  # a second start adds nothing that one stop would leave behind
         rings = [Ring() for _ in range(100)]
         del rings
         gc.collect(2)
         gc.collect(0)
         gc.collect(0)
-        pauses.stop()
         pauses.stop()
         gc.collect(1)
     finally:
