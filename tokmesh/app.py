@@ -40,11 +40,13 @@ from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.sessions import Sessions
 from tokmesh.store import Store
-from tokmesh.telemetry.exposition import Exposition
+from tokmesh.telemetry.exposition import Exposition, Scrape
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats, configure_logging, set_level
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.watchdog import Watchdog
 
 LOG_DIRECTORY: Final = "log"
 
@@ -131,6 +133,8 @@ class App:
         self._loop = loop
         self._stop = asyncio.Event()
         self._loop_lag = LoopLag()
+        self._watchdog = Watchdog(self._loop_lag, settings.telemetry.watchdog.threshold_ms / 1000)
+        self._gc_pauses = GcPauses()
         self._listeners = Listeners(loop, logger)
         counters = CounterBlock()
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
@@ -172,15 +176,19 @@ class App:
                 authenticator=self._authenticator,
                 resources=Resources(settings.storage.dir),
                 loop_lag=self._loop_lag,
+                watchdog=self._watchdog,
+                gc_pauses=self._gc_pauses,
                 log_lines=log_stats,
+                connections_max=settings.server.http.max_connections,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
                 node_id=data_directory.node_id(settings.storage.dir, state.clock),
-            )
+            ),
+            native_histograms=settings.telemetry.metrics.native_histograms,
         )
 
-    async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
-        return await self._exposition.render(accept)
+    async def _render_metrics(self, accept: str, accept_encoding: str) -> Scrape:
+        return await self._exposition.render(accept, accept_encoding)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
@@ -194,6 +202,8 @@ class App:
             await self._make_first_key()
             self._upkeep.start(loop)
             self._loop_lag.start(loop)
+            self._watchdog.start()
+            self._gc_pauses.start()
             self._warn()
             await self._listeners.open_admin_socket(self._settings.storage.dir, partial(Connection, self._server, True))
             await self._listeners.open_http(server.http.address, partial(Connection, self._server))
@@ -212,6 +222,8 @@ class App:
         self._server.begin_drain()
         if not await self._server.drained(self._settings.server.shutdown.timeout_ms / 1000):
             logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
+        self._watchdog.stop()
+        self._gc_pauses.stop()
         self._loop_lag.stop()
         await self._upkeep.stop()
         self._authenticator.close()

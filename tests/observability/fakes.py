@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh._core.tail import GROUP_BOUNDS
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.watchdog import Watchdog
 
 NODE_ID = "tmnd-one"
 
@@ -24,8 +27,8 @@ class FakeMeter:
     def series(self) -> list[tuple[str, str, str, int]]:
         return [(*route, status, 0) for route in self.routes for status in ("200", "400", "503")] + self.others
 
-    def durations(self) -> list[tuple[str, str, str, list[int], int]]:
-        return [(*route, "2xx", *self.latency.snapshot(row)) for row, route in enumerate(self.routes)]
+    def durations(self) -> list[tuple[str, str, str, int]]:
+        return [(*route, "2xx", row) for row, route in enumerate(self.routes)]
 
 
 class FakeStats:
@@ -49,7 +52,7 @@ class FakeLog:
         self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
         self.figures["state"] = "open"
         self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
-        self.group_histogram = HistogramBlock(1, (1, 2, 4, 8))
+        self.group_histogram = HistogramBlock(1, GROUP_BOUNDS)
 
     def stats(self) -> dict[str, object]:
         return self.figures
@@ -73,6 +76,8 @@ class Fakes:
         self.log_lines = LogStats()
         self.loop_lag = LoopLag()
         self.buffers = SimpleNamespace(buffered_bytes=0)
+        self.gc_pauses = GcPauses()
+        self.watchdog = Watchdog(self.loop_lag, 1.0)
         self.sources = Sources(
             counters=self.counters,
             meter=self.meter,
@@ -82,7 +87,10 @@ class Fakes:
             authenticator=self.authenticator,
             resources=Resources(directory),
             loop_lag=self.loop_lag,
+            watchdog=self.watchdog,
+            gc_pauses=self.gc_pauses,
             log_lines=self.log_lines,
+            connections_max=10_000,
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,

@@ -111,8 +111,8 @@ def faults(expression: str, records: set[str]) -> list[str]:
             if name not in labels:
                 found.append(f"{series} has no label {name}")
                 continue
-            for each in value.split("|") if "~" in operator else [value]:
-                if labels[name] and each not in labels[name]:
+            for each in value.split("|") if "~" in operator else [re.escape(value)]:
+                if labels[name] and not any(re.fullmatch(each, known) for known in labels[name]):
                     found.append(f"{series} has no {name} {each}")
     return found
 

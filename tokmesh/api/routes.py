@@ -6,13 +6,11 @@ a role admits those above it (contract §3): `validator` admits validator, issue
 `metrics` metrics and admin.
 """
 
-from collections.abc import Awaitable, Callable
-
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.keys import KeyHandlers
-from tokmesh.api.metrics import MetricsHandler
+from tokmesh.api.metrics import MetricsHandler, RenderMetrics
 from tokmesh.api.probes import ProbeHandlers, Readiness
 from tokmesh.api.route import Route
 from tokmesh.api.sessions import SessionHandlers
@@ -30,13 +28,13 @@ def build_routes(
     validator: Validator,
     counters: CounterBlock,
     clock: Clock,
-    render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
+    render_metrics: RenderMetrics,
     metrics_auth_enabled: bool,
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
     validator, counters: one pair, shared with the wire path.
-    render_metrics: Accept header → exposition bytes and their content type.
+    render_metrics: see `MetricsHandler`.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
