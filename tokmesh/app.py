@@ -1,9 +1,8 @@
 """The composition root: the only file that knows everybody. It builds a server from settings, runs it, and ends it.
 
-Order of a start: configuration, data directory, log (locked and replayed), first admin key (durable), listeners. A
-connection is accepted only when everything can serve, so there is no answer during recovery, not even of /health: what
-watches the start of a process must allow for the replay of its log. Order of a stop: listeners, requests in flight,
-periodic work, last touches, log.
+Order of a start: configuration, data directory, lock of the log, listeners, replay of the log in a thread, first admin key
+(durable), serving. While the log is replayed the table belongs to that thread: the loop answers probes and refuses the
+rest (api/recovering.py). Order of a stop: listeners, requests in flight, periodic work, last touches, log.
 """
 
 import asyncio
@@ -22,13 +21,16 @@ from tokmesh import __version__
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
-from tokmesh._core.server import Limits, Server
+from tokmesh._core.request import Request
+from tokmesh._core.server import NEVER_NS, Limits, Server
 from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
+from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
+from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
-from tokmesh.config import ConfigError, Loaded, Settings, changed_keys
-from tokmesh.config.keys import HttpSettings, value_of, with_values
+from tokmesh.config import LiveConfig, Loaded, Settings
+from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_OK
 from tokmesh.host import data_directory, process
 from tokmesh.host.listeners import Listeners
@@ -39,16 +41,21 @@ from tokmesh.keys import Authenticator, Keys
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.sessions import Sessions
+from tokmesh.storage.recovery import Progress, RecoveryCancelled
 from tokmesh.store import Store
 from tokmesh.telemetry.exposition import Exposition, Scrape
 from tokmesh.telemetry.gc_pauses import GcPauses
-from tokmesh.telemetry.logs import LogStats, configure_logging, set_level
+from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging
+from tokmesh.telemetry.logs.audit import AuditTrail
+from tokmesh.telemetry.logs.audit_file import AuditFile
+from tokmesh.telemetry.logs.level import LogLevel
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
 from tokmesh.telemetry.watchdog import Watchdog
 
 LOG_DIRECTORY: Final = "log"
+PROGRESS_INTERVAL_S: Final = 5.0
 
 logger = logging.getLogger("tokmesh.server")
 
@@ -57,27 +64,28 @@ class _Stopped(BaseException):
     """A signal asked for the end before serving began."""
 
 
-def run_server(load: Callable[[], Loaded]) -> int:
+def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
-    load: reads the configuration, at the start and again at SIGHUP. Raises ConfigError, or ApiError when the log cannot
-    be had (another process has it, damage) or an address cannot be listened on.
+    load: reads the configuration, at the start and at every reload, with a given text in place of the file's. Raises
+    ConfigError, or ApiError when the log cannot be had (another process has it, damage) or an address cannot be listened on.
     """
-    loaded = load()
+    loaded = load(None)
     settings = loaded.settings
     process.harden()
     tls = settings.server.https.tls
     context = server_context(tls) if settings.server.https.enabled else None
     data_directory.prepare(settings.storage.dir)
-    log_stats = configure_logging(settings.telemetry.logging.level)
+    clock = Clock()
+    log_handler = configure_logging(settings.telemetry.logging.level, clock.monotonic_ns)
     process.tune(settings.server.http.max_connections, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_at_once)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        state = State(settings)
+        state = State(settings, clock)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(App(loaded, load, state, log_stats, runner.get_loop()).run(context))
+            runner.run(App(loaded, load, state, log_handler, runner.get_loop()).run(context))
     except _Stopped:
         logger.info("stopped before serving")
     return EX_OK
@@ -90,10 +98,11 @@ def _stop_at_once(number: int, frame: object) -> NoReturn:
 class State:
     """What a node knows: the table and the keys, made from the log. Nothing here needs an event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Locks and replays the log. Raises ApiError TM-SYS-5001 when another process has it or it is damaged."""
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        """Locks the log. Raises ApiError TM-SYS-5001 when another process has it."""
         wal = settings.storage.wal
-        self.clock = Clock()
+        self.clock = clock
+        self.progress = Progress()
         self.table = Table(tombstone_ttl_ms=settings.session.tombstone_ttl_ms)
         self.keyring = KeyRing()
         self.store = Store(self.table, self.keyring, replay_until_ms=self.clock.now_ms())
@@ -105,7 +114,12 @@ class State:
             decode=decode,
             clock=self.clock,
         )
-        report = self.log.recover(self.store.replay)
+        self.log.lock()
+
+    def replay(self) -> None:
+        """Makes table and keys from the log; whoever runs this has both to itself. Raises ApiError TM-SYS-5001 when the log is
+        damaged, RecoveryCancelled."""
+        report = self.log.recover(self.store.replay, self.progress)
         # Everything so far lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -121,15 +135,18 @@ class App:
     def __init__(
         self,
         loaded: Loaded,
-        load: Callable[[], Loaded],
+        load: Callable[[bytes | None], Loaded],
         state: State,
-        log_stats: LogStats,
+        log_handler: JsonLinesHandler,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         settings = loaded.settings
-        self._settings = settings
-        self._load = load
+        self._config = LiveConfig(loaded, load, self._apply)
         self._state = state
+        self._log_handler = log_handler
+        self._log_level = LogLevel(settings.telemetry.logging.level, state.clock.now_ms)
+        self._audit = AuditTrail(state.clock.now_ms, AuditFile(settings.storage.dir))
+        self._node_id = data_directory.node_id(settings.storage.dir, state.clock)
         self._loop = loop
         self._stop = asyncio.Event()
         self._loop_lag = LoopLag()
@@ -142,18 +159,19 @@ class App:
         self._sessions = Sessions(state.table, state.log, state.clock, settings.session, counters)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
-        readiness = Readiness()
-        readiness.add("storage", lambda: state.log.failure)
-        readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
+        self._gate = RecoveryGate(state.progress)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
-            readiness=readiness,
+            readiness=self._make_readiness(),
             validator=validator,
             counters=counters,
             clock=state.clock,
             render_metrics=self._render_metrics,
             metrics_auth_enabled=settings.telemetry.metrics.auth_enabled,
+            audit=self._audit,
+            log_level=self._log_level,
+            config=self._config,
         )
         self._server = Server(
             loop,
@@ -166,49 +184,69 @@ class App:
             logging.getLogger("tokmesh.http"),
             allow_list=settings.security.auth.allow_list or None,
         )
-        self._exposition = Exposition(
+        self._server.gate = self._gate.admit
+        self._server.on_denied = self._denied
+        log_handler.scope.follow(self._scope)
+        self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
+
+    def _make_readiness(self) -> Readiness:
+        readiness = Readiness()
+        readiness.add("recovery", self._gate.reason)
+        readiness.add("storage", lambda: self._state.log.failure)
+        readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
+        return readiness
+
+    def _make_exposition(self) -> Exposition:
+        state = self._state
+        return Exposition(
             Sources(
-                counters=counters,
+                counters=self._server.counters,
                 meter=self._server.meter,
                 buffers=self._server,
                 table=state.table,
                 log=state.log,
                 authenticator=self._authenticator,
-                resources=Resources(settings.storage.dir),
+                resources=Resources(self._config.settings.storage.dir),
                 loop_lag=self._loop_lag,
                 watchdog=self._watchdog,
                 gc_pauses=self._gc_pauses,
-                log_lines=log_stats,
-                connections_max=settings.server.http.max_connections,
+                log_lines=self._log_handler.stats,
+                audit=self._audit,
+                connections_max=self._config.settings.server.http.max_connections,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
-                node_id=data_directory.node_id(settings.storage.dir, state.clock),
+                node_id=self._node_id,
             ),
-            native_histograms=settings.telemetry.metrics.native_histograms,
+            native_histograms=self._config.settings.telemetry.metrics.native_histograms,
         )
 
     async def _render_metrics(self, accept: str, accept_encoding: str) -> Scrape:
+        assert self._exposition is not None, "a scrape is let in when the log is replayed"
         return await self._exposition.render(accept, accept_encoding)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
-        loop, server = self._loop, self._settings.server
+        loop = self._loop
         loop.set_exception_handler(_log_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._state.log.start(loop, self._state.store.apply)
+        self._apply(self._config.settings)
         try:
-            await self._make_first_key()
-            self._upkeep.start(loop)
             self._loop_lag.start(loop)
             self._watchdog.start()
             self._gc_pauses.start()
+            await self._listen(context)
+            if not await self._recover():
+                logger.info("stopped before serving")
+                return
+            self._exposition = self._make_exposition()
+            self._state.log.start(loop, self._state.store.apply)
+            await self._make_first_key()
+            self._upkeep.start(loop)
             self._warn()
-            await self._listeners.open_admin_socket(self._settings.storage.dir, partial(Connection, self._server, True))
-            await self._listeners.open_http(server.http.address, partial(Connection, self._server))
-            if context is not None:
-                await self._listeners.open_https(server.https.address, partial(Connection, self._server), context)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+            self._server.gate = None
+            self._gate.open()
             logger.info("serving", extra={"version": __version__})
             await self._stop.wait()
             logger.info("stopping")
@@ -216,11 +254,40 @@ class App:
             await self._shut_down()
         logger.info("stopped")
 
+    async def _listen(self, context: ssl.SSLContext | None) -> None:
+        settings = self._config.settings
+        await self._listeners.open_admin_socket(settings.storage.dir, partial(Connection, self._server, True))
+        await self._listeners.open_http(settings.server.http.address, partial(Connection, self._server))
+        if context is not None:
+            await self._listeners.open_https(settings.server.https.address, partial(Connection, self._server), context)
+
+    async def _recover(self) -> bool:
+        """Replays the log in a thread; False when a signal ended it."""
+        progress = self._state.progress
+        replay = self._loop.run_in_executor(None, self._state.replay)
+        stop = self._loop.create_task(self._stop.wait())
+        while not replay.done():  # bounded by the log; a stop ends it after the frame under way
+            await asyncio.wait((replay, stop), timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                progress.cancel()
+                await asyncio.wait((replay,))
+            elif not replay.done():
+                logger.info(
+                    "replaying the log",
+                    extra={"records": progress.records, "bytes_read": progress.bytes_read, "bytes_total": progress.bytes_total},
+                )
+        stop.cancel()
+        try:
+            replay.result()
+        except RecoveryCancelled:
+            return False
+        return not self._stop.is_set()
+
     async def _shut_down(self) -> None:
         """Stops accepting, finishes what is in flight within `server.shutdown.timeout`, closes the log."""
         self._listeners.close()
         self._server.begin_drain()
-        if not await self._server.drained(self._settings.server.shutdown.timeout_ms / 1000):
+        if not await self._server.drained(self._config.settings.server.shutdown.timeout_ms / 1000):
             logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
         self._watchdog.stop()
         self._gc_pauses.stop()
@@ -228,14 +295,19 @@ class App:
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
-        self._exposition.close()
+        if self._exposition is not None:
+            self._exposition.close()
         await self._state.log.close()
+        self._config.close()
+        self._log_level.close()
+        self._audit.close()
 
     async def _make_first_key(self) -> None:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
         if self._keys.has_any():
             return
         created = await self._keys.create(role="admin", description="made at the first start")
+        self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
         print(
             f"tokmesh: the first start made this admin key. It is shown only now; keep it.\n{created.key_id}:{created.key_secret}",
             file=sys.stderr,
@@ -243,30 +315,42 @@ class App:
         )
 
     def _warn(self) -> None:
-        settings = self._settings
+        settings = self._config.settings
         if settings.server.http.address.is_loopback:
             return
         logger.warning("plain HTTP can be reached from other hosts: tokens and API keys travel unencrypted")
         if not settings.telemetry.metrics.auth_enabled:
             logger.warning("/metrics can be read from other hosts without an API key")
 
-    def _reload(self) -> None:
-        """SIGHUP: applies what can be applied; a configuration with an error changes nothing."""
-        try:
-            settings = self._load().settings
-        except ConfigError as error:
-            for problem in error.problems:
-                logger.error("configuration not reloaded", extra={"problem": str(problem)})
-            return
-        applied, waiting = changed_keys(self._settings, settings)
-        set_level(settings.telemetry.logging.level)
+    def _apply(self, settings: Settings) -> None:
+        """Puts in force what can be changed while running."""
+        logging_settings = settings.telemetry.logging
+        self._log_level.configure(logging_settings.level)
+        self._log_handler.repetition.lines_max = logging_settings.repeat.max
+        self._log_handler.repetition.interval_ms = logging_settings.repeat.interval_ms
+        slow_ms = logging_settings.slow_request_ms
+        self._server.slow_ns = slow_ms * 1_000_000 if slow_ms else NEVER_NS
         self._sessions.configure(settings.session)
-        values = {key.name: value_of(settings, key) for key in applied}
-        self._settings = with_values(self._settings, values)
-        if waiting:
-            names = [key.name for key in waiting]
-            logger.warning("changes need a restart to take effect", extra={"keys": names})
-        logger.info("configuration reloaded", extra={"applied": sorted(values)})
+
+    def _scope(self) -> dict[str, str]:
+        """What a log line of this moment belongs to."""
+        request = self._server.handling
+        return {} if request is None else {"request_id": request.request_id}
+
+    def _denied(self, request: Request, template: str, code: str) -> None:
+        """An attempt at administration was refused."""
+        self._audit.denied(
+            actor=actor_of(request), request_id=request.request_id, address=request.peer_ip, target=template, outcome=code
+        )
+
+    def _reload(self) -> None:
+        """SIGHUP."""
+        self._reloading = self._loop.create_task(self._reload_by_signal())
+
+    async def _reload_by_signal(self) -> None:
+        outcome = await self._config.reload()
+        facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
+        self._audit.record("config.reloaded", actor="signal", details=facts)
 
 
 def limits_of(http: HttpSettings) -> Limits:

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.http.test_routes import CASES
+from tests.http.route_cases import CASES
 from tests.support.server import TokMeshProcess
 from tokmesh.errors import ERRORS
 
@@ -26,9 +26,10 @@ def test_every_example_works(tmp_path: Path) -> None:
             key_id = server.create_key("validator").split(":")[0]
             command = example.replace("tmtk_…", session["token"]).replace("tmak-…", key_id)
             command = re.sub(r"tmss-(…|[0-9a-z]{26})", session["session_id"], command)
+            (tmp_path / "tokmesh.yaml").write_text("session: {ttl: {default: 8h}}\n")
             script = f"URL={server.url}; KEY={server.admin_key}; {command} --write-out ' %{{http_code}}'"
             answer = subprocess.run(
-                ["/bin/sh", "-c", script], capture_output=True, text=True, timeout=EXAMPLE_TIMEOUT_S, check=True
+                ["/bin/sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=EXAMPLE_TIMEOUT_S, check=True
             )
             assert answer.stdout.endswith(" 200"), (example, answer.stdout)
 

@@ -336,7 +336,8 @@ def test_the_environment_and_a_relative_file_configure_a_server(tmp_path: Path) 
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/",
     )  # fmt: skip
     try:
-        wait_until((tmp_path / "here" / "admin.sock").exists, "the server's directory is beside its file")
+        listing = ("key", "list", f"--dir={tmp_path / 'here'}")
+        wait_until(lambda: run_command(*listing).returncode == 0, "the server's directory is beside its file")
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 0

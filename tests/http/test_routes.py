@@ -2,109 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tests.http.client import Answer
+from tests.http.route_cases import CASES, GETS, GUARDED, ISSUERS, POSTS, VALIDATORS, Case
 from tests.http.world import ROLES, TOKEN, UNKNOWN_KEY, UNKNOWN_SESSION, World, start_world
 from tokmesh.api.routes import build_routes
 
 BODY_BYTES_MAX = 1 << 20
-
-
-class Case(NamedTuple):
-    """A route as a client sees it. path: with `{session_id}` for the settled session; body: a good one, POST only.
-
-    admits: the roles that may; None: anybody.
-    """
-
-    method: str
-    template: str
-    path: str
-    admits: tuple[str, ...] | None
-    body: dict[str, Any] | None = None
-    required: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.method} {self.template}"
-
-
-VALIDATORS = ("validator", "issuer", "admin")
-ISSUERS = ("issuer", "admin")
-SESSION = "/sessions/{session_id}"
-CASES = (
-    Case("POST", "/tokens/validate", "/tokens/validate", VALIDATORS, {"token": TOKEN, "touch": False}, ("token",)),
-    Case(
-        "POST",
-        "/tokens/validate/batch",
-        "/tokens/validate/batch",
-        VALIDATORS,
-        {"tokens": [TOKEN], "touch": False},
-        ("tokens",),
-    ),
-    Case("POST", "/tokens/rotate", "/tokens/rotate", ISSUERS, {"token": TOKEN, "grace_seconds": 1}, ("token",)),
-    Case(
-        "POST",
-        "/sessions",
-        "/sessions",
-        ISSUERS,
-        {
-            "user_id": "u",
-            "device_id": "d",
-            "ip_address": "192.0.2.1",
-            "user_agent": "a",
-            "ttl_seconds": 60,
-            "idle_seconds": 60,
-            "data": {"k": "v"},
-            "token": TOKEN,
-        },
-        ("user_id",),
-    ),
-    Case("GET", "/sessions", "/sessions?user_id=settled", ISSUERS),
-    Case("GET", SESSION, SESSION, VALIDATORS),
-    Case(
-        "POST",
-        SESSION + "/touch",
-        SESSION + "/touch",
-        ISSUERS,
-        {"ip_address": "192.0.2.1", "user_agent": "a", "fields": ["id"]},
-    ),
-    Case("POST", SESSION + "/renew", SESSION + "/renew", ISSUERS, {"ttl_seconds": 60}, ("ttl_seconds",)),
-    Case("POST", SESSION + "/update", SESSION + "/update", ISSUERS, {"data": {"k": "w"}, "if_version": 1}, ("data",)),
-    Case("POST", SESSION + "/revoke", SESSION + "/revoke", ISSUERS, {"sync": True}),
-    Case(
-        "POST",
-        "/users/{user_id}/sessions/revoke",
-        "/users/settled/sessions/revoke",
-        ISSUERS,
-        {"except_session_id": UNKNOWN_SESSION, "sync": True},
-    ),
-    Case("GET", "/metrics", "/metrics", ("metrics", "admin")),
-    Case("GET", "/health", "/health", None),
-    Case("GET", "/ready", "/ready", None),
-    Case("GET", "/admin/v1/keys", "/admin/v1/keys", ("admin",)),
-    Case(
-        "POST",
-        "/admin/v1/keys",
-        "/admin/v1/keys",
-        ("admin",),
-        {"role": "issuer", "description": "d", "allowedlist": ["192.0.2.0/24"], "rate_limit": 5, "expires_at": 2**42},
-        ("role",),
-    ),
-    Case(
-        "POST",
-        "/admin/v1/keys/{key_id}/status",
-        f"/admin/v1/keys/{UNKNOWN_KEY}/status",
-        ("admin",),
-        {"status": "active"},
-        ("status",),
-    ),
-)
-POSTS = [case for case in CASES if case.method == "POST"]
-GETS = [case for case in CASES if case.method == "GET"]
-GUARDED = [case for case in CASES if case.admits is not None]
 
 
 def by_name(cases: list[Case] | tuple[Case, ...]) -> pytest.MarkDecorator:
@@ -146,6 +53,9 @@ def test_the_cases_are_the_routes() -> None:
         clock=None,  # type: ignore[arg-type]
         render_metrics=None,  # type: ignore[arg-type]
         metrics_auth_enabled=True,
+        audit=None,  # type: ignore[arg-type]
+        log_level=None,  # type: ignore[arg-type]
+        config=None,  # type: ignore[arg-type]
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}
@@ -383,7 +293,7 @@ def test_request_ids(world: World) -> None:
     for kept in ("a", "A.b_c-9", "x" * 64):
         answer = world.ask("GET", "/nope", headers={"X-Request-ID": kept})
         assert answer.json["request_id"] == answer.headers["x-request-id"] == kept
-    for replaced in ("x" * 65, "a b", "a/b", "é".encode().decode("latin-1"), ""):
+    for replaced in (TOKEN, f"x-{TOKEN.upper()}", "0aF9" * 16, "x" * 65, "a b", "a/b", "é".encode().decode("latin-1"), ""):
         answer = world.ask("GET", "/nope", headers={"X-Request-ID": replaced})
         assert answer.json["request_id"] == answer.headers["x-request-id"] != replaced
         assert answer.json["request_id"].startswith("req-")

@@ -8,6 +8,7 @@ from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh._core.tail import GROUP_BOUNDS
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
+from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
@@ -74,6 +75,7 @@ class Fakes:
             argon2_pending=0,
         )  # fmt: skip
         self.log_lines = LogStats()
+        self.audit = AuditTrail(lambda: 0)
         self.loop_lag = LoopLag()
         self.buffers = SimpleNamespace(buffered_bytes=0)
         self.gc_pauses = GcPauses()
@@ -91,6 +93,7 @@ class Fakes:
             gc_pauses=self.gc_pauses,
             log_lines=self.log_lines,
             connections_max=10_000,
+            audit=self.audit,
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,

@@ -27,7 +27,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "sessions": frozenset({"_core", "log", "store", "config", *LEAVES}),
     "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
     "telemetry": frozenset({"_core", "", *LEAVES}),
-    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "", *LEAVES}),
+    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "config", "", *LEAVES}),
     "host": frozenset({"_core", "config", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
         {"_core", "api", "sessions", "keys", "keyring", "store", "log", "storage", "telemetry", "config", "host", "", *LEAVES}

@@ -89,7 +89,9 @@ def test_version() -> None:
     assert done.stdout.startswith(f"tokmesh {__version__} (")
 
 
-@pytest.mark.parametrize("line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["version"]])
+@pytest.mark.parametrize(
+    "line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["version"]]
+)
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*line, "--help"])

@@ -1,7 +1,9 @@
 """Logs: one JSON object a line, no secrets, never in the way: a closed or stuck pipe costs lines, not the server."""
 
+import base64
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -18,12 +20,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokmesh.telemetry import logs
-from tokmesh.telemetry.logs import JsonFormatter, LogStats, configure_logging, redact, reset_logging, set_level
+from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging, handler, redaction, reset_logging
+from tokmesh.telemetry.logs.formatter import JsonFormatter
+from tokmesh.telemetry.logs.redaction import clean, redact
 
 TOKEN = "tmtk_" + "Ab-9_" * 8 + "xyz"
 SECRET = "tmas_" + "0Zq" * 14 + "K"
 HASH = "0123456789abcdef" * 4
+DIGEST = hashlib.sha256(b"a token").digest()
+BASE64 = base64.b64encode(DIGEST).decode()
+URL_BASE64 = base64.urlsafe_b64encode(DIGEST).decode().rstrip("=")
+BYTES = repr(DIGEST)
+
+
+def unlimited(made: JsonLinesHandler) -> JsonLinesHandler:
+    """The handler, with every repetition told."""
+    made.repetition.lines_max = 0
+    return made
 
 
 @pytest.fixture
@@ -37,17 +50,17 @@ def root() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def output(tmp_path: Path, root: logging.Logger) -> Iterator[tuple[Path, LogStats]]:
+def output(tmp_path: Path, root: logging.Logger) -> Iterator[tuple[Path, JsonLinesHandler]]:
     path = tmp_path / "out"
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    yield path, configure_logging("debug", fd=fd)
+    yield path, unlimited(configure_logging("debug", time.monotonic_ns, fd=fd))
     reset_logging()
     os.close(fd)
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    for handler in logging.getLogger().handlers:
-        handler.flush()
+    for each in logging.getLogger().handlers:
+        each.flush()
     text = path.read_text(encoding="utf-8")
     assert not text or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
@@ -65,7 +78,7 @@ def make(
     return JsonFormatter().format(record)
 
 
-def test_line_has_the_fields_of_the_contract(output: tuple[Path, LogStats]) -> None:
+def test_line_has_the_fields_of_the_contract(output: tuple[Path, JsonLinesHandler]) -> None:
     path, _ = output
     logging.getLogger("tokmesh.log").info(
         "kept %d", 3, extra={"request_id": "req-1", "segments": [1, 2], "took_s": 0.5}
@@ -126,10 +139,10 @@ def test_arguments_that_do_not_fit_are_reported_in_the_line() -> None:
 
 
 def test_long_strings_are_cut_and_long_stacks_keep_their_end() -> None:
-    assert len(json.loads(make("x" * 100_000))["message"]) == logs.STRING_CHARS_MAX + 1
+    assert len(json.loads(make("x" * 100_000))["message"]) == redaction.STRING_CHARS_MAX + 1
     record = logging.makeLogRecord({"msg": "m", "name": "t", "levelno": 20, "stack_info": "z" * 100_000 + "the end"})
     stack = json.loads(JsonFormatter().format(record))["stack"]
-    assert stack.endswith("the end") and len(stack) == logs.STRING_CHARS_MAX + 1
+    assert stack.endswith("the end") and len(stack) == redaction.STRING_CHARS_MAX + 1
 
 
 @pytest.mark.parametrize("secret", [TOKEN, SECRET, HASH, HASH.upper(), TOKEN.replace("_", "%5F", 1), f"{HASH}{HASH}"])
@@ -149,11 +162,26 @@ def test_secret_is_redacted_everywhere(secret: str, before: str) -> None:
     assert secret not in line and secret[6:] not in line
 
 
+@pytest.mark.parametrize("secret", [BASE64, URL_BASE64, BYTES])
+@pytest.mark.parametrize(("before", "after"), [("", ""), (" ", " "), ("hash=", ";"), ('"', '"'), ("(", ")"), (".", ".")])
+def test_hash_in_base64_or_as_bytes_is_redacted(secret: str, before: str, after: str) -> None:
+    text = f"{before}{secret}{after}"
+    line = make("%s", text, extra={"field": text, "raw": DIGEST, "listed": [bytearray(DIGEST)]})
+    assert secret not in line and repr(DIGEST)[2:20] not in json.loads(line)["message"]
+    assert json.loads(line)["raw"] == "<32 bytes>" and json.loads(line)["listed"] == ["<32 bytes>"]
+
+
+def test_words_and_paths_as_long_as_a_hash_stay_readable() -> None:
+    path = "/usr/lib/python/site-packages/tokmesh/a/b/c"
+    assert len(path) == 43 and redact(path) == path
+    assert redact("b'plain text' and b\"more\"") == "b'plain text' and b\"more\""
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 20_000), st.sampled_from([TOKEN, SECRET, HASH]), st.integers(0, 300))
 def test_no_piece_of_a_secret_survives_a_cut(offset: int, secret: str, count: int) -> None:
     text = " " * offset + f"{secret} " * count
-    for kept in (logs._clean(text), logs._clean(text, keep_end=True)):
+    for kept in (clean(text), clean(text, keep_end=True)):
         assert not re.search("|".join(re.escape(secret[at : at + 12]) for at in range(5, len(secret) - 12)), kept)
 
 
@@ -174,25 +202,26 @@ def test_redaction_is_idempotent_and_leaves_public_ids() -> None:
     assert redact(text) == f"tmss-01j tmak-01j:tmas_[redacted] {HASH[:63]}" == redact(redact(text))
 
 
-def test_lines_are_counted_by_level_and_the_level_can_change(output: tuple[Path, LogStats]) -> None:
-    path, stats = output
+def test_lines_are_counted_by_level_and_the_level_can_change(output: tuple[Path, JsonLinesHandler]) -> None:
+    path, made = output
+    stats = made.stats
     logger = logging.getLogger("tokmesh.t")
     logger.debug("1")
-    set_level("error")
+    assert configure_logging("error", time.monotonic_ns) is made
     logger.warning("unseen")
     logger.error("2")
-    assert configure_logging("info") is stats
+    configure_logging("info", time.monotonic_ns)
     logger.info("3")
     assert [line["message"] for line in lines_of(path)] == ["1", "2", "3"]
     assert stats.lines() == {"DEBUG": 1, "INFO": 1, "WARN": 0, "ERROR": 1} and stats.dropped == 0
     with pytest.raises(ValueError, match="unknown log level"):
-        set_level("loud")
+        configure_logging("loud", time.monotonic_ns)
 
 
 def test_closed_pipe_drops_and_counts(root: logging.Logger) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    stats = configure_logging("info", fd=writer)
+    stats = unlimited(configure_logging("info", time.monotonic_ns, fd=writer)).stats
     for _ in range(3):
         logging.getLogger("tokmesh.t").info("to nobody")
     root.handlers[0].flush()
@@ -204,7 +233,7 @@ def test_closed_pipe_drops_and_counts(root: logging.Logger) -> None:
 def test_closed_standard_output_drops_and_counts_and_harms_no_other_file(root: logging.Logger, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "other", os.O_CREAT | os.O_WRONLY)
     os.close(fd)
-    stats = configure_logging("info", fd=fd)
+    stats = unlimited(configure_logging("info", time.monotonic_ns, fd=fd)).stats
     other = os.open(tmp_path / "other", os.O_WRONLY)
     assert other == fd, "the number is in use again"
     logging.getLogger("tokmesh.t").info("not into the other file")
@@ -216,7 +245,8 @@ def test_closed_standard_output_drops_and_counts_and_harms_no_other_file(root: l
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "stuck"])
 def test_process_ends_in_time_with_its_last_lines_written(reads: bool) -> None:
     code = (
-        "import logging; from tokmesh.telemetry.logs import configure_logging; configure_logging('info')\n"
+        "import logging, time; from tokmesh.telemetry.logs import configure_logging\n"
+        "configure_logging('info', time.monotonic_ns).repetition.lines_max = 0\n"
         "for i in range(500): logging.getLogger('t').info('%d ' + 'x' * 1000, i)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -232,7 +262,7 @@ def test_process_ends_in_time_with_its_last_lines_written(reads: bool) -> None:
 
 def test_stuck_pipe_never_holds_up_the_caller_and_lines_stay_whole(root: logging.Logger) -> None:
     reader, writer = os.pipe()
-    stats = configure_logging("info", fd=writer)
+    stats = unlimited(configure_logging("info", time.monotonic_ns, fd=writer)).stats
     logger = logging.getLogger("tokmesh.t")
     count = 3000
 
@@ -264,11 +294,11 @@ def test_stuck_pipe_never_holds_up_the_caller_and_lines_stay_whole(root: logging
 def test_full_non_blocking_pipe_drops_and_starts_again_on_a_new_line(
     root: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "STUCK_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(handler, "STUCK_SECONDS_MAX", 0.05)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, False)
-    stats = configure_logging("info", fd=writer)
+    stats = unlimited(configure_logging("info", time.monotonic_ns, fd=writer)).stats
     logger = logging.getLogger("tokmesh.t")
     logger.info("first %s", "x" * 7000)
     root.handlers[0].flush()
@@ -284,13 +314,13 @@ def test_full_non_blocking_pipe_drops_and_starts_again_on_a_new_line(
     os.close(reader)
 
 
-def test_write_error_of_any_kind_is_counted(output: tuple[Path, LogStats], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_error_of_any_kind_is_counted(output: tuple[Path, JsonLinesHandler], monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "no space")
 
-    path, stats = output
+    path, made = output
     monkeypatch.setattr(os, "write", no_space)
     logging.getLogger("tokmesh.t").info("lost")
     logging.getLogger().handlers[0].flush()
     monkeypatch.undo()
-    assert stats.dropped == 1 and lines_of(path) == []
+    assert made.stats.dropped == 1 and lines_of(path) == []

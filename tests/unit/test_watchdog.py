@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 
-from tokmesh.telemetry.logs import JsonFormatter
+from tokmesh.telemetry.logs.formatter import JsonFormatter
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.watchdog import LOOK_SECONDS_MAX, Watchdog
 

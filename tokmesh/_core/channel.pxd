@@ -27,6 +27,7 @@ cdef class Channel:
         bint scheduled               # a further turn is already on the loop's list
         int64_t idle_since_ns        # when the last message was complete, or the connection made
         int64_t partial_since_ns     # since when an incomplete message is here; 0: none is
+        int64_t queued_since_ns      # since when the next request waits behind the one under way; 0: it does not
         BodyRate body_rate           # of the body under way
         Py_ssize_t charged_bytes     # this connection's part of the server's buffered_bytes
 

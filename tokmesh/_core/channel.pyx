@@ -216,6 +216,8 @@ cdef class Channel:
 
     cdef void wait_behind(self) except *:
         """Stops reading when enough waits behind the request under way; whoever is done with that reads on."""
+        if self.queued_since_ns == 0 and self.reader.buffered() > 0:
+            self.queued_since_ns = tm_monotonic_ns()
         if self.reader.buffered() > BUFFERED_BYTES_MAX or self.server.buffered_bytes > self.server.limits.max_buffered_bytes:
             self._hold_reading(True)
 

@@ -27,6 +27,7 @@ from tokmesh._core.channel cimport Channel
 from tokmesh._core.counters cimport AUTH_OK, HEAD_PARSED, HEAD_REPEATED
 from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.head cimport Head
+from tokmesh._core.phases cimport phases_begin, tm_monotonic_ns
 from tokmesh._core.principal cimport GRANTED
 from tokmesh._core.reader cimport DROPPED_BYTES_MAX
 from tokmesh._core.request cimport Request
@@ -34,9 +35,6 @@ from tokmesh._core.server cimport Limits, Server
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
 from tokmesh._core.validate cimport canonical_token
 
-
-cdef extern from "platform.h" nogil:
-    int64_t tm_monotonic_ns()
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -148,6 +146,7 @@ cdef class Connection(Channel):
         cdef const char* request_id = made
         cdef Py_ssize_t request_id_size = REQUEST_ID_SIZE
         cdef int verdict
+        cdef Request slow
         if server.draining or head.http10 or head.query or not head.keep_alive:
             return False
         verdict = server.validator.check(token, now_ms, False)
@@ -165,6 +164,11 @@ cdef class Connection(Channel):
                                     server.validator.refusal_json(verdict), b"")
         self.idle_since_ns = tm_monotonic_ns()
         server.meter.observe(head.method_index, head.template_index, 200, self.idle_since_ns - started_ns)
+        if self.idle_since_ns - started_ns >= server.slow_ns:
+            slow = self.request_of(head, started_ns)
+            slow.phases.mark_ns = slow.phases.parse_ns = 0    # all in one
+            slow.request_id = request_id[:request_id_size].decode("ascii")
+            server.tell_slow(slow, 200, self.idle_since_ns - started_ns)
         return True
 
     # The general way.
@@ -176,6 +180,7 @@ cdef class Connection(Channel):
         request.peer_ip = self.peer_ip
         request.is_local = self.is_local
         request.started_ns = started_ns
+        phases_begin(&request.phases, started_ns, &self.queued_since_ns)
         return request
 
     cdef void open(self, Request request) except *:
@@ -200,11 +205,15 @@ cdef class Connection(Channel):
             raise ApiError("TM-ARG-1001", {"reason": "path_encoding"})
         if head.route_number < 0:
             raise ApiError("TM-SYS-4040" if head.allow is None else "TM-SYS-4050")
+        if self.server.gate is not None:
+            self.server.gate(head.path)
+            return True
         return self.is_local or self.server.authorize(head, self.server.clock.at_ms(request.started_ns), self.peer_address)
 
     cdef void expect_body(self, Request request) except *:
         """Goes on with an admitted request: to its handler if its body is here, else the body may come, if there is room."""
         cdef Head head = request.head
+        request.phases.auth_ns = tm_monotonic_ns() - request.phases.mark_ns
         if head.body_size != 0 and head.method == "GET":
             self.refuse(request, ApiError("TM-SYS-4000", {"reason": "body_not_allowed"}))
         elif head.body_size > 0 and not self.server.has_room(head.body_size, self.charged_bytes):
@@ -287,6 +296,7 @@ cdef class Connection(Channel):
         """Runs the handler to its next wait or its end. No Task: a handler waits for futures only."""
         cdef PyObject* sent = NULL
         cdef PySendResult outcome
+        self.server.handling = request
         try:
             outcome = PyIter_Send(request.work, value, &sent)
             yielded = <object>sent
@@ -295,12 +305,17 @@ cdef class Connection(Channel):
                 # the protocol between a future and who drives the coroutine that awaits it (asyncio.Future.__await__)
                 yielded._asyncio_future_blocking = False
                 yielded.add_done_callback(self._resume)
-                return
-            self.finish(request, yielded)
+                if not request.verifying:
+                    request.phases.mark_ns = tm_monotonic_ns()
+            else:
+                self.finish(request, yielded)
         except BaseException as error:    # a cancelled future is a request without an answer too
             self.refuse(request, error)
+        self.server.handling = None
 
     def _resume(self, future) -> None:
+        if not self.current.verifying:
+            self.current.phases.log_wait_ns += tm_monotonic_ns() - self.current.phases.mark_ns
         self.drive(self.current, None)
         if self.current is None:
             self.pump()
@@ -314,7 +329,8 @@ cdef class Connection(Channel):
             if self.transport is not None:
                 self.expect_body(request)
             return
-        now_ms = self.server.clock.read_ms()
+        request.phases.mark_ns = tm_monotonic_ns()
+        now_ms = self.server.clock.at_ms(request.phases.mark_ns)
         connection = self.connection_field(request)
         if isinstance(reply, (bytes, dict, list)):
             data = reply if isinstance(reply, bytes) else orjson.dumps(reply)
@@ -328,6 +344,7 @@ cdef class Connection(Channel):
 
     cdef void refuse(self, Request request, object error) except *:
         cdef int status
+        request.phases.mark_ns = tm_monotonic_ns()
         if isinstance(error, ApiError):
             code, details, retry_after_s = error.code, error.details, error.retry_after_s
             status = error.status
@@ -337,6 +354,8 @@ cdef class Connection(Channel):
         if request.body is None:
             self.leave_body(request)
         extra = b""
+        if status == 401 or status == 403:
+            self.server.tell_denied(request, code)
         if status == 401:
             extra = b"WWW-Authenticate: Bearer\r\n"
         elif status == 405:
@@ -367,6 +386,8 @@ cdef class Connection(Channel):
         self.idle_since_ns = tm_monotonic_ns()
         self.server.meter.observe(request.head.method_index, request.head.template_index, status,
                                   self.idle_since_ns - request.started_ns)
+        if self.idle_since_ns - request.started_ns >= self.server.slow_ns:
+            self.server.tell_slow(request, status, self.idle_since_ns - request.started_ns)
         if self.ends(request):
             self.closing = True
 

@@ -28,7 +28,8 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP
 _NO_VERSION = re.compile(rb"[A-Z]+ [\x21-\x7e]+")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# An id is echoed and logged, so what looks like a token, an API secret or a hash is none.
+_REQUEST_ID = re.compile(r"(?!(?i:.*tm(?:tk|as)_)|[0-9A-Fa-f]{64})[A-Za-z0-9._-]{1,64}")
 # What httptools can parse and the server answers (mostly with 405); any other token is "not implemented", RFC 9110 §9.1.
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"))
 _SINGLE = frozenset(("host", "content-length", "transfer-encoding", "authorization", "x-api-key", "x-request-id", "expect"))

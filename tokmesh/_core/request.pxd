@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
 from tokmesh._core.head cimport Head
+from tokmesh._core.phases cimport Phases
 from tokmesh._core.principal cimport ApiKey
 
 
@@ -13,6 +14,7 @@ cdef class Request:
         readonly str peer_ip
         readonly bint is_local
         int64_t started_ns
+        Phases phases
         bint verifying           # the key is being verified; what is driven is that, not the handler
         bint waited              # for its body, after it was admitted
         bint last                # the connection ends with its answer, since the body is not worth reading

@@ -5,6 +5,7 @@ from tokmesh._core.counters cimport CounterBlock
 from tokmesh._core.head cimport Head
 from tokmesh._core.meter cimport Meter
 from tokmesh._core.principal cimport Grant
+from tokmesh._core.request cimport Request
 from tokmesh._core.response cimport Responder
 from tokmesh._core.router cimport Router
 from tokmesh._core.validate cimport Validator
@@ -33,6 +34,10 @@ cdef class Server:
         readonly Router router
         readonly object logger
         readonly object loop
+        readonly Request handling      # whose handler runs at this moment, or None: what is logged now belongs to it
+        public int64_t slow_ns         # requests that take as long are logged
+        public object on_denied        # (request, template, code): administration was refused; None: nobody wants to know
+        public object gate             # (path): raises ApiError, or lets in without a key; None: no gate
         object authenticator
         tuple networks                 # security.auth.allow_list, or None: any address
         Validator validator
@@ -51,5 +56,7 @@ cdef class Server:
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
     cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1
     cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1
+    cdef void tell_slow(self, Request request, int status, int64_t elapsed_ns) except *
+    cdef void tell_denied(self, Request request, str code) except *
     cdef int _refuse(self, int refusal) except -1
     cdef bint _address_admitted(self, Grant grant, object peer_address) except -1

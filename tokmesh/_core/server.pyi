@@ -1,5 +1,5 @@
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from logging import Logger
 from typing import Protocol
@@ -9,8 +9,11 @@ from tokmesh._core.counters import CounterBlock
 from tokmesh._core.head import Head
 from tokmesh._core.meter import Meter
 from tokmesh._core.principal import Grant
+from tokmesh._core.request import Request
 from tokmesh._core.router import Router, _Routed
 from tokmesh._core.validate import Validator
+
+NEVER_NS: int
 
 class _Authenticator(Protocol):
     def cached(self, credential: bytes) -> Grant | None: ...
@@ -52,6 +55,10 @@ class Server:
     loop: AbstractEventLoop
     draining: bool
     buffered_bytes: int
+    slow_ns: int
+    handling: Request | None
+    on_denied: Callable[[Request, str, str], None] | None
+    gate: Callable[[str], None] | None
     def __init__(
         self,
         loop: AbstractEventLoop,

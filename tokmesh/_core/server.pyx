@@ -39,10 +39,12 @@ from tokmesh._core.principal cimport (
     ROLE_VALIDATOR,
     Grant,
 )
+from tokmesh._core.request cimport Request
 from tokmesh._core.response cimport Responder
 from tokmesh._core.router cimport Router
 from tokmesh._core.validate cimport Validator
 
+NEVER_NS = (1 << 63) - 1    # slow_ns without a limit
 _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
 
 # A role admits those above it (contract §3).
@@ -100,6 +102,7 @@ cdef class Server:
         self.responder.set_date(clock.now_ms())
         self._role_masks = tuple(_ROLE_MASKS[route.role] for route in self.router.routes)
         self._validate_number = self.router.match("POST", validate_route)[0]
+        self.slow_ns = NEVER_NS
         self._open = set()
         self._timer = loop.call_later(_TICK_S, self._tick)
 
@@ -231,6 +234,41 @@ cdef class Server:
             if not optional:
                 raise
             head.grant = None
+
+    # Telling
+
+    cdef void tell_slow(self, Request request, int status, int64_t elapsed_ns) except *:
+        """Logs a request that took as long as `slow_ns` or longer, and where the time went."""
+        cdef Head head = request.head
+        cdef int64_t write_ns = 0, lookup_ns = elapsed_ns - request.phases.log_wait_ns
+        if request.phases.mark_ns != 0:
+            write_ns = max(0, request.started_ns + elapsed_ns - request.phases.mark_ns)
+        lookup_ns -= write_ns
+        if not request.waited:    # else its time began when its body was here
+            lookup_ns -= request.phases.parse_ns + request.phases.auth_ns
+        api_key = request.api_key if head.grant is None else head.grant.api_key
+        facts = {
+            "request_id": request.request_id, "method": METHODS[head.method_index],
+            "route": self.meter.templates[head.template_index], "status": status,
+            "key_id": "" if api_key is None else api_key.key_id, "duration_ms": _ms(elapsed_ns),
+            "queue_ms": _ms(request.phases.queue_ns), "parse_ms": _ms(request.phases.parse_ns),
+            "auth_ms": _ms(request.phases.auth_ns), "lookup_ms": _ms(max(0, lookup_ns)),
+            "log_wait_ms": _ms(request.phases.log_wait_ns), "write_ms": _ms(write_ns),
+        }
+        self.logger.warning("slow request", extra=facts)
+
+    cdef void tell_denied(self, Request request, str code) except *:
+        """Tells of a refused attempt at administration."""
+        cdef int number = request.head.route_number
+        if self.on_denied is None or number < 0 or self._role_masks[number] != ROLE_ADMIN:
+            return
+        if request.head.grant is not None:
+            request.api_key = request.head.grant.api_key
+        self.on_denied(request, self.router.routes[number].template, code)
+
+
+def _ms(int64_t elapsed_ns) -> float:
+    return round(elapsed_ns / 1e6, 3)
 
 
 def _release(waiter) -> None:

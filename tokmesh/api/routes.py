@@ -9,15 +9,22 @@ a role admits those above it (contract §3): `validator` admits validator, issue
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.validate import Validator
+from tokmesh.api.admin.audit import AuditHandlers
+from tokmesh.api.admin.audited import Audited
+from tokmesh.api.admin.config import ConfigHandlers
 from tokmesh.api.admin.keys import KeyHandlers
+from tokmesh.api.admin.log_level import LogLevelHandlers
 from tokmesh.api.metrics import MetricsHandler, RenderMetrics
 from tokmesh.api.probes import ProbeHandlers, Readiness
 from tokmesh.api.route import Route
 from tokmesh.api.sessions import SessionHandlers
 from tokmesh.api.tokens import TokenHandlers
 from tokmesh.api.users import UserHandlers
+from tokmesh.config import LiveConfig
 from tokmesh.keys import Keys
 from tokmesh.sessions import Sessions
+from tokmesh.telemetry.logs.audit import AuditTrail
+from tokmesh.telemetry.logs.level import LogLevel
 
 
 def build_routes(
@@ -30,6 +37,9 @@ def build_routes(
     clock: Clock,
     render_metrics: RenderMetrics,
     metrics_auth_enabled: bool,
+    audit: AuditTrail,
+    log_level: LogLevel,
+    config: LiveConfig,
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
@@ -42,6 +52,9 @@ def build_routes(
     probe = ProbeHandlers(readiness)
     metrics = MetricsHandler(render_metrics)
     key = KeyHandlers(keys)
+    audited = Audited(audit)
+    level = LogLevelHandlers(log_level)
+    configuration = ConfigHandlers(config)
     return (
         Route("POST", "/tokens/validate", "validator", token.validate),
         Route("POST", "/tokens/validate/batch", "validator", token.validate_batch),
@@ -53,11 +66,20 @@ def build_routes(
         Route("POST", "/sessions/{session_id}/renew", "issuer", session.renew),
         Route("POST", "/sessions/{session_id}/update", "issuer", session.update),
         Route("POST", "/sessions/{session_id}/revoke", "issuer", session.revoke),
-        Route("POST", "/users/{user_id}/sessions/revoke", "issuer", user.revoke_sessions),
+        Route("POST", "/users/{user_id}/sessions/revoke", "issuer",
+              audited("user.sessions_revoked", user.revoke_sessions, facts=lambda _, data: data)),
         Route("GET", "/metrics", "metrics" if metrics_auth_enabled else "none", metrics.scrape),
         Route("GET", "/health", "none", probe.health),
         Route("GET", "/ready", "none", probe.ready),
         Route("GET", "/admin/v1/keys", "admin", key.list),
-        Route("POST", "/admin/v1/keys", "admin", key.create),
-        Route("POST", "/admin/v1/keys/{key_id}/status", "admin", key.set_status),
-    )
+        Route("POST", "/admin/v1/keys", "admin", audited("key.created", key.create, target="key_id")),
+        Route("POST", "/admin/v1/keys/{key_id}/status", "admin",
+              audited("key.status_changed", key.set_status, facts=lambda _, data: {"status": data["status"]})),
+        Route("GET", "/admin/v1/log-level", "admin", level.get),
+        Route("POST", "/admin/v1/log-level", "admin", audited("log_level.changed", level.set, facts=lambda _, data: data)),
+        Route("GET", "/admin/v1/config", "admin", configuration.get),
+        Route("POST", "/admin/v1/config/validate", "admin", configuration.validate),
+        Route("POST", "/admin/v1/config/reload", "admin",
+              audited("config.reloaded", configuration.reload, facts=lambda _, data: data)),
+        Route("GET", "/admin/v1/audit/logs", "admin", AuditHandlers(audit).list),
+    )  # fmt: skip

@@ -56,6 +56,12 @@ examples:
   tokmesh config show --config=tokmesh.yaml --session.ttl.default=8h
 """
 
+_LOG_LEVEL_EXAMPLES: Final = """
+examples:
+  tokmesh log-level get
+  tokmesh log-level set debug --for=10m
+"""
+
 
 class Command(Protocol):
     """What a module of a command offers."""
@@ -112,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         _add_settings_options(_add(actions, name, summary, _SETTINGS_HELP))
     config.set_defaults(module="config")
+    _add_log_level(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -139,6 +146,20 @@ def _add_key(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for changing in (disable, enable):
         changing.add_argument("key_id", metavar="KEY_ID", help="tmak-…")
     for each in (create, listing, disable, enable):
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
+
+
+def _add_log_level(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    log_level = _add(commands, "log-level", "show or change what the server on this host logs", _LOG_LEVEL_EXAMPLES)
+    log_level.set_defaults(module="log_level")
+    actions = log_level.add_subparsers(dest="action", metavar="ACTION", required=True)
+    get = _add(actions, "get", "show the level, and when it returns to the configured one", _LOG_LEVEL_EXAMPLES)
+    change = _add(actions, "set", "change the level until the next restart, or for a while", _LOG_LEVEL_EXAMPLES)
+    change.add_argument("level", metavar="LEVEL", help="debug, info, warn or error")
+    change.add_argument("--for", dest="time", metavar="DURATION", help="return to the configured level after, such as 10m")
+    for each in (get, change):
         each.add_argument("--json", action="store_true", help="print JSON")
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)

@@ -7,9 +7,19 @@ from tokmesh.config import Loaded, load, shown_lines
 from tokmesh.errors import EX_OK
 
 
-def load_options(options: argparse.Namespace, settings: list[tuple[str, str]]) -> Loaded:
-    """The configuration that a command line asks for. Raises ConfigError."""
-    return load(settings, config_file=Path(options.config) if options.config else None)
+def load_options(options: argparse.Namespace, settings: list[tuple[str, str]], text: bytes | None = None) -> Loaded:
+    """The configuration that a command line asks for; text: in place of the file's. Raises ConfigError."""
+    return load(settings, config_file=Path(options.config) if options.config else None, config_text=text)
+
+
+def load_checked(options: argparse.Namespace, settings: list[tuple[str, str]], text: bytes | None = None) -> Loaded:
+    """The same, and the certificates it names can be used. Raises ConfigError."""
+    from tokmesh.host.tls import server_context
+
+    loaded = load_options(options, settings, text)
+    if loaded.settings.server.https.enabled:
+        server_context(loaded.settings.server.https.tls)
+    return loaded
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
@@ -19,14 +29,10 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
 
         print(reference_markdown(), end="")
         return EX_OK
-    loaded = load_options(options, settings)
     if options.action == "show":
-        for line in shown_lines(loaded):
+        for line in shown_lines(load_options(options, settings)):
             print(line)
         return EX_OK
-    from tokmesh.host.tls import server_context
-
-    if loaded.settings.server.https.enabled:
-        server_context(loaded.settings.server.https.tls)
+    load_checked(options, settings)
     print("configuration is good")
     return EX_OK

@@ -231,6 +231,14 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RepeatSettings:
+    max: int = key(
+        "20", kinds.integer(0, 1_000_000), "Equal log lines of an interval; more are counted; 0 for no limit", reloadable=True
+    )
+    interval_ms: int = key("10s", kinds.duration("100ms", "1h"), "How long equal log lines are counted together", reloadable=True)
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingSettings:
     level: str = key(
         "info",
@@ -238,6 +246,10 @@ class LoggingSettings:
         "Lowest level that is logged",
         reloadable=True,
     )
+    slow_request_ms: int = key(
+        "500ms", kinds.duration("0ms", "1h"), "Requests that take as long are logged with their phases; 0 for none", reloadable=True
+    )
+    repeat: RepeatSettings = section(RepeatSettings)
 
 
 @dataclass(frozen=True, slots=True)

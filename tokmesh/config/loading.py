@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -44,6 +44,7 @@ _NOT_SETTINGS: Final = re.compile(
 )
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/.](?:[A-Za-z0-9/._:-]*[A-Za-z0-9])?")  # needs no quotes in YAML
 _CREDENTIAL: Final = re.compile(r"tm(tk|as)_[A-Za-z0-9_-]+")
+_USER_OF_URL: Final = re.compile(r"(?<=://)[^/@\s,]+(?=@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,14 @@ def load(
     *,
     environment: Mapping[str, str] | None = None,
     config_file: Path | None = None,
+    config_text: bytes | None = None,
     base: Path | None = None,
 ) -> Loaded:
     """Reads all sources and checks the result.
 
     arguments: (key name, text) from the command line; a later one wins. environment: os.environ when None.
-    config_file: the YAML file; else the environment's TOKMESH_CONFIG; else none. base: the folder relative paths of
+    config_file: the YAML file; else the environment's TOKMESH_CONFIG; else none. config_text: takes the place of what is in
+    the file, which need not be there. base: the folder relative paths of
     command line and environment are relative to, the current one when None. Raises ConfigError with every problem.
     """
     variables = os.environ if environment is None else environment
@@ -107,7 +110,7 @@ def load(
         config_file = Path(folder, variables[CONFIG_FILE_VARIABLE])
     problems: list[Problem] = []
     given = [
-        *_from_file(config_file, problems),
+        *_from_file(config_file, config_text, folder, problems),
         *_from_environment(variables, folder, problems),
         *_from_arguments(arguments, folder, problems),
     ]
@@ -142,11 +145,18 @@ def _shown(value: object) -> str:
     """A value as it may appear in an error: short, on one line, without credentials."""
     if isinstance(value, dict):
         return "a section"
+    if isinstance(value, list):
+        return "a list"  # whose text may be longer than memory: YAML can say one item a million times
     if value is None:
         return "an empty value"
     text = value if isinstance(value, str) else str(value)
-    text = _CREDENTIAL.sub("[redacted]", text)
+    text = without_secrets(text)
     return repr(text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…")
+
+
+def without_secrets(text: str) -> str:
+    """`text` without credentials of ours, and without user and password of a URL."""
+    return _USER_OF_URL.sub("[redacted]", _CREDENTIAL.sub("[redacted]", text))
 
 
 def _unknown(name: str, source: str, candidates: Iterable[str]) -> Problem:
@@ -188,32 +198,26 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _from_file(path: Path | None, problems: list[Problem]) -> Iterator[_Given]:
-    """The values of a YAML file; problems of its syntax end the file, not the other sources."""
-    if path is None:
+def _from_file(path: Path | None, text: bytes | None, folder: Path, problems: list[Problem]) -> Iterator[_Given]:
+    """The values of a YAML file, or of the text given in its place; problems of its syntax end it, not the other sources."""
+    if path is None and text is None:
         return
-    path = Path.cwd() / path
-    source = f"file {path}"
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-    except PermissionError:
-        problems.append(Problem("TM-CFG-1004", "--config", source, "the file cannot be read"))
-        return
-    except OSError:
-        problems.append(Problem("TM-CFG-1003", "--config", source, "there is no such file"))
+    source = "the text given" if text is not None else f"file {folder / path}" if path is not None else ""
+    base = folder if path is None else (folder / path).parent
+    content = _read(folder / path, source, problems) if text is None and path is not None else text
+    if content is None:
         return
     if len(content) > FILE_BYTES_MAX:
-        problems.append(Problem("TM-CFG-1002", "--config", source, f"the file is larger than {FILE_BYTES_MAX} bytes"))
+        problems.append(Problem("TM-CFG-1002", "--config", source, f"it is larger than {FILE_BYTES_MAX} bytes"))
         return
     try:
         document = yaml.load(content, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source} line {mark.line + 1}" if mark is not None else source
-        problems.append(Problem("TM-CFG-1001", "--config", place, f"not valid YAML: {error.problem}"))
+        problems.append(Problem("TM-CFG-1001", "--config", place, f"not valid YAML: {without_secrets(error.problem or '')[:200]}"))
         return
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError):
         problems.append(Problem("TM-CFG-1001", "--config", source, "not valid YAML in UTF-8"))
         return
     if document is None:
@@ -221,7 +225,19 @@ def _from_file(path: Path | None, problems: list[Problem]) -> Iterator[_Given]:
     if not isinstance(document, dict):
         problems.append(Problem("TM-CFG-1001", "--config", source, "the file must be a mapping of sections"))
         return
-    yield from _flatten(document, "", source, path.parent, set(), problems)
+    yield from _flatten(document, "", source, base, set(), problems)
+
+
+def _read(path: Path, source: str, problems: list[Problem]) -> bytes | None:
+    """At most one byte more than a file may have; None when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX + 1)
+    except PermissionError:
+        problems.append(Problem("TM-CFG-1004", "--config", source, "the file cannot be read"))
+    except OSError:
+        problems.append(Problem("TM-CFG-1003", "--config", source, "there is no such file"))
+    return None
 
 
 def _flatten(
@@ -277,9 +293,32 @@ def changed_keys(before: Settings, after: Settings) -> tuple[list[Key], list[Key
     return [key for key in changed if key.row.reloadable], [key for key in changed if not key.row.reloadable]
 
 
+class Shown(NamedTuple):
+    """One key as an operator sees it. value: as it would be written, without secrets; source: see Loaded."""
+
+    name: str
+    value: str
+    default: str
+    source: str
+    reloadable: bool
+
+
+def shown(settings: Settings, sources: Mapping[str, str]) -> list[Shown]:
+    """Every key with its value. No key holds a secret, but a URL may have been given with a password in it."""
+    return [
+        Shown(
+            key.name,
+            without_secrets(key.row.kind.show(value_of(settings, key))),
+            key.row.default,
+            sources[key.name],
+            key.row.reloadable,
+        )
+        for key in KEYS
+    ]
+
+
 def shown_lines(loaded: Loaded) -> Iterator[str]:
-    """`key: value   # source` for every key, as YAML that would load to the same. No key holds a secret."""
-    for key in KEYS:
-        value = key.row.kind.show(value_of(loaded.settings, key))
-        text = f"{key.name}: {value if _PLAIN.fullmatch(value) else json.dumps(value)}"
-        yield f"{text:<58} # {loaded.sources[key.name]}"
+    """`key: value   # source` for every key, as YAML that would load to the same but for passwords."""
+    for each in shown(loaded.settings, loaded.sources):
+        text = f"{each.name}: {each.value if _PLAIN.fullmatch(each.value) else json.dumps(each.value)}"
+        yield f"{text:<58} # {each.source}"

@@ -1,6 +1,7 @@
 """What the process sets for itself once, before it holds a secret or opens a file."""
 
 import ctypes
+import faulthandler
 import logging
 import os
 import resource
@@ -18,7 +19,11 @@ HEAP_BLOCK_BYTES: Final = 16 << 20
 
 
 def harden() -> None:
-    """No core dumps and no ptrace by others (memory holds secrets), and files that only the owner can read."""
+    """No core dumps and no ptrace by others (memory holds secrets), and files that only the owner can read.
+
+    What is left of a crash is where every thread was, on standard error: names of functions and lines, no values.
+    """
+    faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()

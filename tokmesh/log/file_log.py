@@ -25,7 +25,7 @@ from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
 from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
-from tokmesh.storage.recovery import RecoveryReport
+from tokmesh.storage.recovery import Progress, RecoveryReport
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
 
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
@@ -66,7 +66,7 @@ _Item = tuple[Any, "asyncio.Future[Any]"]
 class FileLog(Generic[R]):
     """See the module. directory: of the segments, made if missing; sync_mode: "always" or "interval"; sync_interval_ms:
     of the latter; segment_bytes_max: size of a segment, at least SEGMENT_BYTES_MIN; decode: bytes of `R.encode()` back
-    to R, may raise anything. Life: recover, start, propose…, close."""
+    to R, may raise anything. Life: lock, recover, start, propose…, close."""
 
     def __init__(
         self,
@@ -106,17 +106,22 @@ class FileLog(Generic[R]):
 
     # ── life ──
 
-    def recover(self, apply: Callable[[int, R], object]) -> RecoveryReport:
-        """Locks the directory, replays every record through `apply` in order, repairs a torn tail, opens for append.
-
-        Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), OSError of making the directory, and
-        what `apply` raises; the lock is then free."""
-        assert self._appender is None, "recover is called once"
-        started_ns = self._clock.monotonic_ns()
+    def lock(self) -> None:
+        """Makes and locks the directory. Raises ApiError TM-SYS-5001 (LogLocked), OSError of making it."""
         make_directory(self._directory)
         self._lock_fd = lock_directory(self._directory)
+
+    def recover(self, apply: Callable[[int, R], object], progress: Progress | None = None) -> RecoveryReport:
+        """Replays every record through `apply` in order, repairs a torn tail, opens for append; locks first, if nobody did.
+
+        Any thread may call it. Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), OSError of making
+        the directory, RecoveryCancelled, and what `apply` raises; the lock is then free."""
+        assert self._appender is None, "recover is called once"
+        started_ns = self._clock.monotonic_ns()
+        if self._lock_fd < 0:
+            self.lock()
         try:
-            end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply)
+            end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply, progress)
             appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger)
             try:
                 appender.have_spare()

@@ -57,6 +57,41 @@ class LogDamaged(ApiError):
         return f"{self.code}: log damaged: {self.path} at offset {self.offset}: {self.reason}"
 
 
+class RecoveryCancelled(Exception):
+    """The replay was told to stop (`Progress.cancel`); nothing was changed on disk."""
+
+
+class Progress:
+    """How far a replay is; another thread may read it, and may end it after the frame under way."""
+
+    __slots__ = ("_base_bytes", "_cancelled", "bytes_read", "bytes_total", "records")
+
+    def __init__(self) -> None:
+        self.records = self.bytes_read = self.bytes_total = 0
+        self._base_bytes = 0
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Makes the replay raise RecoveryCancelled."""
+        self._cancelled = True
+
+    def begin(self, segments: list[tuple[int, Path]]) -> None:
+        """The segments that will be read. Raises OSError."""
+        self.bytes_total = sum(path.stat().st_size for _, path in segments)
+
+    def advance(self, records: int, offset: int) -> None:
+        """`records` are applied, and the segment under way is read up to `offset`. Raises RecoveryCancelled."""
+        self.records = records
+        self.bytes_read = self._base_bytes + offset
+        if self._cancelled:
+            raise RecoveryCancelled
+
+    def end_segment(self, segment_bytes: int) -> None:
+        """The segment under way is read; what follows its records is zeros."""
+        self._base_bytes += segment_bytes
+        self.bytes_read = self._base_bytes
+
+
 class RecoveryReport(NamedTuple):
     """What a recovery found. seconds: how long it took; broken_path: the copy of a segment whose torn tail was cut."""
 
@@ -86,9 +121,10 @@ class _Undecodable(Exception):
 class _Position:
     """Where the scan stands; moves over the segments with it."""
 
-    __slots__ = ("chain", "offset", "sealed", "sequence_due")
+    __slots__ = ("chain", "offset", "progress", "sealed", "sequence_due")
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.sequence_due = 1
         self.chain = 0
         self.offset = 0
@@ -96,13 +132,17 @@ class _Position:
 
 
 def replay(
-    directory: Path, segment_bytes_max: int, decode: Callable[[bytes], R], apply: Callable[[int, R], object]
+    directory: Path,
+    segment_bytes_max: int,
+    decode: Callable[[bytes], R],
+    apply: Callable[[int, R], object],
+    progress: Progress | None = None,
 ) -> tuple[LogEnd, RecoveryReport]:
     """Applies (sequence, decoded record) of the whole log in order, repairs a torn tail and opens the log's end for
     append.
 
     The caller holds the directory's lock. Whatever `decode` raises makes its record LogDamaged; what `apply` raises
-    passes. Raises LogDamaged, OSError. `seconds` of the report is 0: the caller has the clock."""
+    passes. Raises LogDamaged, OSError, RecoveryCancelled. `seconds` of the report is 0: the caller has the clock."""
 
     def deliver(sequence: int, data: bytes) -> None:
         try:
@@ -114,7 +154,9 @@ def replay(
     remove_spare(directory)
     sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
     segments = list_segments(directory)
-    position = _Position()
+    progress = progress or Progress()
+    position = _Position(progress)
+    progress.begin(segments)
     if not segments:
         return LogEnd(_new_segment(directory, segment_bytes_max, position), wal.SEGMENT_HEADER_BYTES, 1, 0, False), (
             RecoveryReport(0, 0, 1, False, None, 0.0)
@@ -131,6 +173,7 @@ def replay(
         if len(data) < header.size_bytes:
             raise LogDamaged(path, len(data), f"the file was made with {header.size_bytes} bytes and is shorter")
         status = _scan(path, data, header, position, deliver)
+        progress.end_segment(len(data))
         torn = status != FrameStatus.FRAME_END
         if torn:
             _refuse_unless_torn(path, data, header, position, status)
@@ -198,6 +241,7 @@ def _scan(
         position.sealed = not frame.records
         position.offset = frame.end
         position.chain = frame.chain
+        position.progress.advance(position.sequence_due - 1, frame.end)
     return FrameStatus.FRAME_VALID
 
 
@@ -222,6 +266,7 @@ def _scan_closed(
         raise LogDamaged(path_next, 0, "not a segment header of a version known here")
     header = _check_header(path, name_sequence, data, position)
     _scan(path, data, header, position, deliver, sequence_next)
+    position.progress.end_segment(len(data))
     # A seal takes no sequence: the frame that makes the chain right may still follow.
     while position.chain != header_next.chain:
         _, frame = wal.read_frame(data, position.offset, header.segment_id, position.sequence_due, position.chain)
@@ -294,7 +339,7 @@ def _keep_copy(path: Path, data: bytearray) -> None:
 
 def _started(segment: Segment) -> _Position:
     """The position at the segment's own beginning."""
-    position = _Position()
+    position = _Position(Progress())
     position.sequence_due = segment.header.first_sequence
     position.chain = segment.header.chain
     return position

@@ -288,6 +288,8 @@ def server_metrics() -> list[MetricSpec]:
         ),
         counter(group, "log_lines_total", "Log lines, by level.", Label("level", LEVELS)),
         counter(group, "log_lines_dropped_total", "Log lines lost because standard output was closed or too slow."),
+        counter(group, "log_lines_suppressed_total", "Log lines that repeated others and were told by their number."),
+        counter(group, "audit_entries_lost_total", "Audit entries that could not be written to the audit file."),
         counter(
             group, "metrics_scrapes_total",
             "Scrapes answered: rendered, or shared with one under way.",

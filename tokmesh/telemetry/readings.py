@@ -22,6 +22,7 @@ from tokmesh.telemetry.catalog import (
 )
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
+from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.resources import ResourceFigures
 
@@ -90,6 +91,7 @@ class Sources:
     gc_pauses: GcPauses
     log_lines: LogStats
     connections_max: int
+    audit: AuditTrail
     started_at: float
     version: str
     node_id: str
@@ -346,6 +348,8 @@ def _read_server(values: Values, sources: Sources, scrapes: Scrapes) -> None:
     values["tokmesh_gc_uncollectable_objects_total"] = _by_generation(pauses.uncollectable)
     values["tokmesh_log_lines_total"] = [((level,), count) for level, count in sources.log_lines.lines().items()]
     values["tokmesh_log_lines_dropped_total"] = sources.log_lines.dropped
+    values["tokmesh_log_lines_suppressed_total"] = sources.log_lines.suppressed
+    values["tokmesh_audit_entries_lost_total"] = sources.audit.lost
     rendered, shared = scrapes.outcomes.read_all()
     values["tokmesh_metrics_scrapes_total"] = [(("rendered",), rendered), (("shared",), shared)]
     values["tokmesh_metrics_render_duration_seconds"] = _single(scrapes.durations)

@@ -14,6 +14,7 @@ from tokmesh.api.sessions import page_of
 from tokmesh.errors import ApiError
 from tokmesh.keyring import StoredKey
 from tokmesh.keys import Keys
+from tokmesh.telemetry.logs.redaction import redact
 
 SECRET_WARNING: Final = "Store key_secret now: it is not kept and cannot be shown again."
 STATUSES: Final = {"active": True, "disabled": False}
@@ -71,7 +72,7 @@ def _shown(key: StoredKey) -> dict[str, Any]:
     return {
         "key_id": api_key.key_id,
         "role": api_key.role_name,
-        "description": key.description,
+        "description": redact(key.description),
         "allowedlist": list(key.allowedlist),
         "rate_limit": int(rate_limit) if rate_limit.is_integer() else rate_limit,
         "created_at": key.created_at_ms,

@@ -1,0 +1,227 @@
+"""No sink carries a secret: a real server at level debug gets secrets in every place of every route, and all it says is read.
+
+Two kinds: real ones (a live token, the admin key) used as they are meant, and planted ones, sent where they have no business.
+Planted ones may be kept as a session's own data, so the log on disk may hold them; nothing else may hold either.
+
+A further sink (spans, exemplars) is one more entry of `everything`.
+"""
+
+import json
+import os
+import signal
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.http.route_cases import CASES, Case
+from tests.support.canaries import Canary, leaks
+from tests.support.server import TokMeshProcess
+from tests.unit.test_logs import make
+
+TOKEN = "tmtk_Ab3-xY9_kL0pQr7sTu2vWz5cDe8fGh1iJm4nOo6Ba3Q"
+SECRET = "tmas_9Zq8Yp7Xo6Wn5Vm4Ul3Tk2Sj1Ri0QhAgBfCeDdEcFbG"
+PLANTED = (Canary("planted token", TOKEN), Canary("planted secret", SECRET))
+UNKNOWN_ID = "tmak-01arz3ndektsv4rrffq69g5fav"
+
+# Loaded by the server's interpreter before anything else: a bug that says all it knows, and a module that logs too much.
+BUG = """
+import hashlib, logging
+from tokmesh.sessions import Sessions
+create = Sessions.create
+
+async def buggy(self, user_id, **fields):
+    secret = fields.get("token") or ""
+    digest = hashlib.sha256(secret.encode()).digest()
+    if user_id == "log":
+        told = {"token": secret, secret: [secret, digest, digest.hex()], "authorization": "Bearer tmak-0:" + secret}
+        logging.getLogger("tokmesh.sessions").debug("made %s %r", secret, digest, extra={"told": told, "raw": digest})
+    if user_id == "bug":
+        raise RuntimeError(f"bug: {user_id} {fields} {digest!r} {digest.hex()}")
+    return await create(self, user_id, **fields)
+
+Sessions.create = buggy
+"""
+
+
+class Watched:
+    """The server, and everything it has said so far but its log: by sink."""
+
+    def __init__(self, folder: Path) -> None:
+        modules = folder / "modules"
+        modules.mkdir()
+        (modules / "sitecustomize.py").write_text(BUG)
+        path = os.pathsep.join((str(modules), str(Path(__file__).parents[2])))
+        options = ("--telemetry.logging.level=debug", "--telemetry.logging.repeat.max=0", "--telemetry.logging.slow_request=1ms")
+        self.server = TokMeshProcess(folder, *options, env={"PYTHONPATH": path}).start()
+        self.admin_key = self.server.admin_key
+        made = self.server.create_session("alice", data={"cart": "42"})
+        self.token, self.session_id = made["token"], made["session_id"]
+        self.said: dict[str, str] = {}
+        self.planted = list(PLANTED)
+        self.real = [Canary("live token", self.token), Canary("admin secret", self.admin_key.split(":")[1])]
+
+    def ask(self, method: str, path: str, body: object = None, **options: Any) -> int:
+        status, headers, answer = self.server.exchange(method, path, body, **options)
+        kind = "answer to an administrator" if path.startswith(("/admin", "/ready")) else "error answer"
+        if status != 200 or kind != "error answer":
+            self.said[kind] = self.said.get(kind, "") + f"\n{headers}\n{answer.decode()}"
+        return status
+
+    def plant(self, case: Case, secret: str) -> None:
+        """Sends a secret in every place of a route."""
+        path = case.path.replace("{session_id}", self.session_id)
+        quoted = urllib.parse.quote(secret)
+        body = None if case.body is None else json.dumps(case.body)
+        for name in ("X-Request-ID", "User-Agent", "X-Surprise", "Accept", "Traceparent", "Cookie", "X-API-Key", "Authorization"):
+            key = None if name in ("X-API-Key", "Authorization") else "admin"
+            for value in (secret, f"Bearer {UNKNOWN_ID}:{secret}"):
+                self.ask(case.method, path, body, key=key, headers={name: value})
+        mark = "&" if "?" in path else "?"
+        for name in ("surprise", "page", "cursor", "verbose", "event"):
+            self.ask(case.method, f"{path}{mark}{name}={quoted}", body)
+        for query in (f"{quoted}=1", quoted):
+            self.ask(case.method, f"{path}{mark}{query}", body)
+        self.ask(case.method, f"{path}/{quoted}", body)
+        for part in (self.session_id, "settled", "tmak-01arz3ndektsv4rrffq69g5fav"):
+            if part in path:
+                self.ask(case.method, path.replace(part, quoted), body)
+        if case.method == "POST":
+            self.plant_in_body(case, path, secret)
+        self.server.data("POST", "/admin/v1/log-level", {"level": "debug"})  # whatever was just asked for
+
+    def plant_in_body(self, case: Case, path: str, secret: str) -> None:
+        """As text, as a field's name, and as the value of every field in turn."""
+        self.ask("POST", path, secret)
+        self.ask("POST", path, f'{{"{secret}": 1')
+        self.ask("POST", path, json={secret: secret})
+        for name in case.body or {}:
+            for value in (secret, [secret], {secret: secret}, {"k": secret}):
+                self.ask("POST", path, json={**(case.body or {}), name: value})
+
+    def command_lines(self) -> str:
+        lines = (
+            ("key", "list"), ("key", "list", "--json"), ("key", "disable", TOKEN), ("log-level", "set", SECRET),
+            ("log-level", "get"), ("config", "show"), ("config", "check", f"--server.http.address={TOKEN}"),
+            ("config", "check", f"--{SECRET}.x=1"),
+            ("key", "create", "--role=issuer", f"--allow={SECRET}"),
+        )  # fmt: skip
+        done = [self.server.command_line(*line) for line in lines]
+        return "\n".join(each.stdout + each.stderr for each in done)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        for path in self.server.directory.rglob("*"):
+            if path.is_file():
+                yield str(path.relative_to(self.server.directory)), path.read_bytes().rstrip(b"\0")
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, dict[str, str | bytes]]]:
+    """All sinks of a server that has seen everything, and then crashed."""
+    watched = Watched(tmp_path_factory.mktemp("watched"))
+    server = watched.server
+    try:
+        for canary in watched.planted:
+            for case in CASES:
+                watched.plant(case, canary.secret)
+        for user_id in ("log", "bug"):
+            for secret in (TOKEN, SECRET):
+                watched.ask("POST", "/sessions", json={"user_id": user_id, "token": secret})
+        watched.ask("POST", "/tokens/validate", json={"token": watched.token, "surprise": watched.admin_key})
+        watched.ask("GET", f"/sessions/{watched.token}", key=watched.admin_key + "x")
+        watched.ask("POST", f"/users/{watched.token}/sessions/revoke", json={})
+        watched.ask("POST", f"/users/{watched.admin_key.split(':')[1]}/sessions/revoke", json={})
+        for accept in ("", "application/openmetrics-text"):
+            watched.said[f"metrics {accept}"] = str(server.request("GET", "/metrics", headers={"Accept": accept})[1])
+        for path in ("/ready?verbose", "/admin/v1/audit/logs?size=100", "/admin/v1/config", "/admin/v1/keys?size=100"):
+            assert watched.ask("GET", path) == 200
+        watched.said["command line"] = watched.command_lines()
+        lines = server.log_lines()
+        server.send_signal(signal.SIGSEGV)
+        assert server.wait() == -signal.SIGSEGV
+        first_key = watched.admin_key  # shown once, on purpose
+        sinks: dict[str, str | bytes] = {**watched.said, "log": server.stdout, "crash": server.stderr.replace(first_key, "", 1)}
+        assert len(lines) > 50
+        yield watched, sinks
+    finally:
+        server.kill()
+
+
+def test_every_sink_was_reached(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
+    """What is silent cannot leak, and proves nothing."""
+    watched, sinks = everything
+    log = str(sinks["log"])
+    assert "bug: bug" in log and "tmtk_[redacted]" in log and "tmas_[redacted]" in log, "the bug told all it knew"
+    assert '"logger":"tokmesh.sessions"' in log and '"level":"DEBUG"' in log
+    assert '"audit":true' in log
+    assert "TM-SYS-5000" in str(sinks["error answer"]) and "TM-TOKN-4000" in str(sinks["error answer"])
+    assert '"event":"user.sessions_revoked"' in str(sinks["answer to an administrator"])
+    assert "# HELP tokmesh_" in str(sinks["metrics "]) and "# EOF" in str(sinks["metrics application/openmetrics-text"])
+    assert "Fatal Python error: Segmentation fault" in str(sinks["crash"])
+    assert "KEY ID" in str(sinks["command line"]) and "TM-CFG-1001" in str(sinks["command line"])
+    assert any(TOKEN.encode() in content for name, content in watched.files() if name.startswith("log/")), "a session's own data"
+
+
+def test_no_sink_carries_a_secret(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
+    watched, sinks = everything
+    assert leaks([*watched.real, *watched.planted], sinks) == []
+
+
+def test_no_file_carries_a_secret_but_for_the_data_of_sessions_in_the_log(
+    everything: tuple[Watched, dict[str, str | bytes]],
+) -> None:
+    watched, _ = everything
+    files = dict(watched.files())
+    assert {"audit.jsonl", "node_id"} <= set(files)
+    assert leaks(watched.real, files) == []
+    assert leaks(watched.planted, {name: content for name, content in files.items() if not name.startswith("log/")}) == []
+
+
+secrets = st.sampled_from([form for canary in PLANTED for form in canary.forms])
+around = st.text(st.sampled_from(" \t\n\"'\\{}[]():;,=…é\x00/"), max_size=3)
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3), st.tuples(inner, inner))
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> Any:
+    """A value with a secret somewhere in it: as text, as bytes, as a key."""
+    secret = draw(around) + draw(secrets) + draw(around)
+    leaf: Any = draw(st.sampled_from([secret, secret.encode(), {secret: 1}, ValueError(secret), [secret, 7]]))
+    for _ in range(draw(st.integers(0, 5))):
+        leaf = draw(st.sampled_from([[leaf], {"k": leaf}, (1, leaf), {"a": 1, "b": [leaf]}]))
+    return leaf
+
+
+@settings(max_examples=400, deadline=None)
+@given(placed(), st.sampled_from(["message", "argument", "field", "name of a field", "logger", "exception", "cause", "stack"]))
+def test_wherever_a_secret_stands_in_a_record_the_line_is_free_of_it(value: Any, place: str) -> None:
+    text = value if isinstance(value, str) else str(value)
+    line = {
+        "message": lambda: make(text),
+        "argument": lambda: make("%s and %r", value, value),
+        "field": lambda: make("m", extra={"x": value, "request_id": text}),
+        "name of a field": lambda: make("m", extra={f"x{text}": 1}),
+        "logger": lambda: make("m", extra={"name": text}),
+        "exception": lambda: make("m", exc_info=(ValueError, ValueError(value), None)),
+        "cause": lambda: make("m", exc_info=(KeyError, caused(value), None)),
+        "stack": lambda: make("m", extra={"stack_info": text}),
+    }[place]()
+    assert leaks(list(PLANTED), {place: json.loads(json.dumps(line))}) == []
+    assert leaks(list(PLANTED), {place: json.dumps(json.loads(line), ensure_ascii=False)}) == []
+
+
+def caused(value: Any) -> KeyError:
+    try:
+        try:
+            raise ValueError(value)
+        except ValueError as error:
+            raise KeyError(str(value)) from error
+    except KeyError as error:
+        return error
