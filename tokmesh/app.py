@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import uvloop
 
@@ -43,10 +43,13 @@ from tokmesh.store import Store
 from tokmesh.telemetry.exposition import Exposition
 from tokmesh.telemetry.logs import LogStats, configure_logging, set_level
 from tokmesh.telemetry.loop_lag import LoopLag
-from tokmesh.telemetry.readings import Sources
+from tokmesh.telemetry.readings import Family, Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.status import Posture, Status
 
 LOG_DIRECTORY: Final = "log"
+
+T = TypeVar("T")
 
 logger = logging.getLogger("tokmesh.server")
 
@@ -141,6 +144,8 @@ class App:
         readiness = Readiness()
         readiness.add("storage", lambda: state.log.failure)
         readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
+        node_id = data_directory.node_id(settings.storage.dir, state.clock)
+        self._status = Status(node_id, posture_of(settings), self._examine, readiness.checks)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
@@ -150,6 +155,7 @@ class App:
             clock=state.clock,
             render_metrics=self._render_metrics,
             metrics_auth_enabled=settings.telemetry.metrics.auth_enabled,
+            summarize=self._status.summary,
         )
         self._server = Server(
             loop,
@@ -174,12 +180,15 @@ class App:
                 log_lines=log_stats,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
-                node_id=data_directory.node_id(settings.storage.dir, state.clock),
+                node_id=node_id,
             )
         )
 
     async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         return await self._exposition.render(accept)
+
+    async def _examine(self, look: Callable[[list[Family]], T]) -> T:
+        return await self._exposition.examine(look)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
@@ -193,6 +202,7 @@ class App:
             await self._make_first_key()
             self._upkeep.start(loop)
             self._loop_lag.start(loop)
+            self._status.start(loop)
             self._warn()
             await self._listeners.open_admin_socket(self._settings.storage.dir, partial(Connection, self._server, True))
             await self._listeners.open_http(server.http.address, partial(Connection, self._server))
@@ -212,6 +222,7 @@ class App:
         if not await self._server.drained(self._settings.server.shutdown.timeout_ms / 1000):
             logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
         self._loop_lag.stop()
+        await self._status.stop()
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
@@ -230,12 +241,8 @@ class App:
         )
 
     def _warn(self) -> None:
-        settings = self._settings
-        if settings.server.http.address.is_loopback:
-            return
-        logger.warning("plain HTTP can be reached from other hosts: tokens and API keys travel unencrypted")
-        if not settings.telemetry.metrics.auth_enabled:
-            logger.warning("/metrics can be read from other hosts without an API key")
+        for condition in posture_of(self._settings).conditions():
+            logger.warning(condition.words, extra={"condition": condition.code})
 
     def _reload(self) -> None:
         """SIGHUP: applies what can be applied; a configuration with an error changes nothing."""
@@ -268,6 +275,16 @@ def limits_of(http: HttpSettings) -> Limits:
         max_write_buffer_bytes=http.max_write_buffer_bytes,
         max_connections=http.max_connections,
         keepalive_timeout_ms=http.keepalive_timeout_ms,
+    )
+
+
+def posture_of(settings: Settings) -> Posture:
+    """How a process is configured, as far as conditions judge it."""
+    return Posture(
+        sync_mode=settings.storage.wal.sync_mode,
+        http_beyond_loopback=not settings.server.http.address.is_loopback,
+        metrics_open=not settings.telemetry.metrics.auth_enabled,
+        connections_max=settings.server.http.max_connections,
     )
 
 

@@ -84,6 +84,10 @@ CASES = (
     Case("GET", "/metrics", "/metrics", ("metrics", "admin")),
     Case("GET", "/health", "/health", None),
     Case("GET", "/ready", "/ready", None),
+    Case("GET", "/console", "/console", ("admin",)),
+    Case("GET", "/console/{file}", "/console/app.js", None),
+    Case("GET", "/console/runbooks/{file}", "/console/runbooks/TokMeshSyncOff.md", None),
+    Case("GET", "/admin/v1/status/summary", "/admin/v1/status/summary", ("admin",)),
     Case("GET", "/admin/v1/keys", "/admin/v1/keys", ("admin",)),
     Case(
         "POST",
@@ -146,6 +150,7 @@ def test_the_cases_are_the_routes() -> None:
         clock=None,  # type: ignore[arg-type]
         render_metrics=None,  # type: ignore[arg-type]
         metrics_auth_enabled=True,
+        summarize=None,  # type: ignore[arg-type]
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}

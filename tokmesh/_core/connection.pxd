@@ -19,4 +19,5 @@ cdef class Connection(Channel):
     cdef void drive(self, Request request, object value) except *
     cdef void finish(self, Request request, object reply) except *
     cdef void refuse(self, Request request, object error) except *
+    cdef object sign_in(self, Head head)
     cdef void done(self, Request request, int status) except *

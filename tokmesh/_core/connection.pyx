@@ -251,12 +251,23 @@ cdef class Connection(Channel):
             extra = b"Allow: " + request.head.allow.encode("ascii") + b"\r\n"
         elif status in (429, 503):
             extra = b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
-        if request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
+        page = self.sign_in(request.head) if status == 401 else None
+        if page is not None:
+            extra += b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in page.headers])
+            self.responder.put_answer(request.request_id, status, page.content_type.encode("ascii"), page.body, extra,
+                                      self.connection_field(request))
+        elif request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
             self.responder.put_answer(request.request_id, status, b"application/json", b"", extra, self.connection_field(request))
         else:
             self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,
                                      self.connection_field(request))
         self.done(request, status)
+
+    cdef object sign_in(self, Head head):
+        """The page that asks for a key in place of the envelope: of a route that has one, for a caller that shows HTML."""
+        if head.route_number < 0 or "text/html" not in head.headers.get("accept", ""):
+            return None
+        return getattr(self.server.router.routes[head.route_number], "sign_in", None)
 
     cdef void done(self, Request request, int status) except *:
         self.current = None

@@ -7,11 +7,14 @@ a role admits those above it (contract §3): `validator` admits validator, issue
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.keys import KeyHandlers
+from tokmesh.api.admin.status import StatusHandlers
+from tokmesh.api.console import ConsoleHandlers
 from tokmesh.api.metrics import MetricsHandler
 from tokmesh.api.probes import ProbeHandlers, Readiness
 from tokmesh.api.route import Route
@@ -32,11 +35,13 @@ def build_routes(
     clock: Clock,
     render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
     metrics_auth_enabled: bool,
+    summarize: Callable[[], Awaitable[dict[str, Any]]],
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
     validator, counters: one pair, shared with the wire path.
     render_metrics: Accept header → exposition bytes and their content type.
+    summarize: the status of this node.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
@@ -44,6 +49,8 @@ def build_routes(
     probe = ProbeHandlers(readiness)
     metrics = MetricsHandler(render_metrics)
     key = KeyHandlers(keys)
+    status = StatusHandlers(summarize)
+    console = ConsoleHandlers()
     return (
         Route("POST", "/tokens/validate", "validator", token.validate),
         Route("POST", "/tokens/validate/batch", "validator", token.validate_batch),
@@ -59,6 +66,10 @@ def build_routes(
         Route("GET", "/metrics", "metrics" if metrics_auth_enabled else "none", metrics.scrape),
         Route("GET", "/health", "none", probe.health),
         Route("GET", "/ready", "none", probe.ready),
+        Route("GET", "/console", "admin", console.page, console.sign_in),
+        Route("GET", "/console/{file}", "none", console.file),
+        Route("GET", "/console/runbooks/{file}", "none", console.runbook),
+        Route("GET", "/admin/v1/status/summary", "admin", status.summary),
         Route("GET", "/admin/v1/keys", "admin", key.list),
         Route("POST", "/admin/v1/keys", "admin", key.create),
         Route("POST", "/admin/v1/keys/{key_id}/status", "admin", key.set_status),

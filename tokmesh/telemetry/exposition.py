@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from prometheus_client import exposition as text_format
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,6 +26,8 @@ from prometheus_client.utils import floatToGoString
 
 from tokmesh.telemetry.catalog import MetricSpec
 from tokmesh.telemetry.readings import Family, Scrapes, Series, Sources, read
+
+T = TypeVar("T")
 
 ACCEPT_ITEMS_MAX: Final = 32
 SERIES_MAX: Final = 10_000  # a family with more has an open label: our bug
@@ -179,6 +181,12 @@ class Exposition:
             render.add_done_callback(lambda _: self._under_way.pop(content_type, None))
         # A scraper that goes away must not cancel the render for the others.
         return await asyncio.shield(render), content_type
+
+    async def examine(self, look: Callable[[list[Family]], T]) -> T:
+        """What `look` makes of all families of this moment, in the thread that reads for scrapes. Awaits one future only."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: look(read(self._sources, self._scrapes))
+        )
 
     def render_now(self, content_type: str) -> bytes:
         """Reads and renders in the calling thread; one at a time."""
