@@ -64,7 +64,7 @@ def _p99(metric: str, by: str, legend: str) -> tuple[str, str]:
 
 def _ratio(part: str, whole: str) -> str:
     """0 rather than nothing where nothing happened."""
-    return f"{part} / clamp_min({whole}, 1e-9)"
+    return f"{part} / clamp_min({whole}, 0.000001)"
 
 
 DURATION: Final = "tokmesh_api_request_duration_seconds"

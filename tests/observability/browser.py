@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-TIMEOUT_MS: Final = 20_000.0
+TIMEOUT_MS: Final = 30_000.0
 
 _NOTE_VIOLATIONS: Final = """
 window.violations = [];

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,8 @@ def test_a_failed_log_is_told_with_its_runbook(tmp_path: Path, visitor: Visitor)
     with TokMeshProcess(tmp_path, "--storage.wal.sync_mode=interval", wrapper=wrapper) as server:
         visit = visitor(server)
         visit.open(server.admin_key)
-        for index in range(3):
-            server.request("POST", "/sessions", json={"user_id": f"user-{index}"})
+        users = (f"user-{number}" for number in count())
+        visit.wait_until(lambda: server.request("POST", "/sessions", json={"user_id": next(users)})[0] != 200)
         visit.wait_for_text("#state", "Not ready")
         visit.wait_for_text("#conditions li.is-critical", "TokMeshWalFsyncFailed")
         visit.wait_for_text("#checks .check", "failing")
