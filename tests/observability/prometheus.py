@@ -7,9 +7,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+
+import yaml
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
@@ -26,24 +29,33 @@ def free_port() -> int:
 class PrometheusProcess:
     """Scrapes one target twice a second, with a Bearer credential if one is given.
 
-    directory: empty or new. target: "127.0.0.1:PORT". Every wait has a deadline; one missed fails with the log.
+    directory: empty or new. target: "127.0.0.1:PORT". configuration: more of prometheus.yml, such as `rule_files`; what it has
+    of `global` is added to the intervals. features: for --enable-feature. Every wait has a deadline; one missed fails with the
+    log.
     """
 
-    def __init__(self, directory: Path, target: str, credential: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        target: str,
+        credential: str | None = None,
+        *,
+        configuration: Mapping[str, Any] | None = None,
+        features: Sequence[str] = (),
+    ) -> None:
         self._directory = directory
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
-        authorization = ""
+        job: dict[str, Any] = {"job_name": "tokmesh", "static_configs": [{"targets": [target]}]}
         if credential is not None:
             key_file = directory / "key"
             key_file.write_text(credential)
-            authorization = f"    authorization: {{type: Bearer, credentials_file: {key_file}}}\n"
-        (directory / "prometheus.yml").write_text(
-            "global: {scrape_interval: 500ms, scrape_timeout: 400ms}\n"
-            "scrape_configs:\n"
-            "  - job_name: tokmesh\n" + authorization + f"    static_configs: [{{targets: ['{target}']}}]\n"
-        )
+            job["authorization"] = {"type": "Bearer", "credentials_file": str(key_file)}
+        settings = dict(configuration or {})
+        settings["global"] = {"scrape_interval": "500ms", "scrape_timeout": "400ms", **settings.get("global", {})}
+        (directory / "prometheus.yml").write_text(yaml.safe_dump({**settings, "scrape_configs": [job]}))
+        self._flags = [f"--enable-feature={feature}" for feature in features]
 
     def __enter__(self) -> Self:
         with (self._directory / "log").open("wb") as log:
@@ -53,6 +65,7 @@ class PrometheusProcess:
                     f"--config.file={self._directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._directory / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
+                    *self._flags,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
