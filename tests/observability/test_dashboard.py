@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.observability.prometheus import PrometheusProcess
+from tests.observability.test_rules import faults
 from tests.support.server import TokMeshProcess
-from tokmesh.telemetry.catalog import METRICS, MetricSpec
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 MADE = runpy.run_path(str(FOLDER / "dashboard.py"))
@@ -21,13 +20,10 @@ DASHBOARD: dict[str, Any] = json.loads((FOLDER / "tokmesh.json").read_text(encod
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 # What Grafana fills in, as a Prometheus of a test may have it: it scrapes twice a second.
 VARIABLES = {"$__rate_interval": "5s", "$instance": ".*"}
-TARGET_LABELS = frozenset({"instance", "job"})  # Prometheus adds them
 UNITS = frozenset({"short", "none", "reqps", "ops", "percentunit", "s", "Bps", "bytes"})  # of Grafana
 
 SELECTOR = re.compile(r"\b([a-z_]\w*)\{([^}]*)\}")
 METRIC = re.compile(r"\b(?:tokmesh|process)_\w+")
-MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
-GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 
 def expressions() -> Iterator[str]:
@@ -87,57 +83,8 @@ def test_source_and_nodes_are_chosen_at_the_top() -> None:
                 assert width == "$__rate_interval", target["expr"]
 
 
-def spec_of(name: str) -> MetricSpec:
-    """The metric of the catalogue that a name of a series belongs to."""
-    by_name = {metric.name: metric for metric in METRICS}
-    if name in by_name:
-        assert by_name[name].type != "histogram", f"{name} has no series of its own"
-        return by_name[name]
-    family = re.sub(r"_(bucket|count|sum)$", "", name)
-    assert family in by_name and by_name[family].type == "histogram", f"no metric {name}"
-    return by_name[family]
-
-
-def check_names(expression: str) -> None:
-    """Every metric, label and value of a closed label that is written down is the catalogue's."""
-    specs = [spec_of(name) for name in METRIC.findall(expression)]
-    labels = {label for spec in specs for label in spec.label_names} | TARGET_LABELS
-    if "_bucket" in expression:
-        labels.add("le")
-    for names in GROUPING.findall(expression):
-        for name in filter(None, (each.strip() for each in names.split(","))):
-            assert name in labels, f"no label {name}: {expression}"
-    for metric, matchers in SELECTOR.findall(expression):
-        spec = spec_of(metric)
-        closed = {label.name: label.values for label in spec.labels}
-        for name, operator, value in MATCHER.findall(matchers):
-            assert name in closed or name in TARGET_LABELS or (name == "le" and metric.endswith("_bucket")), (name, expression)
-            if operator in ("=", "!=") and closed.get(name):
-                assert value in closed[name], f"{name} is never {value}: {expression}"
-            if operator in ("=~", "!~") and closed.get(name):
-                for part in value.split("|"):
-                    assert any(re.fullmatch(part, each) for each in closed[name]), f"{name} is never {part}: {expression}"
-
-
 def test_every_metric_and_label_is_in_the_catalogue() -> None:
-    for expression in expressions():
-        check_names(expression)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "tokmesh_no_such_metric{}",
-        "tokmesh_wal_fsync_duration_seconds{}",
-        'tokmesh_wal_state{state="ajar"}',
-        'tokmesh_wal_state{color="red"}',
-        "sum by (color) (tokmesh_wal_state{})",
-        'tokmesh_api_key_auth_total{result=~"ok|fine"}',
-    ],
-)
-def test_a_wrong_name_would_be_found(expression: str) -> None:
-    with pytest.raises(AssertionError):
-        check_names(expression)
+    assert [fault for expression in expressions() for fault in faults(expression, set())] == []
 
 
 def promtool_check(tmp_path: Path, texts: list[str]) -> subprocess.CompletedProcess[str]:
