@@ -22,7 +22,7 @@ COUNT ?= 200
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills bench wheel wheels annotate constraints image clean
+.PHONY: help packages run build test lint tidy asan kills screenshot bench wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -71,6 +71,10 @@ asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and Unde
 kills: packages  ## SIGKILL a server COUNT times (200) during a write load; every acknowledged change must be found again
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m tests.crash.server_kills --count $(COUNT) $(ARGS)
+
+screenshot: packages  ## draw docs/console.png anew: the status page of a server under a little load, in headless Chromium
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.observability.console_screenshot docs/console.png
 
 bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, picture
 	@$(MAKE) $(VENV)/stamp-dev build

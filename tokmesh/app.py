@@ -13,7 +13,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import uvloop
 
@@ -50,12 +50,15 @@ from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
 from tokmesh.telemetry.loop_lag import LoopLag
-from tokmesh.telemetry.readings import Sources
+from tokmesh.telemetry.readings import Family, Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.status import Posture, Status
 from tokmesh.telemetry.watchdog import Watchdog
 
 LOG_DIRECTORY: Final = "log"
 PROGRESS_INTERVAL_S: Final = 5.0
+
+T = TypeVar("T")
 
 logger = logging.getLogger("tokmesh.server")
 
@@ -160,10 +163,12 @@ class App:
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
+        readiness = self._make_readiness()
+        self._status = Status(self._node_id, posture_of(settings), self._examine, readiness.checks)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
-            readiness=self._make_readiness(),
+            readiness=readiness,
             validator=validator,
             counters=counters,
             clock=state.clock,
@@ -172,6 +177,7 @@ class App:
             audit=self._audit,
             log_level=self._log_level,
             config=self._config,
+            summarize=self._status.summary,
         )
         self._server = Server(
             loop,
@@ -224,6 +230,10 @@ class App:
         assert self._exposition is not None, "a scrape is let in when the log is replayed"
         return await self._exposition.render(accept, accept_encoding)
 
+    async def _examine(self, look: Callable[[list[Family]], T]) -> T:
+        assert self._exposition is not None, "the status is asked for when the log is replayed"
+        return await self._exposition.examine(look)
+
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
         loop = self._loop
@@ -243,6 +253,7 @@ class App:
             self._state.log.start(loop, self._state.store.apply)
             await self._make_first_key()
             self._upkeep.start(loop)
+            self._status.start(loop)
             self._warn()
             loop.add_signal_handler(signal.SIGHUP, self._reload)
             self._server.gate = None
@@ -292,6 +303,7 @@ class App:
         self._watchdog.stop()
         self._gc_pauses.stop()
         self._loop_lag.stop()
+        await self._status.stop()
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
@@ -315,12 +327,8 @@ class App:
         )
 
     def _warn(self) -> None:
-        settings = self._config.settings
-        if settings.server.http.address.is_loopback:
-            return
-        logger.warning("plain HTTP can be reached from other hosts: tokens and API keys travel unencrypted")
-        if not settings.telemetry.metrics.auth_enabled:
-            logger.warning("/metrics can be read from other hosts without an API key")
+        for condition in posture_of(self._config.settings).conditions():
+            logger.warning(condition.words, extra={"condition": condition.code})
 
     def _apply(self, settings: Settings) -> None:
         """Puts in force what can be changed while running."""
@@ -366,6 +374,16 @@ def limits_of(http: HttpSettings) -> Limits:
         max_connections=http.max_connections,
         keepalive_timeout_ms=http.keepalive_timeout_ms,
         max_buffered_bytes=http.body_buffer_size_bytes,
+    )
+
+
+def posture_of(settings: Settings) -> Posture:
+    """How a process is configured, as far as conditions judge it."""
+    return Posture(
+        sync_mode=settings.storage.wal.sync_mode,
+        http_beyond_loopback=not settings.server.http.address.is_loopback,
+        metrics_open=not settings.telemetry.metrics.auth_enabled,
+        connections_max=settings.server.http.max_connections,
     )
 
 

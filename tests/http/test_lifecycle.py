@@ -314,7 +314,7 @@ def test_https_may_ask_for_client_certificates(tmp_path: Path) -> None:
 def test_listening_beyond_this_host_is_warned_about(tmp_path: Path) -> None:
     with TokMeshProcess(tmp_path, "--server.http.address=0.0.0.0:0", "--telemetry.metrics.auth_enabled=false") as server:
         warnings = [line["message"] for line in server.log_lines() if line["level"] == "WARN"]
-        assert any("plain HTTP" in line for line in warnings)
+        assert any("Plain HTTP" in line for line in warnings)
         assert any("/metrics" in line for line in warnings)
         assert server.request("GET", "/metrics", key=None)[0] == 200
 

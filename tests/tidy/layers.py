@@ -26,8 +26,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "store": frozenset({"_core", "log", "keyring", *LEAVES}),
     "sessions": frozenset({"_core", "log", "store", "config", *LEAVES}),
     "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
+    "console": frozenset(),  # files for a browser, and the code that reads them
     "telemetry": frozenset({"_core", "", *LEAVES}),
-    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "config", "", *LEAVES}),
+    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "", *LEAVES}),
     "host": frozenset({"_core", "config", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
         {"_core", "api", "sessions", "keys", "keyring", "store", "log", "storage", "telemetry", "config", "host", "", *LEAVES}

@@ -353,16 +353,15 @@ cdef class Connection(Channel):
             code, details, retry_after_s, status = "TM-SYS-5000", None, None, 500
         if request.body is None:
             self.leave_body(request)
-        extra = b""
         if status == 401 or status == 403:
             self.server.tell_denied(request, code)
-        if status == 401:
-            extra = b"WWW-Authenticate: Bearer\r\n"
-        elif status == 405:
-            extra = b"Allow: " + request.head.allow.encode("ascii") + b"\r\n"
-        elif status in (429, 503):
-            extra = b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
-        if request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
+        extra = self.server.refusal_fields(request.head, status, retry_after_s)
+        page = self.server.sign_in(request.head) if status == 401 else None
+        if page is not None:
+            extra += b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in page.headers])
+            self.responder.put_answer(request.request_id, status, page.content_type.encode("ascii"), page.body, extra,
+                                      self.connection_field(request))
+        elif request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
             self.responder.put_answer(request.request_id, status, b"application/json", b"", extra, self.connection_field(request))
         else:
             self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,

@@ -60,3 +60,5 @@ cdef class Server:
     cdef void tell_denied(self, Request request, str code) except *
     cdef int _refuse(self, int refusal) except -1
     cdef bint _address_admitted(self, Grant grant, object peer_address) except -1
+    cdef bytes refusal_fields(self, Head head, int status, object retry_after_s)
+    cdef object sign_in(self, Head head)

@@ -223,6 +223,24 @@ cdef class Server:
                 return False
         return True
 
+    # Refusals
+
+    cdef bytes refusal_fields(self, Head head, int status, object retry_after_s):
+        """The field lines that a refusal with this status has beyond the usual (RFC 9110 §10.2, §11.6.1)."""
+        if status == 401:
+            return b"WWW-Authenticate: Bearer\r\n"
+        if status == 405:
+            return b"Allow: " + head.allow.encode("ascii") + b"\r\n"
+        if status in (429, 503):
+            return b"Retry-After: %d\r\n" % (1 if retry_after_s is None else retry_after_s)
+        return b""
+
+    cdef object sign_in(self, Head head):
+        """The page that asks for a key in place of the envelope: of a route that has one, for a caller that shows HTML."""
+        if head.route_number < 0 or "text/html" not in head.headers.get("accept", ""):
+            return None
+        return getattr(self.router.routes[head.route_number], "sign_in", None)
+
     async def verify(self, Head head not None, peer_address) -> None:
         """Verifies the head's credential (Argon2 when it is not cached), then authorizes. Raises ApiError."""
         optional = self._role_masks[head.route_number] == 0

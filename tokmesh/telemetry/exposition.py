@@ -10,13 +10,16 @@ Invariants:
 import asyncio
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from tokmesh.telemetry.negotiation import OPENMETRICS, PROTOBUF, TEXT, accepts_gzip, choose_format
 from tokmesh.telemetry.protobuf_page import ProtobufPage
 from tokmesh.telemetry.readings import Family, Scrapes, Sources, duration_blocks, read
 from tokmesh.telemetry.text_page import TextPage
+
+T = TypeVar("T")
 
 GZIP_LEVEL: Final = 1  # a page becomes a twentieth of its size; higher levels take several times longer for little
 GZIP_BYTES_MIN: Final = 1024
@@ -75,6 +78,12 @@ class Exposition:
         if with_gzip and len(body) >= GZIP_BYTES_MIN:
             return Scrape(zlib.compress(body, GZIP_LEVEL, _GZIP_FORMAT), content_type, "gzip")
         return Scrape(body, content_type, "")
+
+    async def examine(self, look: Callable[[list[Family]], T]) -> T:
+        """What `look` makes of all families of this moment, in the thread that reads for scrapes. Awaits one future only."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: look(read(self._sources, self._scrapes))
+        )
 
     def render_now(self, content_type: str) -> bytes:
         """Reads and renders in the calling thread; one at a time."""
