@@ -41,7 +41,9 @@ def told() -> Iterator[Told]:
     logger = logging.getLogger("tokmesh.watchdog")
     logger.addHandler(handler)
     logger.propagate = False
+    logger.setLevel(logging.DEBUG)  # whatever level the root was left at
     yield handler
+    logger.setLevel(logging.NOTSET)
     logger.propagate = True
     logger.removeHandler(handler)
 
