@@ -194,6 +194,9 @@ class App:
         self._server.on_denied = self._denied
         log_handler.scope.follow(self._scope)
         self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
+        if settings.telemetry.metrics.native_histograms:
+            for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
+                block.enable_native()  # these count before that
 
     def _make_readiness(self) -> Readiness:
         readiness = Readiness()
