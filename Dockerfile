@@ -18,6 +18,7 @@ RUN python3 -m venv /build
 COPY LICENSE MANIFEST.in README.md pyproject.toml setup.py ./
 COPY .ci/smoke.py .ci/wheel_contents.py .ci/
 COPY tokmesh tokmesh
+COPY docs/runbooks docs/runbooks
 RUN PIP_CONSTRAINT=/src/requirements/constraints.txt /build/bin/python -m pip --disable-pip-version-check -q wheel \
         --no-deps -w /wheel . \
     && python3 .ci/wheel_contents.py /wheel/tokmesh-*.whl

@@ -7,8 +7,7 @@ MAKEFLAGS += --no-print-directory
 # The first interpreter that is new enough; `make PYTHON=python3.13 …` to choose another.
 # Looked for again where the caller found none: a target may have installed it in between.
 ifeq ($(PYTHON),)
-PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do \
-    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+override PYTHON := $(shell .ci/python)
 endif
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -16,19 +15,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CONSTRAINTS := requirements/constraints.txt
 WHEELS := dist
 ARGS ?=
+# A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
+ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
 COUNT ?= 200
 
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills bench wheel wheels annotate constraints image clean
+.PHONY: help packages run build test lint tidy asan kills screenshot bench wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 # An environment that can build and run; `-e` makes it see the sources of this tree, whose modules the target build makes.
 $(VENV)/stamp-run: pyproject.toml $(CONSTRAINTS)
-	@[ -n "$(PYTHON)" ] || { echo "TokMesh needs CPython 3.11 or newer: apt-get install python3 python3-dev python3-venv" >&2; exit 69; }
 	@.ci/packages build
 	@echo "Preparing $(VENV) (once)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
@@ -55,7 +55,7 @@ test: packages  ## everything a change must pass: lint, the core under sanitizer
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(MAKE) lint
 	@$(MAKE) asan
-	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ARGS)
+	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(ARGS)
 
 lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint (warnings of Cython and C end a build)
 	@$(BIN)/ruff check .
@@ -66,11 +66,15 @@ tidy: $(VENV)/stamp-dev build  ## the house rules alone
 	@$(BIN)/python -m pytest -q tests/tidy
 
 asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@.ci/asan $(ARGS)
+	@.ci/asan $(ON_ALL_CORES) $(ARGS)
 
 kills: packages  ## SIGKILL a server COUNT times (200) during a write load; every acknowledged change must be found again
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m tests.crash.server_kills --count $(COUNT) $(ARGS)
+
+screenshot: packages  ## draw docs/console.png anew: the status page of a server under a little load, in headless Chromium
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.observability.console_screenshot docs/console.png
 
 bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, picture
 	@$(MAKE) $(VENV)/stamp-dev build

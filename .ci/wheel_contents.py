@@ -5,12 +5,13 @@ import zipfile
 from pathlib import Path, PurePath
 
 ALLOWED_SUFFIXES = frozenset({".py", ".pyi", ".pxd", ".h", ".so", ".typed"})
+CONSOLE_SUFFIXES = frozenset({".py", ".html", ".css", ".js", ".svg", ".txt"})
 
 
 def faults(names: list[str], modules: set[str]) -> list[str]:
     """What is wrong with a wheel of these file names, given the stems of the sources' extension modules."""
     files = [PurePath(name) for name in names if ".dist-info/" not in name]
-    found = [f"{file}: does not belong into a wheel" for file in files if file.suffix not in ALLOWED_SUFFIXES]
+    found = [f"{file}: does not belong into a wheel" for file in files if not _belongs(file)]
     found += [f"{file}: outside the package" for file in files if file.parts[0] != "tokmesh"]
     core = [file.name for file in files if file.parent == PurePath("tokmesh/_core")]
     for module in sorted(modules):
@@ -20,9 +21,18 @@ def faults(names: list[str], modules: set[str]) -> list[str]:
             found.append(f"{module}: no stub")
     if PurePath("tokmesh/py.typed") not in files:
         found.append("no py.typed")
+    missing = {"index.html", "uplot.min.js", "uplot.LICENSE.txt"} - {each.name for each in files if each.parts[1:2] == ("console",)}
+    found += [f"console/{name}: missing" for name in sorted(missing)]
     if not any(name.endswith("/licenses/LICENSE") for name in names):
         found.append("no licence")
     return found
+
+
+def _belongs(file: PurePath) -> bool:
+    if file.parent == PurePath("tokmesh/console/runbooks"):
+        return file.suffix == ".md"
+    allowed = CONSOLE_SUFFIXES if file.parent == PurePath("tokmesh/console") else ALLOWED_SUFFIXES
+    return file.suffix in allowed
 
 
 def main() -> int:

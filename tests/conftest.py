@@ -1,11 +1,25 @@
 """Fixtures of every test: a fresh server process, and one shared by the tests of a module."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.server import TokMeshProcess
+
+# How long a case takes is the machine's affair, under sanitizers or beside a benchmark: it fails nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def root_level() -> Iterator[None]:
+    """What a test makes of the root logger's level ends with it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ rest (api/recovering.py). Order of a stop: listeners, requests in flight, period
 """
 
 import asyncio
-import gc
 import logging
 import signal
 import ssl
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import uvloop
 
@@ -23,7 +22,6 @@ from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.request import Request
 from tokmesh._core.server import NEVER_NS, Limits, Server
-from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
@@ -37,28 +35,26 @@ from tokmesh.host.header_file import read_headers
 from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
-from tokmesh.keyring import KeyRing
 from tokmesh.keys import Authenticator, Keys
-from tokmesh.log.file_log import FileLog
-from tokmesh.log.record import AnyRecord, decode
 from tokmesh.sessions import Sessions
-from tokmesh.storage.recovery import Progress, RecoveryCancelled
-from tokmesh.store import Store
-from tokmesh.telemetry.exposition import Exposition
+from tokmesh.state import State
+from tokmesh.telemetry.exposition import Exposition, Scrape
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
 from tokmesh.telemetry.loop_lag import LoopLag
-from tokmesh.telemetry.readings import Sources
+from tokmesh.telemetry.readings import Family, Sources
 from tokmesh.telemetry.resources import Resources
+from tokmesh.telemetry.status import Posture, Status
 from tokmesh.telemetry.tracing.switch import Tracing
+from tokmesh.telemetry.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from tokmesh.telemetry.tracing.span import Span
 
-LOG_DIRECTORY: Final = "log"
-PROGRESS_INTERVAL_S: Final = 5.0
+T = TypeVar("T")
 
 logger = logging.getLogger("tokmesh.server")
 
@@ -99,40 +95,6 @@ def _stop_at_once(number: int, frame: object) -> NoReturn:
     raise _Stopped
 
 
-class State:
-    """What a node knows: the table and the keys, made from the log. Nothing here needs an event loop."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Locks the log. Raises ApiError TM-SYS-5001 when another process has it."""
-        wal = settings.storage.wal
-        self.clock = clock
-        self.progress = Progress()
-        self.table = Table(tombstone_ttl_ms=settings.session.tombstone_ttl_ms)
-        self.keyring = KeyRing()
-        self.store = Store(self.table, self.keyring, replay_until_ms=self.clock.now_ms())
-        self.log: FileLog[AnyRecord] = FileLog(
-            settings.storage.dir / LOG_DIRECTORY,
-            sync_mode=wal.sync_mode,
-            sync_interval_ms=wal.sync_interval_ms,
-            segment_bytes_max=wal.segment_size_bytes,
-            decode=decode,
-            clock=self.clock,
-        )
-        self.log.lock()
-
-    def replay(self) -> None:
-        """Makes table and keys from the log; whoever runs this has both to itself. Raises ApiError TM-SYS-5001 when the log is
-        damaged, RecoveryCancelled."""
-        report = self.log.recover(self.store.replay, self.progress)
-        # Everything so far lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        logger.info(
-            "log replayed",
-            extra={"records": report.records, "seconds": round(report.seconds, 3), "torn_tail": report.torn_tail},
-        )
-
-
 class App:
     """One serving process."""
 
@@ -155,6 +117,8 @@ class App:
         self._loop = loop
         self._stop = asyncio.Event()
         self._loop_lag = LoopLag()
+        self._watchdog = Watchdog(self._loop_lag, settings.telemetry.watchdog.threshold_ms / 1000)
+        self._gc_pauses = GcPauses()
         self._listeners = Listeners(loop, logger)
         counters = CounterBlock()
         self._tracing = Tracing(
@@ -167,10 +131,12 @@ class App:
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
+        readiness = self._make_readiness()
+        self._status = Status(self._node_id, posture_of(settings), self._examine, readiness.checks)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
-            readiness=self._make_readiness(),
+            readiness=readiness,
             validator=validator,
             counters=counters,
             clock=state.clock,
@@ -179,6 +145,7 @@ class App:
             audit=self._audit,
             log_level=self._log_level,
             config=self._config,
+            summarize=self._status.summary,
         )
         self._server = Server(
             loop,
@@ -197,6 +164,9 @@ class App:
         self._server.on_denied = self._denied
         log_handler.scope.follow(self._scope)
         self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
+        if settings.telemetry.metrics.native_histograms:
+            for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
+                block.enable_native()  # these count before that
 
     def _make_readiness(self) -> Readiness:
         readiness = Readiness()
@@ -217,19 +187,27 @@ class App:
                 authenticator=self._authenticator,
                 resources=Resources(self._config.settings.storage.dir),
                 loop_lag=self._loop_lag,
+                watchdog=self._watchdog,
+                gc_pauses=self._gc_pauses,
                 log_lines=self._log_handler.stats,
                 audit=self._audit,
                 sampler=self._tracing.sampler,
                 tracing=self._tracing.figures,
+                connections_max=self._config.settings.server.http.max_connections,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
                 node_id=self._node_id,
-            )
+            ),
+            native_histograms=self._config.settings.telemetry.metrics.native_histograms,
         )
 
-    async def _render_metrics(self, accept: str) -> tuple[bytes, str]:
+    async def _render_metrics(self, accept: str, accept_encoding: str) -> Scrape:
         assert self._exposition is not None, "a scrape is let in when the log is replayed"
-        return await self._exposition.render(accept)
+        return await self._exposition.render(accept, accept_encoding)
+
+    async def _examine(self, look: Callable[[list[Family]], T]) -> T:
+        assert self._exposition is not None, "the status is asked for when the log is replayed"
+        return await self._exposition.examine(look)
 
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
@@ -240,8 +218,10 @@ class App:
         self._apply(self._config.settings)
         try:
             self._loop_lag.start(loop)
+            self._watchdog.start()
+            self._gc_pauses.start()
             await self._listen(context)
-            if not await self._recover():
+            if not await self._state.replay_beside(loop, self._stop):
                 logger.info("stopped before serving")
                 return
             self._exposition = self._make_exposition()
@@ -249,6 +229,7 @@ class App:
             self._tracing.start()
             await self._make_first_key()
             self._upkeep.start(loop)
+            self._status.start(loop)
             self._warn()
             loop.add_signal_handler(signal.SIGHUP, self._reload)
             self._server.gate = None
@@ -267,28 +248,6 @@ class App:
         if context is not None:
             await self._listeners.open_https(settings.server.https.address, partial(Connection, self._server), context)
 
-    async def _recover(self) -> bool:
-        """Replays the log in a thread; False when a signal ended it."""
-        progress = self._state.progress
-        replay = self._loop.run_in_executor(None, self._state.replay)
-        stop = self._loop.create_task(self._stop.wait())
-        while not replay.done():  # bounded by the log; a stop ends it after the frame under way
-            await asyncio.wait((replay, stop), timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
-            if self._stop.is_set():
-                progress.cancel()
-                await asyncio.wait((replay,))
-            elif not replay.done():
-                logger.info(
-                    "replaying the log",
-                    extra={"records": progress.records, "bytes_read": progress.bytes_read, "bytes_total": progress.bytes_total},
-                )
-        stop.cancel()
-        try:
-            replay.result()
-        except RecoveryCancelled:
-            return False
-        return not self._stop.is_set()
-
     async def _shut_down(self) -> None:
         """Stops accepting, finishes what is in flight, closes the log, exports the last spans: what waits for others does so no
         longer than `server.shutdown.timeout` in all."""
@@ -297,7 +256,10 @@ class App:
         self._server.begin_drain()
         if not await self._server.drained(until_s - self._loop.time()):
             logger.warning("requests were still in flight when server.shutdown.timeout ended; their connections were cut")
+        self._watchdog.stop()
+        self._gc_pauses.stop()
         self._loop_lag.stop()
+        await self._status.stop()
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
@@ -322,12 +284,8 @@ class App:
         )
 
     def _warn(self) -> None:
-        settings = self._config.settings
-        if settings.server.http.address.is_loopback:
-            return
-        logger.warning("plain HTTP can be reached from other hosts: tokens and API keys travel unencrypted")
-        if not settings.telemetry.metrics.auth_enabled:
-            logger.warning("/metrics can be read from other hosts without an API key")
+        for condition in posture_of(self._config.settings).conditions():
+            logger.warning(condition.words, extra={"condition": condition.code})
 
     def _apply(self, settings: Settings) -> None:
         """Puts in force what can be changed while running."""
@@ -383,6 +341,16 @@ def limits_of(http: HttpSettings) -> Limits:
         max_connections=http.max_connections,
         keepalive_timeout_ms=http.keepalive_timeout_ms,
         max_buffered_bytes=http.body_buffer_size_bytes,
+    )
+
+
+def posture_of(settings: Settings) -> Posture:
+    """How a process is configured, as far as conditions judge it."""
+    return Posture(
+        sync_mode=settings.storage.wal.sync_mode,
+        http_beyond_loopback=not settings.server.http.address.is_loopback,
+        metrics_open=not settings.telemetry.metrics.auth_enabled,
+        connections_max=settings.server.http.max_connections,
     )
 
 

@@ -14,6 +14,13 @@ def test_histogram_observe_x1000(benchmark: BenchmarkFixture, loops: ModuleType)
     assert block.snapshot(0)[0][-1] % 1000 == 0
 
 
+def test_native_histogram_observe_x1000(benchmark: BenchmarkFixture, loops: ModuleType) -> None:
+    block = HistogramBlock(1, LATENCY_BOUNDS_NS)
+    block.enable_native()
+    benchmark(loops.observe, block, 1000)
+    assert block.snapshot(0)[0][-1] % 1000 == 0
+
+
 def test_counter_add_x1000(benchmark: BenchmarkFixture, loops: ModuleType) -> None:
     block = CounterBlock()
     benchmark(loops.count_events, block, 1000)

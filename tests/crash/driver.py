@@ -27,7 +27,10 @@ async def client(log: FileLog[Note], name: str, records: int, refusals_max: int)
         try:
             sequence = await log.propose(note)
         except ApiError as error:
-            await asyncio.sleep(0)  # a refusal is given at once, answers decided before it are still on their way
+            # A refusal is given at once, while answers decided before it may still be on their way: the log's callback is in the
+            # loop's queue, and the clients that it wakes come a turn later.
+            for _ in range(2):
+                await asyncio.sleep(0)
             os.write(1, f"F {error.code}\n".encode())
             refusals += 1
             if refusals >= refusals_max:

@@ -16,10 +16,10 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.crash.records import Note, read_log
+from tests.support.rounds import Lost, long_form
 from tokmesh._core import wal
 from tokmesh.storage.segment import list_segments
 
@@ -32,10 +32,6 @@ SETS = (
     ("fdatasync,fsync,rename,ftruncate,mkdir", 12),
     ("write,futex,epoll_wait,pwrite64", 400),
 )
-
-
-class Lost(AssertionError):
-    """An acknowledged record is missing or altered, or the log does not open."""
 
 
 def strace(options: list[str]) -> list[str]:
@@ -150,17 +146,13 @@ def run(count: int, seed: int, directory: Path, report_every: int = 0) -> tuple[
     return killed, total
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--directory", type=Path, help="where to work; a temporary one when left out")
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        killed, total = run(arguments.count, arguments.seed, Path(directory), report_every=20)
-    print(f"{arguments.count} rounds, {killed} killed, {total} acknowledged, 0 lost")
+def main() -> int:
+    def long_run(arguments: argparse.Namespace, directory: Path) -> str:
+        killed, total = run(arguments.count, arguments.seed, directory, report_every=20)
+        return f"{arguments.count} rounds, {killed} killed, {total} acknowledged, 0 lost"
+
+    return long_form(__doc__, 200, long_run)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

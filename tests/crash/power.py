@@ -1,6 +1,6 @@
 """Power cuts: a file system that stops at once and forgets what was not on the disk; nothing acknowledged may be lost.
 
-    python -m tests.crash.power --count 50 [--seed S] [--no-sync]
+    python -m tests.crash.power --count 50 [--seed S] [--directory D] [--no-sync]
 
 Each round mounts an ext4 image, lets `tests.crash.driver` write, stops the file system with EXT4_IOC_SHUTDOWN (no flush
 of data or journal) at a random moment, mounts it again and compares the log with every acknowledgement. `--no-sync`
@@ -22,8 +22,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.crash.kills import Lost, acknowledged, strace
+from tests.crash.kills import acknowledged, strace
 from tests.crash.records import Note, read_log
+from tests.support.rounds import Lost, long_form
 
 SEGMENT_BYTES = 64 << 10
 IMAGE_BYTES = 64 << 20
@@ -110,17 +111,13 @@ def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_ev
     return total
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--no-sync", action="store_true")
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as directory:
-        total = run(arguments.count, arguments.seed, Path(directory), arguments.no_sync, report_every=10)
-    print(f"{arguments.count} cuts, {total} acknowledged, 0 lost")
+def main() -> int:
+    def long_run(arguments: argparse.Namespace, directory: Path) -> str:
+        total = run(arguments.count, arguments.seed, directory, arguments.no_sync, report_every=10)
+        return f"{arguments.count} cuts, {total} acknowledged, 0 lost"
+
+    return long_form(__doc__, 50, long_run, {"--no-sync": "syncs do nothing: a loss must be found"})
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -48,11 +48,11 @@ def decode_note(data: bytes) -> Note:
     return note
 
 
-def make_log(directory: Path, segment_bytes: int = 4096, sync_mode: str = "always") -> FileLog[Note]:
+def make_log(directory: Path, segment_bytes: int = 4096, sync_mode: str = "always", sync_interval_ms: int = 20) -> FileLog[Note]:
     return FileLog(
         directory,
         sync_mode=sync_mode,
-        sync_interval_ms=20,
+        sync_interval_ms=sync_interval_ms,
         segment_bytes_max=segment_bytes,
         decode=decode_note,
         clock=Clock(),

@@ -10,13 +10,13 @@ time. Every fifth round is long enough for touches to be flushed.
 import argparse
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.crash.server_load import WEIGHTS, Load, Lost
+from tests.crash.server_load import WEIGHTS, Load
+from tests.support.rounds import Lost, long_form
 from tests.support.server import TokMeshProcess
 
 ROUNDS_PER_DIRECTORY: Final = 20
@@ -64,19 +64,12 @@ def row(count: int, totals: Counter[str]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--directory", type=Path, help="where to work; a temporary one when left out")
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        try:
-            run(arguments.count, arguments.seed, Path(directory), report_every=20)
-        except Lost as error:
-            print(f"LOST: {error}", file=sys.stderr)
-            return 1
-    return 0
+    def long_run(arguments: argparse.Namespace, directory: Path) -> str:
+        totals = run(arguments.count, arguments.seed, directory, report_every=20)
+        acknowledged = sum(totals[name] for name in WEIGHTS)
+        return f"{arguments.count} kills, {acknowledged} acknowledged, {totals['checked']} compared, 0 lost"
+
+    return long_form(__doc__, 200, long_run)
 
 
 if __name__ == "__main__":

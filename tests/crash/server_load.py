@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.support.rounds import Lost
 from tests.support.server import TokMeshProcess
 
 CLIENTS: Final = 4
@@ -21,10 +22,6 @@ SESSIONS_PER_USER: Final = 40  # below the quota of 50
 BATCH_TOKENS: Final = 1000
 FLUSHED_AFTER_MS: Final = 2500  # a touch is in the log at the latest so long after its answer: flushes are 1 s apart
 WEIGHTS: Final = {"create": 6, "renew": 3, "update": 3, "rotate": 3, "touch": 3, "revoke": 2}
-
-
-class Lost(AssertionError):
-    """Something acknowledged is not so after a restart."""
 
 
 @dataclass
@@ -175,7 +172,7 @@ class Load:
     def refused(self) -> Counter[tuple[int, str]]:
         return sum((client.refused for client in self.clients), Counter())
 
-    def wait_for(self, acknowledged: int, timeout_s: float = 30) -> None:
+    def wait_for(self, acknowledged: int, timeout_s: float = 60) -> None:
         """Until so many operations were acknowledged in this run."""
         deadline = time.monotonic() + timeout_s
         while sum(client.acknowledged.total() for client in self.clients) < acknowledged:

@@ -1,39 +1,24 @@
 """A disk that is really full: a small tmpfs, filled to every page around a rotation."""
 
 import asyncio
-import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.records import Note, make_log, read_log
+from tests.support.small_disk import PAGE_BYTES, fill, small_disk
+from tests.support.waiting import until
 from tokmesh.errors import ApiError
 from tokmesh.log.file_log import FileLog
 
 SEGMENT_BYTES = 64 << 10
-PAGE_BYTES = 4096
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tokmesh-test", str(path)]
-    done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 0, f"this test mounts a tmpfs and must run as root: {done.stderr}"
-    yield path
-    subprocess.run(["umount", "-l", str(path)], timeout=10, check=True)
-
-
-def fill(path: Path, free_pages: int) -> None:
-    """Takes all room but `free_pages` pages."""
-    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        for _ in range(10_000):
-            file.write(bytes(PAGE_BYTES))
-    with path.open("r+b") as file:
-        file.truncate(max(0, path.stat().st_size - free_pages * PAGE_BYTES))
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "512k") as point:
+        yield point
 
 
 async def propose_until_full(log: FileLog[Note], name: str) -> int:
@@ -47,21 +32,17 @@ async def propose_until_full(log: FileLog[Note], name: str) -> int:
 
 
 async def until_writable(log: FileLog[Note]) -> None:
-    for _ in range(200):
-        if log.writable:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the log does not notice that there is room again")
+    await until(lambda: log.writable, "the log notices that there is room again")
 
 
-def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(small_disk: Path) -> None:
+def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk: Path) -> None:
     async def life() -> list[Note]:
-        log = make_log(small_disk / "wal", SEGMENT_BYTES)
+        log = make_log(disk / "wal", SEGMENT_BYTES)
         notes: list[Note] = []
         log.recover(lambda sequence, note: notes.append(note))
         log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
         await log.propose(Note("first"))
-        fill(small_disk / "filler", 0)
+        fill(disk / "filler", 0)
         accepted = await propose_until_full(log, "a")
         assert len(notes) == accepted + 1 > 100  # the rest of the segment and the spare were still usable
         assert log.stats()["state"] == "full" and not log.writable
@@ -77,7 +58,7 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(smal
         with pytest.raises(ApiError, match="TM-SYS-5001"):
             for index in range(1000):
                 await log.propose(Note(f"more.{index}", 40, reserved=True))
-        (small_disk / "filler").unlink()
+        (disk / "filler").unlink()
         await until_writable(log)
         await log.propose(Note("again", 500))
         assert log.stats()["state"] == "open"
@@ -85,18 +66,18 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(smal
         return notes
 
     notes = asyncio.run(asyncio.wait_for(life(), 60))
-    assert read_log(small_disk / "wal", SEGMENT_BYTES)[0] == notes
+    assert read_log(disk / "wal", SEGMENT_BYTES)[0] == notes
 
 
-def test_disk_full_at_every_page_around_a_rotation(small_disk: Path) -> None:
+def test_disk_full_at_every_page_around_a_rotation(disk: Path) -> None:
     async def life(free_pages: int) -> list[Note]:
-        log = make_log(small_disk / "wal", SEGMENT_BYTES)
+        log = make_log(disk / "wal", SEGMENT_BYTES)
         notes: list[Note] = []
         log.recover(lambda sequence, note: notes.append(note))
         log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
-        fill(small_disk / "filler", free_pages)
+        fill(disk / "filler", free_pages)
         await propose_until_full(log, f"p{free_pages}")
-        (small_disk / "filler").unlink()
+        (disk / "filler").unlink()
         await until_writable(log)
         await log.propose(Note("again"))
         await log.close()
@@ -104,6 +85,6 @@ def test_disk_full_at_every_page_around_a_rotation(small_disk: Path) -> None:
 
     for free_pages in range(SEGMENT_BYTES // PAGE_BYTES + 3):
         notes = asyncio.run(asyncio.wait_for(life(free_pages), 60))
-        assert read_log(small_disk / "wal", SEGMENT_BYTES)[0] == notes
-        for path in (small_disk / "wal").iterdir():
+        assert read_log(disk / "wal", SEGMENT_BYTES)[0] == notes
+        for path in (disk / "wal").iterdir():
             path.unlink()

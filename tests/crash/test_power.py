@@ -1,19 +1,15 @@
 """A short form of `tests.crash.power`; TOKMESH_POWER_CUTS and TOKMESH_SEED make it longer or repeat it."""
 
-import os
-import random
 from pathlib import Path
 
 import pytest
 
 from tests.crash import power
-from tests.crash.kills import Lost
+from tests.support.rounds import Lost, short_form
 
 
 def test_no_acknowledged_record_is_lost_to_a_power_cut(tmp_path: Path) -> None:
-    count = int(os.environ.get("TOKMESH_POWER_CUTS", "8"))
-    seed = int(os.environ.get("TOKMESH_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"seed {seed}")
+    count, seed = short_form("TOKMESH_POWER_CUTS", 8)
     assert power.run(count, seed, tmp_path) > count
 
 

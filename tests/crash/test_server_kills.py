@@ -1,20 +1,17 @@
 """A short form of `tests.crash.server_kills`; TOKMESH_KILLS and TOKMESH_SEED make it longer or repeat it."""
 
-import os
-import random
 from pathlib import Path
 
 import pytest
 
 from tests.crash import server_kills
-from tests.crash.server_load import WEIGHTS, Load, Lost
+from tests.crash.server_load import WEIGHTS, Load
+from tests.support.rounds import Lost, short_form
 from tests.support.server import TokMeshProcess
 
 
 def test_no_change_that_a_server_acknowledged_is_lost_to_sigkill(tmp_path: Path) -> None:
-    count = int(os.environ.get("TOKMESH_KILLS", "15"))
-    seed = int(os.environ.get("TOKMESH_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"seed {seed}")
+    count, seed = short_form("TOKMESH_KILLS", 15)
     totals = server_kills.run(count, seed, tmp_path)
     assert totals["checked"] > 10 * count
     assert all(totals[operation] > count for operation in WEIGHTS), totals

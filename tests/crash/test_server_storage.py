@@ -5,10 +5,7 @@ A load with a ledger (server_load.py) runs in each; whatever was acknowledged mu
 
 import re
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,9 @@ import pytest
 
 from tests.crash.kills import strace
 from tests.crash.server_load import Load
-from tests.crash.test_full_disk import PAGE_BYTES
 from tests.support.server import TokMeshProcess
+from tests.support.small_disk import fill, small_disk
+from tests.support.waiting import wait_until
 from tokmesh._core import wal
 from tokmesh.errors import EX_UNAVAILABLE
 from tokmesh.storage.segment import list_segments
@@ -69,10 +67,7 @@ def test_a_sync_that_fails_under_load_is_never_acknowledged_and_takes_the_server
     with server:
         kept = server.create_session("kept")
         load = Load(server, when).start()
-        deadline = time.monotonic() + 30
-        while load.refused.total() < 20:
-            assert time.monotonic() < deadline, "no sync failed"
-            time.sleep(0.02)
+        wait_until(lambda: load.refused.total() >= 20, "a sync fails and refusals come")
         load.finish()
         assert set(load.refused) == {REFUSAL}
         assert not any(client.written_after_refusal for client in load.clients)
@@ -161,20 +156,9 @@ def test_sigterm_under_load_exits_0_and_keeps_what_was_acknowledged_and_every_to
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=5m,mode=0700", "tokmesh-test", str(path)]
-    done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 0, f"this test mounts a tmpfs and must run as root: {done.stderr}"
-    yield path
-    subprocess.run(["umount", "-l", str(path)], timeout=10, check=True)
-
-
-def fill(path: Path) -> None:
-    with path.open("ab", buffering=0) as file, suppress(OSError):
-        for _ in range(10_000):
-            file.write(bytes(PAGE_BYTES))
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "5m") as point:
+        yield point
 
 
 def write_until_full(server: TokMeshProcess) -> dict[str, Any]:
@@ -190,15 +174,15 @@ def write_until_full(server: TokMeshProcess) -> dict[str, Any]:
     raise AssertionError("never full")
 
 
-def test_a_full_disk_refuses_writes_keeps_reads_and_revocations_and_recovers_when_freed(tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_refuses_writes_keeps_reads_and_revocations_and_recovers_when_freed(tmp_path: Path, disk: Path) -> None:
     server = TokMeshProcess(tmp_path, SMALL_SEGMENTS)
-    server.directory = small_disk / "data"
+    server.directory = disk / "data"
     with server:
         load = Load(server, 9).start()
         load.wait_for(200)
         load.finish()
         victims = [server.create_session(f"victim-{number}") for number in range(30)]
-        fill(small_disk / "filler")
+        fill(disk / "filler")
         kept = write_until_full(server)
         assert failed_checks(server) == ["storage"]
         assert server.validate(kept["token"])["valid"] is True
@@ -207,11 +191,8 @@ def test_a_full_disk_refuses_writes_keeps_reads_and_revocations_and_recovers_whe
         assert server.request("POST", "/sessions", json={"user_id": "x", "data": {"k": "v" * 1000}})[0] == 503
         assert all(server.validate(victim["token"])["valid"] is False for victim in victims)
         assert metric(server, "tokmesh_wal_append_errors_total") >= 1
-        (small_disk / "filler").unlink()
-        deadline = time.monotonic() + 20
-        while failed_checks(server):
-            assert time.monotonic() < deadline, "does not notice that there is room again"
-            time.sleep(0.05)
+        (disk / "filler").unlink()
+        wait_until(lambda: not failed_checks(server), "the server notices that there is room again")
         after = server.create_session("after")
         server.kill()
         server.start()

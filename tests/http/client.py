@@ -77,7 +77,7 @@ def exchange(
         body = json.dumps(body).encode()
     elif isinstance(body, str):
         body = body.encode()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         try:
             connection.request(method, path, body=body, headers=sent)

@@ -77,6 +77,10 @@ CASES = (
     Case("GET", "/metrics", "/metrics", ("metrics", "admin")),
     Case("GET", "/health", "/health", None),
     Case("GET", "/ready", "/ready", None),
+    Case("GET", "/console", "/console", ("admin",)),
+    Case("GET", "/console/{file}", "/console/app.js", None),
+    Case("GET", "/console/runbooks/{file}", "/console/runbooks/TokMeshSyncOff.md", None),
+    Case("GET", "/admin/v1/status/summary", "/admin/v1/status/summary", ("admin",)),
     Case("GET", "/admin/v1/keys", "/admin/v1/keys", ("admin",)),
     Case(
         "POST",

@@ -56,6 +56,7 @@ def test_the_cases_are_the_routes() -> None:
         audit=None,  # type: ignore[arg-type]
         log_level=None,  # type: ignore[arg-type]
         config=None,  # type: ignore[arg-type]
+        summarize=None,  # type: ignore[arg-type]
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}

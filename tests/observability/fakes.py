@@ -6,12 +6,15 @@ from types import SimpleNamespace
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh._core.sampling import Sampler
+from tokmesh._core.tail import GROUP_BOUNDS
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Sources
 from tokmesh.telemetry.resources import Resources
 from tokmesh.telemetry.tracing.figures import TracingFigures
+from tokmesh.telemetry.watchdog import Watchdog
 
 NODE_ID = "tmnd-one"
 
@@ -27,8 +30,8 @@ class FakeMeter:
     def series(self) -> list[tuple[str, str, str, int]]:
         return [(*route, status, 0) for route in self.routes for status in ("200", "400", "503")] + self.others
 
-    def durations(self) -> list[tuple[str, str, str, list[int], int]]:
-        return [(*route, "2xx", *self.latency.snapshot(row)) for row, route in enumerate(self.routes)]
+    def durations(self) -> list[tuple[str, str, str, int]]:
+        return [(*route, "2xx", row) for row, route in enumerate(self.routes)]
 
 
 class FakeStats:
@@ -52,7 +55,7 @@ class FakeLog:
         self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
         self.figures["state"] = "open"
         self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
-        self.group_histogram = HistogramBlock(1, (1, 2, 4, 8))
+        self.group_histogram = HistogramBlock(1, GROUP_BOUNDS)
 
     def stats(self) -> dict[str, object]:
         return self.figures
@@ -77,6 +80,8 @@ class Fakes:
         self.audit = AuditTrail(lambda: 0)
         self.loop_lag = LoopLag()
         self.buffers = SimpleNamespace(buffered_bytes=0)
+        self.gc_pauses = GcPauses()
+        self.watchdog = Watchdog(self.loop_lag, 1.0)
         self.sources = Sources(
             counters=self.counters,
             meter=self.meter,
@@ -86,7 +91,10 @@ class Fakes:
             authenticator=self.authenticator,
             resources=Resources(directory),
             loop_lag=self.loop_lag,
+            watchdog=self.watchdog,
+            gc_pauses=self.gc_pauses,
             log_lines=self.log_lines,
+            connections_max=10_000,
             audit=self.audit,
             sampler=Sampler(),
             tracing=TracingFigures(),

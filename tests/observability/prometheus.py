@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class PrometheusProcess:
-    """Scrapes one target twice a second, with a Bearer credential if one is given.
+    """Scrapes one target every second, with a Bearer credential if one is given.
 
     directory: empty or new. target: "127.0.0.1:PORT". configuration: more of prometheus.yml, such as `rule_files`; what it has
     of `global` is added to the intervals. features: for --enable-feature. Every wait has a deadline; one missed fails with the
@@ -110,7 +110,7 @@ class PrometheusProcess:
         result = self.get("/api/v1/query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
-    def wait_for(self, expression: str, timeout_s: float = 30.0) -> list[tuple[dict[str, str], float]]:
+    def wait_for(self, expression: str, timeout_s: float = 60.0) -> list[tuple[dict[str, str], float]]:
         """The result of a query as soon as it is not empty."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

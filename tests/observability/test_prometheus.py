@@ -9,7 +9,8 @@ import pytest
 
 from tests.observability.fakes import NODE_ID, Fakes
 from tests.observability.prometheus import PrometheusProcess
-from tokmesh.telemetry.exposition import OPENMETRICS, TEXT, Exposition, Format, choose_format
+from tokmesh.telemetry.exposition import Exposition
+from tokmesh.telemetry.negotiation import OPENMETRICS, TEXT, Format, choose_format
 
 
 class Target:

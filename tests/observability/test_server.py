@@ -1,6 +1,7 @@
 """Metrics of a real server: guarded, complete, true, and read by a real Prometheus with a Bearer key."""
 
-import time
+import gzip
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from tests.observability.prometheus import PrometheusProcess
 from tests.observability.test_promtool import GOLDEN, OBJECTIONS, promtool_objections
 from tests.support.server import TokMeshProcess
+from tests.support.waiting import wait_until
 from tokmesh.telemetry.catalog import METRICS
 
 # prometheus-client types only a part of itself.
@@ -35,13 +37,6 @@ def value(server: TokMeshProcess, name: str, **labels: str) -> float:
     return 0.0
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.1)
-
-
 def test_prometheus_scrapes_with_a_metrics_key_and_answers_for_active_sessions(
     tmp_path: Path, server: TokMeshProcess
 ) -> None:
@@ -52,8 +47,7 @@ def test_prometheus_scrapes_with_a_metrics_key_and_answers_for_active_sessions(
         server.data("POST", f"/sessions/{sessions[0]['session_id']}/revoke", {})
         assert prometheus.wait_for("tokmesh_sessions_active_total == 2")
         assert prometheus.wait_for("tokmesh_session_create_total")[0][1] == 3
-        [target] = prometheus.targets()
-        assert (target["health"], target["lastError"]) == ("up", "")
+        assert prometheus.wait_for('up{job="tokmesh"} == 1')
         server.kill()
         assert prometheus.wait_for('up{job="tokmesh"} == 0')
 
@@ -86,6 +80,55 @@ def test_formats_are_negotiated(shared_server: TokMeshProcess) -> None:
     assert len(list(parse_openmetrics_page(page))) == len(METRICS)
     status, content_type, _ = scrape(shared_server, accept="application/json;q=1, text/plain;q=0.1")
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+
+
+def test_gzip_is_given_to_those_who_accept_it(shared_server: TokMeshProcess) -> None:
+    status, headers, packed = shared_server.exchange("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    assert (status, headers["content-encoding"], headers["vary"]) == (200, "gzip", "Accept, Accept-Encoding")
+    assert len(list(parse_text(gzip.decompress(packed).decode()))) == len(METRICS)
+    status, headers, plain = shared_server.exchange("GET", "/metrics", headers={"Accept-Encoding": "gzip;q=0, br"})
+    assert (status, headers["vary"]) == (200, "Accept, Accept-Encoding") and "content-encoding" not in headers
+    assert plain.startswith(b"# HELP ") and len(packed) * 5 < len(plain)
+
+
+def test_headers_of_every_kind_get_a_page_and_head_is_refused(shared_server: TokMeshProcess) -> None:
+    protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+    for accept in ("", ";", "text/plain;version=1.x", "application/json", '"' * 900, "a/b;q=0", "*/*;q=nan", protobuf):
+        status, headers, page = shared_server.exchange("GET", "/metrics", headers={"Accept": accept, "Accept-Encoding": accept})
+        assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8"), accept
+        assert page.startswith(b"# HELP "), accept
+    status, headers, body = shared_server.exchange("HEAD", "/metrics")
+    assert (status, headers["allow"], body) == (405, "GET", b"")
+    assert shared_server.request("POST", "/metrics")[0] == 405
+
+
+def test_every_series_of_closed_labels_exists_on_the_first_scrape_and_counters_are_zero(server: TokMeshProcess) -> None:
+    page = scrape(server)[2]
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value for family in parse_text(page) for sample in family.samples
+    }
+    for metric in METRICS:
+        if metric.absent_when:
+            continue
+        name = metric.name + ("_count" if metric.type == "histogram" else "")
+        if all(label.values for label in metric.labels):
+            for values in itertools.product(*(label.values for label in metric.labels)):
+                assert (name, frozenset(zip(metric.label_names, values, strict=True))) in samples, (name, values)
+        found = [(labels, value) for (sample, labels), value in samples.items() if sample == name]
+        assert found and all({label for label, _ in labels} == set(metric.label_names) for labels, _ in found), name
+    for name in ("session_create", "session_revoke", "wal_fsync_failed", "token_validate_calls", "http_rejects", "api_requests"):
+        counted = {
+            value for (sample, labels), value in samples.items()
+            if sample == f"tokmesh_{name}_total" and not labels & {("route", "/ready"), ("route", "/metrics")}
+        }  # fmt: skip
+        assert counted == {0}, name
+
+
+def test_a_failed_request_without_a_route_counts_from_zero(server: TokMeshProcess) -> None:
+    page = scrape(server)[2]
+    for status in ("404", "500", "503"):
+        assert f'tokmesh_api_requests_total{{method="GET",route="unmatched",status="{status}"}} 0\n' in page
+    assert 'tokmesh_api_requests_total{method="POST",route="/sessions",status="409"} 0\n' in page
 
 
 def test_all_series_of_declared_routes_exist_before_any_request(server: TokMeshProcess) -> None:
@@ -123,7 +166,7 @@ def test_figures_follow_what_happens(server: TokMeshProcess) -> None:
     assert value(server, "tokmesh_metrics_render_duration_seconds_count") >= 1
     assert value(server, "tokmesh_mem_usage_bytes") > 1_000_000
     assert value(server, "tokmesh_disk_free_bytes") > 0
-    wait_until(lambda: value(server, "tokmesh_event_loop_lag_seconds_count") >= 1)
+    wait_until(lambda: value(server, "tokmesh_event_loop_lag_seconds_count") >= 1, "the loop's lag is sampled")
 
 
 def test_requests_without_a_route_do_not_add_series_of_their_own(server: TokMeshProcess) -> None:

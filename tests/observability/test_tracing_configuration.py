@@ -48,7 +48,7 @@ def test_opentelemetry_is_imported_by_a_running_server_only_when_tracing_is_on(t
     assert bool(foreign) is enabled
     assert ("tokmesh.telemetry.tracing.tracer" in ours) is enabled
     if not enabled:
-        assert ours == {"tokmesh.telemetry.tracing.figures", "tokmesh.telemetry.tracing.span"}
+        assert ours == {"tokmesh.telemetry.tracing.figures", "tokmesh.telemetry.tracing.switch"}
         assert not any(name.startswith("tokmesh-traces"[:15]) for name in threads)
 
 

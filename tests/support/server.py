@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 60.0
-REQUEST_TIMEOUT_S: Final = 30.0
+REQUEST_TIMEOUT_S: Final = 60.0
 
 _KEY_LINE: Final = re.compile(r"^(tmak-[0-9a-z]{26}:tmas_[0-9A-Za-z]{43})$", re.MULTILINE)
 

@@ -26,11 +26,13 @@ ARROWS: dict[str, frozenset[str]] = {
     "store": frozenset({"_core", "log", "keyring", *LEAVES}),
     "sessions": frozenset({"_core", "log", "store", "config", *LEAVES}),
     "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
+    "console": frozenset(),  # files for a browser, and the code that reads them
     "telemetry": frozenset({"_core", "", *LEAVES}),
-    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "config", "", *LEAVES}),
+    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "", *LEAVES}),
+    "state": frozenset({"_core", "config", "keyring", "log", "storage", "store", *LEAVES}),
     "host": frozenset({"_core", "config", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
-        {"_core", "api", "sessions", "keys", "keyring", "store", "log", "storage", "telemetry", "config", "host", "", *LEAVES}
+        {"_core", "api", "sessions", "keys", "log", "state", "store", "telemetry", "config", "host", "", *LEAVES}
     ),
     "cli": frozenset({"app", "config", "host", "", *LEAVES}),
 }

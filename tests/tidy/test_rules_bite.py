@@ -7,7 +7,6 @@ import pytest
 
 from tests.tidy import layers, rules, stubs
 from tests.tidy.cython_text import find_functions
-from tests.tidy.no_skips import not_run_counts
 from tests.tidy.sources import Finding, Source
 
 Check = Callable[[Source], Iterator[Finding]]
@@ -135,12 +134,3 @@ def test_stub_differences_are_found_on_both_sides() -> None:
     pyi = Source("m.pyi", "B: int\nclass C:\n    def f(self) -> None: ...\n    def h(self) -> None: ...\n")
     told = {finding.message.split()[0] for finding in stubs.check_stub(module, pyx, pyi)}
     assert told == {"m.A", "m.B", "C.g", "C.h"}
-
-
-@pytest.mark.parametrize("outcome", ["skipped", "deselected", "xfailed", "xpassed"])
-def test_run_that_left_tests_out_is_noticed(outcome: str) -> None:
-    assert not_run_counts({"passed": [1, 2], outcome: [1]}) == {outcome: 1}
-
-
-def test_whole_run_is_left_alone() -> None:
-    assert not_run_counts({"passed": [1, 2], "": [3]}) == {}

@@ -25,6 +25,7 @@ from tokmesh.keyring import KeyRing
 from tokmesh.log.interface import Proposal
 from tokmesh.sessions import Sessions
 from tokmesh.store import Store
+from tokmesh.telemetry.exposition import Scrape
 
 ISSUER = ApiKey("tmak-01arz3ndektsv4rrffq69g5fav", "issuer")
 ADMIN = ApiKey("tmak-01arz3ndektsv4rrffq69g5faw", "admin")
@@ -234,9 +235,11 @@ def test_readiness_names_what_fails_and_tells_administrators_why() -> None:
 
 
 def test_metrics_are_passed_on() -> None:
-    async def render(accept: str) -> tuple[bytes, str]:
-        return b"accepted " + accept.encode(), "text/plain"
+    async def render(accept: str, accept_encoding: str) -> Scrape:
+        return Scrape(f"accepted {accept} {accept_encoding}".encode(), "text/plain", accept_encoding)
 
-    answer = run(MetricsHandler(render).scrape, Request(headers={"accept": "x/y"}))
-    assert (answer.status, answer.content_type, answer.body) == (200, "text/plain", b"accepted x/y")
-    assert run(MetricsHandler(render).scrape, Request()).body == b"accepted "
+    answer = run(MetricsHandler(render).scrape, Request(headers={"accept": "x/y", "accept-encoding": "gzip"}))
+    assert (answer.status, answer.content_type, answer.body) == (200, "text/plain", b"accepted x/y gzip")
+    assert answer.headers == (("Vary", "Accept, Accept-Encoding"), ("Content-Encoding", "gzip"))
+    plain = run(MetricsHandler(render).scrape, Request())
+    assert (plain.body, plain.headers) == (b"accepted  ", (("Vary", "Accept, Accept-Encoding"),))

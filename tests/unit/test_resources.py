@@ -1,5 +1,6 @@
 """Resources: cgroup v1 and v2 limits, the CPU window, what cannot be read, and the real process."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.observability.fakes import Fakes
-from tokmesh.telemetry.exposition import TEXT, Exposition
-from tokmesh.telemetry.resources import Limits, Resources
+from tokmesh.telemetry.cgroups import Cgroups
+from tokmesh.telemetry.exposition import Exposition
+from tokmesh.telemetry.limits import Limits
+from tokmesh.telemetry.negotiation import TEXT
+from tokmesh.telemetry.pressure import Pressure
+from tokmesh.telemetry.resources import Resources
 
 CORES = float(len(os.sched_getaffinity(0)))
 RAM = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -24,7 +29,7 @@ def limits(root: Path, membership: str, files: dict[str, str]) -> Limits:
         path = root / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return Limits(root / "proc", root / "cgroup")
+    return Limits(root / "proc", Cgroups(root / "proc", root / "cgroup"))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,48 @@ def limits(root: Path, membership: str, files: dict[str, str]) -> Limits:
 def test_limits(tmp_path: Path, membership: str, files: dict[str, str], cores: float, memory: int) -> None:
     found = limits(tmp_path, membership, files)
     assert (found.cores(), found.memory_bytes()) == (cores, memory)
+
+
+def test_a_container_whose_procfs_tells_less_ram_has_less(tmp_path: Path) -> None:
+    found = limits(tmp_path, "0::/\n", {})
+    (tmp_path / "proc" / "meminfo").write_text("MemFree:  1 kB\nMemTotal:        2048 kB\n")
+    assert found.memory_bytes() == 2048 * 1024
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:\n")
+    assert found.memory_bytes() == RAM
+
+
+PRESSURE = "some avg10=0.00 avg60=0.00 avg300=0.00 total={some}\nfull avg10=0.12 avg60=0.00 avg300=0.00 total={full}\n"
+
+
+def pressure(root: Path, files: dict[str, str]) -> dict[tuple[str, str], float]:
+    limits(root, "0::/pod/one\n", {})
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return dict(Pressure(root / "proc", Cgroups(root / "proc", root / "cgroup")).read())
+
+
+def test_pressure_is_that_of_the_own_cgroup_and_else_the_machines(tmp_path: Path) -> None:
+    found = pressure(
+        tmp_path,
+        {
+            "cgroup/pod/one/cpu.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n",  # no full for the CPU
+            "cgroup/pod/memory.pressure": PRESSURE.format(some=77, full=77),  # of the neighbours too: not ours
+            "proc/pressure/cpu": PRESSURE.format(some=9, full=9),
+            "proc/pressure/memory": PRESSURE.format(some=250_000, full=125_000),
+            "proc/pressure/io": "junk\n",
+        },
+    )
+    assert found == {("cpu", "some"): 1.5, ("memory", "some"): 0.25, ("memory", "full"): 0.125}
+
+
+def test_pressure_that_the_kernel_does_not_tell_is_absent_from_the_page(tmp_path: Path) -> None:
+    assert pressure(tmp_path, {}) == {}
+    fakes = Fakes(tmp_path)
+    sources = dataclasses.replace(fakes.sources, resources=Resources(tmp_path, proc=tmp_path / "proc"))
+    page = Exposition(sources).render_now(TEXT.content_type).decode()
+    assert "# TYPE tokmesh_pressure_waiting_seconds_total counter\n" in page
+    assert "\ntokmesh_pressure_waiting_seconds_total" not in page
 
 
 def test_cpu_ratio_is_over_the_time_between_readings_of_at_least_a_second(tmp_path: Path) -> None:
@@ -130,9 +177,10 @@ def test_open_fds_counts_each(tmp_path: Path) -> None:
 
 def test_affinity_bounds_the_cores(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from tokmesh.telemetry.resources import Limits\n"
+        "import os, sys; from pathlib import Path; from tokmesh.telemetry.cgroups import Cgroups\n"
+        "from tokmesh.telemetry.limits import Limits\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "print(Limits(Path(sys.argv[1]), Path(sys.argv[1])).cores())"
+        "print(Limits(Path(sys.argv[1]), Cgroups(Path(sys.argv[1]), Path(sys.argv[1]))).cores())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True

@@ -1,7 +1,9 @@
 """Readers in other processes, on the same memory, while the writer changes everything under them."""
 
 import itertools
+import mmap
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -11,6 +13,9 @@ from tokmesh._core.table import Table, Verdict
 
 NOW_MS = 1_700_000_000_000
 SECONDS = 1.0
+SECONDS_MAX = 60.0
+WRITES_MIN = 1000
+READS_MIN = 100
 
 
 def data_of(number: int) -> bytes:
@@ -36,7 +41,7 @@ def check_consistent(text: bytes) -> None:
 
 def answer(table: Table, token_hash: bytes) -> tuple[int, bytes]:
     """A verdict other than BUSY, which only says that the writer was held up in the middle of a change: bounded by time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS_MAX
     while (found := table.check(token_hash, NOW_MS))[0] == Verdict.VERDICT_BUSY:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -44,27 +49,38 @@ def answer(table: Table, token_hash: bytes) -> tuple[int, bytes]:
 
 
 def run_beside(read: Callable[[], None], write: Callable[[int], None]) -> None:
-    """Repeats `read` in a child process, which shares the table's memory, while this one repeats `write` with 1, 2, …"""
+    """Repeats `read` in a child process, which shares the table's memory, while this one repeats `write` with 1, 2, …, until
+    both have been at it for SECONDS and each has done its share: a busy machine may let either wait."""
+    reads = mmap.mmap(-1, 8)  # shared: how often the child has read
+
+    def read_until_killed() -> None:
+        for number in itertools.count(1):
+            read()
+            reads[:] = number.to_bytes(8, "little")
+
     child = os.fork()
     if child == 0:
-        status = 1
         try:
-            deadline = time.monotonic() + SECONDS
-            while time.monotonic() < deadline:
-                read()
-            status = 0
+            read_until_killed()
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(status)
-    number = finished = code = 0
-    while finished != child:
+            os._exit(1)
+    started, number, ended = time.monotonic(), 0, (0, 0)
+    while ended[0] == 0:
         for _ in range(100):
             number += 1
             write(number)
-        finished, code = os.waitpid(child, os.WNOHANG)
-    assert code == 0
-    assert number > 1000
+        ended = os.waitpid(child, os.WNOHANG)
+        passed_s = time.monotonic() - started
+        if passed_s > SECONDS and number > WRITES_MIN and int.from_bytes(reads[:], "little") > READS_MIN:
+            break
+        assert passed_s < SECONDS_MAX, "the reader or the writer stands still"
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)
+    assert ended == (child, signal.SIGKILL), "the reader ended by itself: it saw something wrong"
+    reads.close()
 
 
 def test_a_reader_never_sees_half_a_change() -> None:

@@ -342,12 +342,9 @@ cdef class Connection(Channel):
         if isinstance(reply, (bytes, dict, list)):
             data = reply if isinstance(reply, bytes) else orjson.dumps(reply)
             self.responder.put_data(request.request_id, now_ms, data, connection)
-            self.done(request, 200)
         else:
-            extra = b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in reply.headers])
-            self.responder.put_answer(request.request_id, reply.status, reply.content_type.encode("ascii"), reply.body, extra,
-                                      connection)
-            self.done(request, reply.status)
+            self.responder.put_answer(request.request_id, reply, b"", connection)
+        self.done(request, getattr(reply, "status", 200))
 
     cdef void refuse(self, Request request, object error) except *:
         cdef int status
@@ -365,8 +362,11 @@ cdef class Connection(Channel):
         if status == 401 or status == 403:
             self.server.tell_denied(request, code)
         extra = self.responder.refusal_fields(status, request.head.allow, retry_after_s)
-        if request.head.method == "HEAD":    # has no body, whatever the answer (RFC 9110 §9.3.2)
-            self.responder.put_answer(request.request_id, status, b"application/json", b"", extra, self.connection_field(request))
+        page = self.server.sign_in(request.head) if status == 401 else None
+        if page is not None:
+            self.responder.put_answer(request.request_id, page, extra, self.connection_field(request))
+        elif request.head.method == "HEAD":
+            self.responder.put_bodiless(request.request_id, status, extra, self.connection_field(request))
         else:
             self.responder.put_error(request.request_id, self.server.clock.read_ms(), status, code, details, extra,
                                      self.connection_field(request))

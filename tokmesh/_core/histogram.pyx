@@ -4,26 +4,15 @@ A value finds its bucket through a log-linear grid: eight cells an octave, so th
 from the cell's first bucket ends within them. Bounds are exact: a value equal to a bound counts in that bound's bucket
 (`le`, as Prometheus defines it). One block holds many rows (one a label set) with the same bounds, in a shared mapping;
 one worker writes it, any scrape reads it. Values are unsigned integers in the unit of the bounds (nanoseconds, records, bytes).
+
+A block may keep two things more, which cost nothing until they are asked for: the same observations in exponential buckets
+(`enable_native`), and the last exemplar of each bucket, for requests that are traced.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
-cdef extern from *:
-    """
-    /* Eight cells an octave; values 0..7 have a cell each. 61 octaves above 8 give 8 + 61 * 8 = 496 cells. */
-    static inline int tm_histogram_cell(unsigned long long value) {
-        if (value < 8) return (int)value;
-        int exponent = 63 - __builtin_clzll(value);
-        return (exponent - 2) * 8 + (int)((value >> (exponent - 3)) & 7);
-    }
-    static inline unsigned long long tm_histogram_cell_start(int cell) {
-        if (cell < 8) return (unsigned long long)cell;
-        return (unsigned long long)(8 + cell % 8) << (cell / 8 - 1);
-    }
-    """
-    int tm_histogram_cell(unsigned long long value) noexcept nogil
-    unsigned long long tm_histogram_cell_start(int cell) noexcept nogil
+from tokmesh._core.exponential cimport ExponentialBlock
 
 cdef enum:
     CELL_COUNT = 496
@@ -46,6 +35,8 @@ cdef class HistogramBlock:
             raise ValueError("bounds must be positive and strictly increasing")
         self.rows = rows
         self.bounds = bounds
+        self.native = None
+        self._exemplars = {}
         self._bound_count = len(bounds)
         self._row_size = self._bound_count + 2
         self._mapped_bytes = (self._bound_count + self.rows * self._row_size) * sizeof(uint64_t)
@@ -74,6 +65,45 @@ cdef class HistogramBlock:
             bucket += 1
         counts[bucket] += 1
         counts[self._bound_count + 1] += value
+        if self.native is not None:
+            self.native.observe(row, value)
+
+    cdef bint is_empty(self, Py_ssize_t row) noexcept nogil:
+        cdef uint64_t* counts = self._values + row * self._row_size
+        cdef Py_ssize_t bucket
+        for bucket in range(self._bound_count + 1):
+            if counts[bucket]:
+                return False
+        return True
+
+    def enable_native(self) -> None:
+        """Counts in exponential buckets too, from now on. Only before the first observation, so that both always agree."""
+        if self.native is None:
+            for row in range(self.rows):
+                assert self.is_empty(row), "observations were made before"
+            self.native = ExponentialBlock(self.rows)
+
+    cpdef int note_exemplar(self, Py_ssize_t row, uint64_t value, str trace_id, int64_t at_ms) except -1:
+        """Keeps `trace_id` (32 hex digits) as the last exemplar of the bucket of `value`, which was observed at `at_ms` (Unix
+        time). IndexError outside the block."""
+        if not 0 <= row < self.rows:
+            raise IndexError(row)
+        assert trace_id is not None and len(trace_id) == 32, "a trace id has 32 hex digits"
+        cdef Py_ssize_t bucket = self._first_bucket[tm_histogram_cell(value)]
+        while bucket < self._bound_count and value > self._bounds[bucket]:
+            bucket += 1
+        self._exemplars[(row, bucket)] = (trace_id, value, at_ms)
+        return 0
+
+    def exemplars(self, Py_ssize_t row) -> dict[int, tuple[str, int, int]]:
+        """The last exemplars of a row: position of the bucket (one beyond the bounds is +Inf) → trace id, value, Unix ms."""
+        found = {}
+        if self._exemplars:
+            for bucket in range(self._bound_count + 1):
+                exemplar = self._exemplars.get((row, bucket))
+                if exemplar is not None:
+                    found[bucket] = exemplar
+        return found
 
     def record(self, Py_ssize_t row, uint64_t value) -> None:
         """Counts `value` in `row`; IndexError outside the block."""

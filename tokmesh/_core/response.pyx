@@ -173,11 +173,15 @@ cdef class Responder:
             body += b',"details":' + orjson.dumps(details)
         return self._put_whole(request_id, status, _JSON_FIELDS + extra, connection, body + b"}")
 
-    cdef int put_answer(self, str request_id, int status, bytes content_type, bytes body, bytes extra,
-                        bytes connection) except -1:
-        """An answer without the envelope, such as metrics."""
-        fields = b"Content-Type: " + content_type + b"\r\nCache-Control: no-store\r\n" + extra
-        return self._put_whole(request_id, status, fields, connection, body)
+    cdef int put_answer(self, str request_id, object answer, bytes extra, bytes connection) except -1:
+        """An answer without the envelope (`api.answer.Answer`), such as metrics. extra: field lines beside the answer's own."""
+        own = b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in answer.headers])
+        fields = b"Content-Type: " + answer.content_type.encode("ascii") + b"\r\nCache-Control: no-store\r\n" + extra + own
+        return self._put_whole(request_id, answer.status, fields, connection, answer.body)
+
+    cdef int put_bodiless(self, str request_id, int status, bytes extra, bytes connection) except -1:
+        """A refusal of HEAD, which has no body, whatever the answer (RFC 9110 §9.3.2)."""
+        return self._put_whole(request_id, status, _JSON_FIELDS + extra, connection, b"")
 
     cdef int _put_whole(self, str request_id, int status, bytes fields, bytes connection, bytes body) except -1:
         cdef Py_ssize_t id_size = 0

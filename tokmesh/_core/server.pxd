@@ -65,3 +65,4 @@ cdef class Server:
     cdef void tell_denied(self, Request request, str code) except *
     cdef int _refuse(self, int refusal) except -1
     cdef bint _address_admitted(self, Grant grant, object peer_address) except -1
+    cdef object sign_in(self, Head head)

@@ -229,6 +229,12 @@ cdef class Server:
                 return False
         return True
 
+    cdef object sign_in(self, Head head):
+        """The page that asks for a key in place of the envelope: of a route that has one, for a caller that shows HTML."""
+        if head.route_number < 0 or "text/html" not in head.headers.get("accept", ""):
+            return None
+        return getattr(self.router.routes[head.route_number], "sign_in", None)
+
     async def verify(self, Head head not None, peer_address) -> None:
         """Verifies the head's credential (Argon2 when it is not cached), then authorizes. Raises ApiError."""
         optional = self._role_masks[head.route_number] == 0

@@ -27,10 +27,13 @@ class Readiness:
         assert name not in self._checks, name
         self._checks[name] = check
 
+    def checks(self) -> dict[str, str | None]:
+        """Every check by name: None where it holds, else why not."""
+        return {name: check() for name, check in self._checks.items()}
+
     def failures(self) -> dict[str, str]:
         """The failing checks and their reasons; empty: ready."""
-        reasons = {name: check() for name, check in self._checks.items()}
-        return {name: reason for name, reason in reasons.items() if reason is not None}
+        return {name: reason for name, reason in self.checks().items() if reason is not None}
 
 
 class ProbeHandlers:

@@ -7,6 +7,7 @@ a role admits those above it (contract §3): `validator` admits validator, issue
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
@@ -16,7 +17,9 @@ from tokmesh.api.admin.audited import Audited
 from tokmesh.api.admin.config import ConfigHandlers
 from tokmesh.api.admin.keys import KeyHandlers
 from tokmesh.api.admin.log_level import LogLevelHandlers
-from tokmesh.api.metrics import MetricsHandler
+from tokmesh.api.admin.status import StatusHandlers
+from tokmesh.api.console import ConsoleHandlers
+from tokmesh.api.metrics import MetricsHandler, RenderMetrics
 from tokmesh.api.probes import ProbeHandlers, Readiness
 from tokmesh.api.route import Route
 from tokmesh.api.sessions import SessionHandlers
@@ -37,16 +40,18 @@ def build_routes(
     validator: Validator,
     counters: CounterBlock,
     clock: Clock,
-    render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
+    render_metrics: RenderMetrics,
     metrics_auth_enabled: bool,
     audit: AuditTrail,
     log_level: LogLevel,
     config: LiveConfig,
+    summarize: Callable[[], Awaitable[dict[str, Any]]],
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
     validator, counters: one pair, shared with the wire path.
-    render_metrics: Accept header → exposition bytes and their content type.
+    render_metrics: see `MetricsHandler`.
+    summarize: the status of this node.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
@@ -57,6 +62,8 @@ def build_routes(
     audited = Audited(audit)
     level = LogLevelHandlers(log_level)
     configuration = ConfigHandlers(config)
+    status = StatusHandlers(summarize)
+    console = ConsoleHandlers()
     return (
         Route("POST", "/tokens/validate", "validator", token.validate),
         Route("POST", "/tokens/validate/batch", "validator", token.validate_batch),
@@ -73,6 +80,10 @@ def build_routes(
         Route("GET", "/metrics", "metrics" if metrics_auth_enabled else "none", metrics.scrape),
         Route("GET", "/health", "none", probe.health),
         Route("GET", "/ready", "none", probe.ready),
+        Route("GET", "/console", "admin", console.page, console.sign_in),
+        Route("GET", "/console/{file}", "none", console.file),
+        Route("GET", "/console/runbooks/{file}", "none", console.runbook),
+        Route("GET", "/admin/v1/status/summary", "admin", status.summary),
         Route("GET", "/admin/v1/keys", "admin", key.list),
         Route("POST", "/admin/v1/keys", "admin", audited("key.created", key.create, target="key_id")),
         Route("POST", "/admin/v1/keys/{key_id}/status", "admin",

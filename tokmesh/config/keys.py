@@ -226,7 +226,7 @@ class SecuritySettings:
 class MetricsSettings:
     auth_enabled: bool = key("true", kinds.boolean(), "Whether /metrics asks for an API key; turn it off on closed networks only")
     native_histograms: bool = key(
-        "false", kinds.boolean(), "Whether histograms are exposed in the native form", needs="native histograms"
+        "false", kinds.boolean(), "Whether a scrape that asks for protobuf gets native histograms beside the classic buckets"
     )
 
 
@@ -269,10 +269,18 @@ class TracingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchdogSettings:
+    threshold_ms: int = key(
+        "1s", kinds.duration("200ms", "1h"), "How long the event loop may be held before the stack that holds it is logged"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     metrics: MetricsSettings = section(MetricsSettings)
     logging: LoggingSettings = section(LoggingSettings)
     tracing: TracingSettings = section(TracingSettings)
+    watchdog: WatchdogSettings = section(WatchdogSettings)
 
 
 @dataclass(frozen=True, slots=True)

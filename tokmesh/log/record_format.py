@@ -4,6 +4,7 @@ Every record starts with kind u8 · format u8 · time_ms i64, little-endian with
 """
 
 import struct
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final
 
 FORMAT: Final = 1
@@ -15,7 +16,7 @@ class RecordError(ValueError):
     """Bytes that are no record of this format."""
 
 
-class Record:
+class Record(ABC):
     """What every kind has; equality is by kind and value. The repr shows neither hashes nor texts."""
 
     __slots__ = ("time_ms",)
@@ -23,9 +24,9 @@ class Record:
     reserved: ClassVar[bool] = False
     time_ms: int
 
+    @abstractmethod
     def encode(self) -> bytes:
-        """The record's bytes, as the module's head tells."""
-        raise NotImplementedError
+        """The record's bytes, as record.py tells."""
 
     def values(self) -> tuple[Any, ...]:
         """Every field, `time_ms` first, then in the order of the class's slots."""

@@ -15,12 +15,16 @@ SAMPLE_SECONDS: Final = 0.1
 
 
 class LoopLag:
-    """The sampler: `start` and `stop` on the loop's thread, `histogram` (nanoseconds, one row) read from any."""
+    """The sampler: `start` and `stop` on the loop's thread; read from any: `histogram` (nanoseconds, one row), `due_ns`
+    (monotonic time of the next sample, 0 while there is none), `last_late` (when the last sample that was late by
+    SAMPLE_SECONDS or more had been due, and how late it was, in nanoseconds).
+    """
 
     def __init__(self) -> None:
         self.histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
         self._timer: asyncio.TimerHandle | None = None
-        self._due_ns = 0
+        self.due_ns = 0
+        self.last_late = (0, 0)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Samples until `stop`; a second start changes nothing."""
@@ -32,11 +36,15 @@ class LoopLag:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.due_ns = 0
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due_ns = time.monotonic_ns() + int(SAMPLE_SECONDS * 1e9)
+        self.due_ns = time.monotonic_ns() + int(SAMPLE_SECONDS * 1e9)
         self._timer = loop.call_later(SAMPLE_SECONDS, self._sample, loop)
 
     def _sample(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.histogram.record(0, max(0, time.monotonic_ns() - self._due_ns))
+        lag_ns = max(0, time.monotonic_ns() - self.due_ns)
+        self.histogram.record(0, lag_ns)
+        if lag_ns >= SAMPLE_SECONDS * 1e9:
+            self.last_late = (self.due_ns, lag_ns)
         self._schedule(loop)

@@ -14,12 +14,14 @@ from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
 from tokmesh._core.sampling import Sampler
 from tokmesh.telemetry.catalog import (
     AUTH_RESULTS,
+    GC_GENERATIONS,
     LOG_STATES,
     METRICS,
     PROPAGATION_BOUNDS_NS,
     REJECT_REASONS,
     MetricSpec,
 )
+from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
@@ -45,12 +47,14 @@ class LogSource(HasStats, Protocol):
 class Meter(Protocol):
     """Requests by (method, route template, status), all from closed sets.
 
-    series: (method, route, exact status, count). durations: (method, route, class of status such as "2xx", cumulative
-    counts of the buckets LATENCY_BOUNDS_NS and +Inf, sum in nanoseconds).
+    series: (method, route, exact status, count). durations: (method, route, class of status such as "2xx", row of
+    `latency`, in nanoseconds).
     """
 
+    @property
+    def latency(self) -> HistogramBlock: ...
     def series(self) -> list[tuple[str, str, str, int]]: ...
-    def durations(self) -> list[tuple[str, str, str, list[int], int]]: ...
+    def durations(self) -> list[tuple[str, str, str, int]]: ...
 
 
 class Buffers(Protocol):
@@ -64,9 +68,18 @@ class ResourceSource(Protocol):
     def read(self) -> ResourceFigures: ...
 
 
+class HasStalls(Protocol):
+    """The watchdog: how often the serving loop was held for too long."""
+
+    @property
+    def stalls(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the exposition reads. started_at: Unix time in seconds at which serving began."""
+    """What the exposition reads. started_at: Unix time in seconds at which serving began. connections_max: the limit on
+    client connections.
+    """
 
     counters: CounterBlock
     meter: Meter
@@ -76,7 +89,10 @@ class Sources:
     authenticator: HasStats
     resources: ResourceSource
     loop_lag: LoopLag
+    watchdog: HasStalls
+    gc_pauses: GcPauses
     log_lines: LogStats
+    connections_max: int
     audit: AuditTrail
     sampler: Sampler
     tracing: TracingFigures
@@ -95,11 +111,31 @@ class Scrapes:
     revoke_lag: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, PROPAGATION_BOUNDS_NS))
 
 
+class Exemplar(NamedTuple):
+    """One traced observation: its trace id (32 hex digits), value in units, and Unix time in seconds."""
+
+    trace_id: str
+    value: float
+    at: float
+
+
+class Exponential(NamedTuple):
+    """A histogram in exponential buckets (see `_core.exponential`): zeros, and (index, count) of each that is not empty."""
+
+    zeros: int
+    buckets: list[tuple[int, int]]
+
+
 class Series(NamedTuple):
-    """One label set. values: one number, or a histogram's cumulative count of every bound and +Inf, count, sum."""
+    """One label set. values: one number, or a histogram's cumulative count of every bound and +Inf, count, sum.
+
+    exemplars: a histogram's, by position of their bucket. exponential: the same observations, where it is asked for.
+    """
 
     labels: tuple[str, ...]
     values: Sequence[float]
+    exemplars: Mapping[int, Exemplar] = {}
+    exponential: Exponential | None = None
 
 
 class Family(NamedTuple):
@@ -110,9 +146,29 @@ class Family(NamedTuple):
     bounds: tuple[int, ...] = ()
 
 
-# A metric's reading before it is matched with its spec: one value, values by label set, or a histogram.
-Value = float | Sequence[tuple[tuple[str, ...], float]] | HistogramBlock
+class Rows(NamedTuple):
+    """Histograms of one metric: a block, and the label sets of its rows that are shown."""
+
+    block: HistogramBlock
+    labels: Sequence[tuple[tuple[str, ...], int]]
+
+
+# A metric's reading before it is matched with its spec: one value, values by label set, or histograms.
+Value = float | Sequence[tuple[tuple[str, ...], float]] | Rows
 Values = dict[str, Value]
+
+
+def duration_blocks(sources: Sources, scrapes: Scrapes) -> list[HistogramBlock]:
+    """Every histogram of durations, which may be native; others count what has no fraction."""
+    return [
+        sources.meter.latency,
+        sources.log.fsync_histogram,
+        sources.loop_lag.histogram,
+        sources.gc_pauses.histogram,
+        scrapes.durations,
+        scrapes.gossip_lag,
+        scrapes.revoke_lag,
+    ]
 
 
 def _number(stats: Mapping[str, object], key: str) -> float:
@@ -128,43 +184,48 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     table, log, keys = sources.table.stats(), sources.log.stats(), sources.authenticator.stats()
     _read_sessions(values, counters, table)
     _read_keys(values, counters, keys)
-    _read_connections(values, counters, sources.buffers)
+    _read_connections(values, counters, sources.buffers, sources.connections_max)
     _read_log(values, log, sources.log)
     _read_table(values, table)
     _read_single_node(values, sources.node_id, table)
     _read_resources(values, sources.resources.read())
     _read_server(values, sources, scrapes)
     _read_tracing(values, sources)
-    values["tokmesh_gossip_propagation_lag_seconds"] = scrapes.gossip_lag
-    values["tokmesh_session_revoke_propagation_lag_seconds"] = scrapes.revoke_lag
+    values["tokmesh_gossip_propagation_lag_seconds"] = _single(scrapes.gossip_lag)
+    values["tokmesh_session_revoke_propagation_lag_seconds"] = _single(scrapes.revoke_lag)
     values["tokmesh_api_requests_total"] = [
         ((m, route, status), count) for m, route, status, count in sources.meter.series()
     ]
-    families = [
-        _durations(spec, sources.meter)
-        if spec.name == "tokmesh_api_request_duration_seconds"
-        else _family(spec, values.pop(spec.name))
-        for spec in METRICS
-    ]
+    values["tokmesh_api_request_duration_seconds"] = Rows(
+        sources.meter.latency, [((m, route, status), row) for m, route, status, row in sources.meter.durations()]
+    )
+    families = [_family(spec, values.pop(spec.name)) for spec in METRICS]
     assert not values, f"not in the catalogue: {sorted(values)}"
     return families
 
 
 def _family(spec: MetricSpec, value: Value) -> Family:
-    if isinstance(value, HistogramBlock):
-        cumulative, total = value.snapshot(0)
-        return Family(spec, [Series((), [*cumulative, cumulative[-1], total / spec.divisor])], value.bounds)
+    if isinstance(value, Rows):
+        assert value.block.bounds == spec.bounds, f"{spec.name}: bounds are not those of the catalogue"
+        return Family(spec, [_histogram(spec, value.block, row, labels) for labels, row in value.labels], spec.bounds)
     if isinstance(value, (int, float)):
         return Family(spec, [Series((), (value,))])
     return Family(spec, [Series(labels, (number,)) for labels, number in value])
 
 
-def _durations(spec: MetricSpec, meter: Meter) -> Family:
-    series = [
-        Series((method, route, status), [*cumulative, cumulative[-1], total_ns / spec.divisor])
-        for method, route, status, cumulative, total_ns in meter.durations()
-    ]
-    return Family(spec, series, LATENCY_BOUNDS_NS)
+def _histogram(spec: MetricSpec, block: HistogramBlock, row: int, labels: tuple[str, ...]) -> Series:
+    # The exponential buckets first: the log's thread observes meanwhile, and they must not have more than the count.
+    exponential = None if block.native is None else Exponential(*block.native.snapshot(row))
+    cumulative, total = block.snapshot(row)
+    exemplars = {
+        bucket: Exemplar(trace_id, value / spec.divisor, at_ms / 1000)
+        for bucket, (trace_id, value, at_ms) in block.exemplars(row).items()
+    }
+    return Series(labels, [*cumulative, cumulative[-1], total / spec.divisor], exemplars, exponential)
+
+
+def _single(block: HistogramBlock) -> Rows:
+    return Rows(block, [((), 0)])
 
 
 def _read_sessions(values: Values, counters: list[int], table: Mapping[str, object]) -> None:
@@ -195,11 +256,12 @@ def _read_keys(values: Values, counters: list[int], keys: Mapping[str, object]) 
     values["tokmesh_api_key_argon2_pending"] = _number(keys, "argon2_pending")
 
 
-def _read_connections(values: Values, counters: list[int], buffers: Buffers) -> None:
+def _read_connections(values: Values, counters: list[int], buffers: Buffers, connections_max: int) -> None:
     opened, closed = counters[Counter.CONNECTION_OPENED], counters[Counter.CONNECTION_CLOSED]
     values["tokmesh_connections_opened_total"] = opened
     values["tokmesh_connections_closed_total"] = closed
     values["tokmesh_connections_refused_total"] = counters[Counter.CONNECTION_REFUSED]
+    values["tokmesh_connections_max"] = connections_max
     values["tokmesh_connections_open"] = max(0, opened - closed)
     values["tokmesh_http_rejects_total"] = [
         ((reason,), counters[NAMES.index(f"reject_{reason}")]) for reason in REJECT_REASONS
@@ -234,8 +296,8 @@ def _read_log(values: Values, log: Mapping[str, object], source: LogSource) -> N
     state = log["state"]
     assert state in LOG_STATES, state
     values["tokmesh_wal_state"] = [((name,), int(name == state)) for name in LOG_STATES]
-    values["tokmesh_wal_fsync_duration_seconds"] = source.fsync_histogram
-    values["tokmesh_wal_group_size_records"] = source.group_histogram
+    values["tokmesh_wal_fsync_duration_seconds"] = _single(source.fsync_histogram)
+    values["tokmesh_wal_group_size_records"] = _single(source.group_histogram)
 
 
 def _read_table(values: Values, table: Mapping[str, object]) -> None:
@@ -271,6 +333,7 @@ def _read_resources(values: Values, figures: ResourceFigures) -> None:
     values["tokmesh_mem_limit_bytes"] = figures.memory_limit_bytes
     values["tokmesh_disk_free_bytes"] = figures.disk_free_bytes
     values["tokmesh_disk_total_bytes"] = figures.disk_total_bytes
+    values["tokmesh_pressure_waiting_seconds_total"] = figures.pressure
     values["process_start_time_seconds"] = figures.process_start_seconds
     values["process_cpu_seconds_total"] = figures.cpu_seconds
     values["process_resident_memory_bytes"] = figures.resident_bytes
@@ -282,14 +345,23 @@ def _read_resources(values: Values, figures: ResourceFigures) -> None:
 def _read_server(values: Values, sources: Sources, scrapes: Scrapes) -> None:
     values["tokmesh_build_info"] = [((sources.version, python_version()), 1)]
     values["tokmesh_start_time_seconds"] = sources.started_at
-    values["tokmesh_event_loop_lag_seconds"] = sources.loop_lag.histogram
+    values["tokmesh_event_loop_lag_seconds"] = _single(sources.loop_lag.histogram)
+    values["tokmesh_event_loop_stalls_total"] = sources.watchdog.stalls
+    pauses = sources.gc_pauses
+    values["tokmesh_gc_pause_seconds"] = Rows(pauses.histogram, [((name,), int(name)) for name in GC_GENERATIONS])
+    values["tokmesh_gc_collected_objects_total"] = _by_generation(pauses.collected)
+    values["tokmesh_gc_uncollectable_objects_total"] = _by_generation(pauses.uncollectable)
     values["tokmesh_log_lines_total"] = [((level,), count) for level, count in sources.log_lines.lines().items()]
     values["tokmesh_log_lines_dropped_total"] = sources.log_lines.dropped
     values["tokmesh_log_lines_suppressed_total"] = sources.log_lines.suppressed
     values["tokmesh_audit_entries_lost_total"] = sources.audit.lost
     rendered, shared = scrapes.outcomes.read_all()
     values["tokmesh_metrics_scrapes_total"] = [(("rendered",), rendered), (("shared",), shared)]
-    values["tokmesh_metrics_render_duration_seconds"] = scrapes.durations
+    values["tokmesh_metrics_render_duration_seconds"] = _single(scrapes.durations)
+
+
+def _by_generation(block: CounterBlock) -> list[tuple[tuple[str, ...], int]]:
+    return [((name,), count) for name, count in zip(GC_GENERATIONS, block.read_all(), strict=True)]
 
 
 def _read_tracing(values: Values, sources: Sources) -> None:

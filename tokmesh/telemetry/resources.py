@@ -1,26 +1,28 @@
-"""What the process uses and what it may use: CPU, memory, disk, file descriptors. Linux only; read at a scrape, from
-its thread.
+"""What the process uses and what it may use: CPU, memory, disk, file descriptors, and what it waited for. Linux only;
+read at a scrape, from its thread.
 
-Invariants: nothing is guessed. Cores are those of the affinity mask, less if a cgroup quota allows less; the memory
-limit is the smallest of the process's cgroups (v2 or v1, its own and all above it that are visible), else the machine's
-RAM; free disk space is what a process without privileges may still use. A figure that cannot be read is NaN, never 0.
+Invariants: nothing is guessed. Cores and memory are what `limits.py` finds; free disk space is what a process without
+privileges may still use. A figure that cannot be read is NaN, never 0; a pressure that is not told is absent.
 """
 
 import math
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tokmesh.telemetry.cgroups import Cgroups
+from tokmesh.telemetry.limits import Limits
+from tokmesh.telemetry.pressure import Pressure
+
 CPU_WINDOW_SECONDS_MIN: Final = 1.0
 LIMITS_SECONDS_MAX: Final = 10.0  # age at which limits are read anew: operators change them while we run
-CGROUP_DEPTH_MAX: Final = 32
 
 
 class ResourceFigures(NamedTuple):
-    """One reading. Bytes, seconds (start: Unix time), cores; ratio 0 to 1."""
+    """One reading. Bytes, seconds (start: Unix time), cores; ratio 0 to 1. pressure: see `Pressure.read`."""
 
     cpu_usage_ratio: float
     cpu_available_cores: float
@@ -33,70 +35,12 @@ class ResourceFigures(NamedTuple):
     open_fds: float
     max_fds: float
     process_start_seconds: float
-
-
-def _number(path: Path) -> int | None:
-    """The integer in a file; None if there is no such file, or "max", or anything else in it."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-class Limits:
-    """Cores and memory that the process may use. proc and cgroup: where those file systems are mounted."""
-
-    def __init__(self, proc: Path, cgroup: Path) -> None:
-        self._proc = proc
-        self._cgroup = cgroup
-
-    def cores(self) -> float:
-        """CPUs of the affinity mask, or the tightest cgroup quota if that is less."""
-        cores = float(len(os.sched_getaffinity(0)))
-        for directory in self._directories(""):
-            try:
-                quota, period = (directory / "cpu.max").read_text().split()
-                cores = min(cores, int(quota) / int(period))
-            except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota here
-                continue
-        for directory in self._directories("cpu"):
-            quota_us, period_us = _number(directory / "cpu.cfs_quota_us"), _number(directory / "cpu.cfs_period_us")
-            if quota_us and period_us and quota_us > 0:
-                cores = min(cores, quota_us / period_us)
-        return cores
-
-    def memory_bytes(self) -> int:
-        """The tightest cgroup limit, or the machine's RAM if that is less."""
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
-            for directory in self._directories(controller):
-                value = _number(directory / name)
-                if value is not None and value > 0:
-                    limit = min(limit, value)
-        return limit
-
-    def _directories(self, controller: str) -> Iterator[Path]:
-        """The process's cgroup and those above it: of the unified hierarchy for "", else of a v1 controller."""
-        try:
-            lines = (self._proc / "self" / "cgroup").read_text().splitlines()
-        except OSError:
-            return
-        for line in lines:
-            _, controllers, path = line.split(":", 2)
-            if controller not in controllers.split(","):
-                continue
-            mounts = ("", "unified") if controller == "" else (controller, controllers)
-            for mount in dict.fromkeys(mounts):
-                directory = self._cgroup / mount / path.lstrip("/")
-                for _ in range(CGROUP_DEPTH_MAX):
-                    yield directory
-                    if directory == self._cgroup / mount:
-                        break
-                    directory = directory.parent
+    pressure: tuple[tuple[tuple[str, str], float], ...]
 
 
 class Resources:
-    """Reads the figures. directory: the data directory, whose file system is watched.
+    """Reads the figures. directory: the data directory, whose file system is watched. proc, cgroup: where those file
+    systems are mounted.
 
     The CPU ratio is over the time since the reading before, at least CPU_WINDOW_SECONDS_MIN: within that the last one
     is repeated (0 at first). One thread reads at a time.
@@ -113,7 +57,9 @@ class Resources:
     ) -> None:
         self._directory = directory
         self._proc = proc
-        self._limits = Limits(proc, cgroup)
+        cgroups = Cgroups(proc, cgroup)
+        self._limits = Limits(proc, cgroups)
+        self._pressure = Pressure(proc, cgroups)
         self._monotonic = monotonic
         self._cpu_time = cpu_time
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
@@ -146,6 +92,7 @@ class Resources:
             open_fds=self._read_open_fds(),
             max_fds=math.inf if max_fds == resource.RLIM_INFINITY else max_fds,
             process_start_seconds=self._process_start_seconds,
+            pressure=self._pressure.read(),
         )
 
     def _read_limits(self, now: float) -> None:
