@@ -235,11 +235,13 @@ def test_closed_standard_output_drops_and_counts_and_harms_no_other_file(root: l
     os.close(fd)
     stats = unlimited(configure_logging("info", time.monotonic_ns, fd=fd)).stats
     other = os.open(tmp_path / "other", os.O_WRONLY)
-    assert other == fd, "the number is in use again"
+    if other != fd:
+        os.dup2(other, fd)  # the number is in use again
+        os.close(other)
     logging.getLogger("tokmesh.t").info("not into the other file")
     root.handlers[0].flush()
     assert stats.dropped == 1 and (tmp_path / "other").read_bytes() == b""
-    os.close(other)
+    os.close(fd)
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "stuck"])
