@@ -38,6 +38,7 @@ cdef class Commits:
         uint64_t _decided          # read without the mutex
         size_t _group_bytes_max
         bint _idle
+        bint _turn_open            # the loop has put records since the last `wake`
         bint _interrupted
         int _event
         readonly int error_number
@@ -46,6 +47,7 @@ cdef class Commits:
 
     cdef int _run(self, Tail tail, int64_t limit, bint sync, int64_t deadline_ns) noexcept nogil
     cdef int _await_batch(self, int64_t deadline_ns) noexcept nogil
+    cdef void _sleep(self, int64_t until_ns) noexcept nogil
     cdef uint32_t _measure(self, size_t* size) noexcept nogil
     cdef void _consume(self, uint32_t count, size_t size) noexcept nogil
     cdef void _decide(self, uint64_t count) noexcept nogil

@@ -5,8 +5,8 @@ writes it as one frame, syncs, and counts it as decided, over and over, and come
 judgement (no room, an error, time to do something else). Records are counted in the order they were put, and put ≥ taken ≥ decided.
 
 Invariants: a record is decided once, in order; one that `run` decides is written and, with `sync`, durable. Each increase of
-`decided` is followed by a byte on the descriptor `fileno`, so that a loop that waits for it misses none. An idle writer is woken by
-`wake`, not by `put`, so that all that one turn of the loop puts becomes one group.
+`decided` is followed by a byte on the descriptor `fileno`, so that a loop that waits for it misses none. What one turn of the loop
+puts becomes one group: a writer that has nothing else to do waits for the `wake` at its end, though not longer than TURN_WAIT_NS.
 """
 
 import os
@@ -53,6 +53,8 @@ cdef extern from "<sys/eventfd.h>" nogil:
 
 cdef enum:
     GROUP_RECORDS_MAX = 1024
+    # With 64 clients that create sessions a group is 29 records instead of 14, and a create costs 25 µs instead of 28.
+    TURN_WAIT_NS = 500000
     KEPT_BYTES = 1 << 20       # a buffer that grew beyond it is given back when it is empty
 
 
@@ -84,28 +86,32 @@ cdef class Commits:
         return self._event
 
     def put(self, bytes record not None, bint reserved) -> bool:
-        """Adds a record to what gathers; whether the writer waits for `wake`. reserved: it may use room kept back for its kind.
+        """Adds a record to what gathers; whether it is the first of a turn, at whose end `wake` is due. reserved: it may use room
+        kept back for its kind.
 
         ValueError when it is larger than any frame, MemoryError; then it was not added."""
         cdef size_t size = <size_t>PyBytes_GET_SIZE(record)
-        cdef bint added, idle
+        cdef bint added, first
         if size + RECORD_HEADER_SIZE > self._group_bytes_max:
             raise ValueError("a record is larger than a frame")
         pthread_mutex_lock(&self._mutex)
         added = add_record(&self._gathering, <const uint8_t*>PyBytes_AS_STRING(record), size, reserved)
         if added:
             self._put += 1
-        idle = self._idle
+        first = not self._turn_open
+        self._turn_open = True
         pthread_mutex_unlock(&self._mutex)
         if not added:
             raise MemoryError()
-        return idle
+        return first
 
     def wake(self) -> None:
-        """Lets a writer that waits look at what has gathered."""
+        """The turn that put records is over: they may go."""
         pthread_mutex_lock(&self._mutex)
-        self._idle = False
-        pthread_cond_signal(&self._wake)
+        self._turn_open = False
+        if self._idle:
+            self._idle = False
+            pthread_cond_signal(&self._wake)
         pthread_mutex_unlock(&self._mutex)
 
     def acknowledge(self) -> int:
@@ -205,11 +211,9 @@ cdef class Commits:
 
     cdef int _await_batch(self, int64_t deadline_ns) noexcept nogil:
         # -1 when the batch has records, else why not. deadline_ns: 0 to look without waiting, at the records alone.
-        cdef timespec until
+        cdef bint waited = False
         cdef Records emptied
         cdef int stop = -1
-        until.tv_sec = deadline_ns // 1000000000
-        until.tv_nsec = deadline_ns % 1000000000
         pthread_mutex_lock(&self._mutex)
         while True:    # each turn is a wake or the deadline
             if self._interrupted and deadline_ns != 0:
@@ -217,6 +221,10 @@ cdef class Commits:
                 stop = STOP_ASKED
             elif self._batch_taken < self._batch.count:
                 pass
+            elif self._gathering.count != 0 and self._turn_open and deadline_ns != 0 and not waited:
+                waited = True
+                self._sleep(tm_monotonic_ns() + TURN_WAIT_NS)
+                continue
             elif self._gathering.count != 0:
                 emptied = self._batch
                 self._batch = self._gathering
@@ -224,8 +232,7 @@ cdef class Commits:
                 clear_records(&self._gathering)
                 self._batch_at = self._batch_taken = 0
             elif tm_monotonic_ns() < deadline_ns:
-                self._idle = True
-                pthread_cond_timedwait(&self._wake, &self._mutex, &until)
+                self._sleep(deadline_ns)
                 continue
             else:
                 stop = STOP_TIME
@@ -233,6 +240,14 @@ cdef class Commits:
         self._idle = False
         pthread_mutex_unlock(&self._mutex)
         return stop
+
+    cdef void _sleep(self, int64_t until_ns) noexcept nogil:
+        # With the mutex, which is free meanwhile: until a signal, or the time.
+        cdef timespec until
+        until.tv_sec = until_ns // 1000000000
+        until.tv_nsec = until_ns % 1000000000
+        self._idle = True
+        pthread_cond_timedwait(&self._wake, &self._mutex, &until)
 
     cdef uint32_t _measure(self, size_t* size) noexcept nogil:
         # Records, and bytes, of the next group: as many as one frame takes.

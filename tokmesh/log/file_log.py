@@ -98,7 +98,6 @@ class FileLog(Generic[R]):
         self._commits = Commits(frame_bytes_max(segment_bytes_max) - wal.FRAME_HEADER_BYTES)
         self._waiting: deque[_Item] = deque()  # proposals in order, the first of them number `_settled`
         self._settled = 0
-        self._wake_scheduled = False
         self._closing = False
         self._running = False
         self._apply_failed = False
@@ -170,9 +169,8 @@ class FileLog(Generic[R]):
             future.set_exception(ApiError("TM-SYS-5030", retry_after_s=1))
         else:
             self._waiting.append((record, future))
-            if self._commits.put(data, getattr(record, "reserved", False)) and not self._wake_scheduled:
-                self._wake_scheduled = True
-                loop.call_soon(self._wake_writer)
+            if self._commits.put(data, getattr(record, "reserved", False)):
+                loop.call_soon(self._commits.wake)
         return future
 
     async def close(self) -> None:
@@ -262,10 +260,6 @@ class FileLog(Generic[R]):
         return self._appender
 
     # ── loop thread ──
-
-    def _wake_writer(self) -> None:
-        self._wake_scheduled = False
-        self._commits.wake()
 
     def _settle(self) -> None:
         """Applies and answers, in order, what the writer has decided; what is more than a turn in the next."""
