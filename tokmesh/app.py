@@ -32,6 +32,7 @@ from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_OK
 from tokmesh.host import data_directory, process
 from tokmesh.host.header_file import read_headers
+from tokmesh.host.heap import HeapKeeper
 from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
@@ -160,6 +161,7 @@ class App:
             sampler=self._tracing.sampler,
             tracer=self._tracing.tracer,
         )
+        self._heap = HeapKeeper(lambda: self._server.connections)
         self._server.gate = self._gate.admit
         self._server.on_denied = self._denied
         log_handler.scope.follow(self._scope)
@@ -229,6 +231,7 @@ class App:
             self._tracing.start()
             await self._make_first_key()
             self._upkeep.start(loop)
+            self._heap.start(loop)
             self._status.start(loop)
             self._warn()
             loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -259,6 +262,7 @@ class App:
         self._watchdog.stop()
         self._gc_pauses.stop()
         self._loop_lag.stop()
+        self._heap.stop()
         await self._status.stop()
         await self._upkeep.stop()
         self._authenticator.close()

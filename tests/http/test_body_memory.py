@@ -1,4 +1,6 @@
-"""What uploads that never end cost a real server: nothing without a key, no more than the room for bodies with one."""
+"""What floods cost a real server: unended uploads nothing without a key and no more than the room for bodies with one; and what a
+flood took comes back.
+"""
 
 import socket
 import time
@@ -88,3 +90,20 @@ def test_stalled_uploads_with_a_key_stay_within_the_room(server: TokMeshProcess)
         assert time.monotonic() < deadline, "the room did not come back"
         time.sleep(0.05)
     assert server.request("POST", "/sessions", json={"user_id": "late"})[0] == 200
+
+
+def test_memory_of_a_flood_of_connections_comes_back(server: TokMeshProcess) -> None:
+    """Its pages once stayed for good."""
+    before = resident_bytes(server)
+    with ExitStack() as stack:
+        for _ in range(1000):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 15_000)
+        assert server.request("GET", "/health")[0] == 200    # all of them have been accepted before this one
+        time.sleep(1.2)    # a look at their number
+        grown = resident_bytes(server) - before
+        assert grown > 12 * MB
+    deadline = time.monotonic() + 10
+    while resident_bytes(server) - before > grown // 2:
+        assert time.monotonic() < deadline, "it did not come back"
+        time.sleep(0.1)

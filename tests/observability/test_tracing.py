@@ -191,3 +191,17 @@ def _pipelined(server: TokMeshProcess, requests: bytes) -> bytes:
         while piece := connection.recv(65536):
             received += piece
     return received
+
+
+def test_a_sampled_request_leaves_its_trace_as_an_exemplar(tmp_path: Path, tap: OtelTap) -> None:
+    with traced_server(tmp_path, tap.endpoint, "--telemetry.tracing.sampling_ratio=0") as server:
+        token = server.create_session()["token"]
+        server.request("POST", "/tokens/validate", json={"token": token}, headers={"traceparent": SAMPLED})
+        server.request("GET", "/sessions?user_id=u", headers={"traceparent": UNSAMPLED})
+        accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        openmetrics = server.exchange("GET", "/metrics", headers=accept)[2].decode()
+        text = server.exchange("GET", "/metrics")[2].decode()
+    [line] = [line for line in openmetrics.splitlines() if "# {" in line]
+    series, _, exemplar = line.partition(" # ")
+    assert series.startswith("tokmesh_api_request_duration_seconds_bucket{") and 'route="/tokens/validate"' in series
+    assert re.fullmatch(rf'\{{trace_id="{TRACE_ID}"\}} [0-9.e-]+ [0-9.]+', exemplar) and TRACE_ID not in text

@@ -261,6 +261,8 @@ cdef class Server:
         if elapsed_ns >= self.slow_ns:
             self.tell_slow(request, status, elapsed_ns)
         if request.trace is not None:
+            self.meter.note_exemplar(request.head.method_index, request.head.template_index, status, elapsed_ns,
+                                     request.trace.trace_id, self.clock.at_ms(now_ns))
             request.trace.answered(status)
 
     cdef void tell_slow(self, Request request, int status, int64_t elapsed_ns) except *:

@@ -95,6 +95,11 @@ class RequestTrace:
         self._operation = operation
         self._monotonic_ns = monotonic_ns
 
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits, as an exemplar shows it."""
+        return self.server_span.ids[0]
+
     def arrived(self, started_ns: int) -> None:
         """All of the request is here only now: the time it took to come is the caller's, not the server's."""
         self.server_span.started_ns = started_ns
