@@ -90,7 +90,19 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["version"]]
+    "line",
+    [
+        [],
+        ["serve"],
+        ["key"],
+        ["key", "create"],
+        ["config"],
+        ["config", "show"],
+        ["log-level", "set"],
+        ["doctor"],
+        ["top"],
+        ["version"],
+    ],
 )
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -98,7 +110,7 @@ def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFi
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: tokmesh")
-    if line in (["serve"], ["key"], ["config"]):
+    if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"]):
         assert "examples:" in text
 
 

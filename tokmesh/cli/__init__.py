@@ -20,6 +20,7 @@ TokMesh is a session and token server: it answers, very often and very fast, whe
   tokmesh serve                          start a server; the first start prints an admin key once
   tokmesh key create --role=validator    make a key for an application (on the server's host)
   tokmesh config show                    what every setting is, and where it came from
+  tokmesh doctor                         what is wrong with the server on this host, in words
 """
 
 _SETTINGS_HELP: Final = """\
@@ -60,6 +61,23 @@ _LOG_LEVEL_EXAMPLES: Final = """
 examples:
   tokmesh log-level get
   tokmesh log-level set debug --for=10m
+"""
+
+
+_DOCTOR_EXAMPLES: Final = """
+examples:
+  tokmesh doctor && echo well
+  tokmesh doctor --explain TokMeshDiskSpaceLow
+
+Exit codes: 0 nothing is wrong, 1 something is, 69 no server answers (its configuration is judged then).
+"""
+
+_TOP_EXAMPLES: Final = """
+examples:
+  tokmesh top
+  tokmesh top --once
+
+It needs rich: pip install 'tokmesh[top]'. Ctrl-C ends it.
 """
 
 
@@ -119,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_settings_options(_add(actions, name, summary, _SETTINGS_HELP))
     config.set_defaults(module="config")
     _add_log_level(commands)
+    _add_views(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -165,6 +184,19 @@ def _add_log_level(commands: "argparse._SubParsersAction[_Parser]") -> None:
         _add_settings_options(each)
 
 
+def _add_views(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    doctor = _add(commands, "doctor", "say what is wrong with the server on this host, in words", _DOCTOR_EXAMPLES)
+    doctor.add_argument("--explain", metavar="NAME", help="print what an alert or condition means and what to do")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    top = _add(commands, "top", "show the server on this host, live", _TOP_EXAMPLES)
+    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between looks (default: 1)")
+    top.add_argument("--once", action="store_true", help="print one look and end")
+    for name, each in (("doctor", doctor), ("top", top)):
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
+        each.set_defaults(module=name)
+
+
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Takes `--a.b=v` and `--a.b v` out of a line: (what is left for argparse, pairs of key name and text).
 
@@ -196,8 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(rest)
     if getattr(options, "KEY", None):
         parser.error("--KEY stands for any setting, such as --storage.dir=DIR")
-    module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
     try:
+        module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
         return module.run(options, settings)
     except ApiError as error:
         _report(error)

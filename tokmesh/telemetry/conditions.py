@@ -1,7 +1,7 @@
 """What is wrong with a node, in words, judged from readings: one set of rules for whoever asks.
 
-The administration API and the status page judge the server's own figures; `tokmesh doctor` judges what it reads from
-/metrics and from the configuration. The thresholds are those of the alert rules in deploy/prometheus, and a condition
+The administration API and the status page judge the server's own figures; `tokmesh doctor` adds what only the host can
+tell, and judges a configuration without a server. The thresholds are those of the alert rules in deploy/prometheus, and a condition
 that has an alert carries its name as its code, so that one runbook serves both.
 
 Invariants: judging is a pure function of `Readings`. What is not known (None, or NaN) is not judged: no condition is

@@ -1,0 +1,93 @@
+"""`tokmesh doctor`: what is wrong with the server on this host, in words.
+
+The server judges its own figures (`status/summary`); what only its host can tell is judged here, with the same rules. When no
+server answers, its configuration still is. Exit code: 0 nothing is wrong, 1 something is, 69 no server answers.
+"""
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from typing import Any, Final
+
+from tokmesh.cli.config import load_options
+from tokmesh.cli.local import call
+from tokmesh.console import load_runbooks
+from tokmesh.errors import EX_FAILURE, EX_OK, EX_UNAVAILABLE, ApiError
+from tokmesh.host.clock_discipline import clock_synchronised
+from tokmesh.telemetry.conditions import RULES, Readings, judge
+
+COLUMNS: Final = 100
+_SUMMARY: Final = "/admin/v1/status/summary"
+
+Finding = dict[str, Any]  # code, severity, words, runbook
+
+
+def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
+    """Looks and tells. Raises ConfigError, and ApiError for what cannot be explained or is not this user's to ask."""
+    if options.explain:
+        print(_explained(options.explain), end="")
+        return EX_OK
+    if options.dir:
+        settings = [*settings, ("storage.dir", options.dir)]
+    loaded = load_options(options, settings)
+    summary = _summary(loaded.settings.storage.dir)
+    if summary is None:
+        from tokmesh.app import posture_of  # with it comes the whole server, which the usual case does not need
+
+        findings = [condition._asdict() for condition in posture_of(loaded.settings).conditions()]
+    else:
+        findings = [*summary["conditions"], *_not_ready(summary["readiness"])]
+    of_host = judge(Readings(clock_synchronised=clock_synchronised()))
+    findings += [condition._asdict() for condition in of_host]
+    findings.sort(key=lambda finding: finding["severity"] != "critical")
+    if options.json:
+        print(json.dumps({"server": summary is not None, "findings": findings}))
+    else:
+        print(_told(summary, findings), end="")
+    if summary is None:
+        return EX_UNAVAILABLE
+    return EX_FAILURE if findings else EX_OK
+
+
+def _summary(directory: Path) -> dict[str, Any] | None:
+    """What the server says of itself; None when none answers. Raises ApiError when it answers with a refusal."""
+    try:
+        summary: dict[str, Any] = call(directory, "GET", _SUMMARY)
+    except ApiError as error:
+        if error.code == "TM-SYS-5030":
+            return None
+        raise
+    return summary
+
+
+def _not_ready(readiness: dict[str, Any]) -> list[Finding]:
+    return [
+        {"code": f"not ready: {check['name']}", "severity": "critical", "words": check["reason"], "runbook": None}
+        for check in readiness["checks"]
+        if not check["ok"]
+    ]
+
+
+def _told(summary: dict[str, Any] | None, findings: list[Finding]) -> str:
+    if summary is None:
+        lines = ["No server answers: what follows is about its configuration and its host."]
+    else:
+        node = summary["node"]
+        lines = [f"TokMesh {node['version']} on {node['id']}, up for {node['uptime_seconds']:.0f} s."]
+    for finding in findings:
+        lines += ["", f"{finding['severity'].upper()}  {finding['code']}"]
+        lines += textwrap.wrap(finding["words"], COLUMNS, initial_indent="  ", subsequent_indent="  ")
+        if finding["runbook"]:
+            lines.append(f"  What to do: tokmesh doctor --explain {finding['code']}")
+    if not findings:
+        lines.append("Nothing is wrong." if summary is not None else "Nothing is wrong with those.")
+    return "\n".join(lines) + "\n"
+
+
+def _explained(code: str) -> str:
+    """The runbook of a condition or an alert. Raises TM-ARG-1001."""
+    runbook = load_runbooks().get(f"{code}.md")
+    if runbook is None:
+        raise ApiError("TM-ARG-1001", {"--explain": f"must be the name of an alert or condition, such as {RULES[0].code}"})
+    return runbook.body.decode()
