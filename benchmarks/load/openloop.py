@@ -169,8 +169,15 @@ class OpenLoop:
     rate_per_s: float
     duration_s: float
 
+    def capacity_per_s(self, beside: SideLoad) -> float:
+        """What is answered a second when the rate is more than can be served. Blocks for the warm-up and `duration_s`."""
+        return self._run(beside, drain_s=None).achieved_per_s
+
     def run(self, beside: SideLoad | None) -> OpenLoopResult:
         """Blocks for the warm-up, `duration_s` and a short drain. beside: None for validates alone."""
+        return self._run(beside, DRAIN_S)
+
+    def _run(self, beside: SideLoad | None, drain_s: float | None) -> OpenLoopResult:
         total = int(self.rate_per_s * (WARM_UP_S + self.duration_s))
         latencies_ns, due_ns = array("q", bytes(8 * total)), array("q", bytes(8 * total))
         sockets = [connect(self.port) for _ in range(CONNECTIONS)]
@@ -186,7 +193,7 @@ class OpenLoop:
         )
         side = None if beside is None else SideConnections(SideTraffic(self.port, beside, start_ns / 1e9))
         try:
-            achieved = self._drive(pump, side, start_ns)
+            achieved = self._drive(pump, side, start_ns, drain_s)
         finally:
             gc.enable()
             if side is not None:
@@ -199,14 +206,17 @@ class OpenLoop:
         latencies = {"validate": validates} if side is None else side.latencies | {"validate": validates}
         return OpenLoopResult(self.rate_per_s, achieved, latencies, due_s)
 
-    def _drive(self, pump: Any, side: SideConnections | None, start_ns: int) -> float:
-        """→ validates answered per second. Validates in slices of SLICE_NS, the side traffic between them."""
-        deadline_ns = start_ns + int((WARM_UP_S + self.duration_s + DRAIN_S) * 1e9)
+    def _drive(self, pump: Any, side: SideConnections | None, start_ns: int, drain_s: float | None) -> float:
+        """→ validates answered per second. Validates in slices of SLICE_NS, the side traffic between them. drain_s: how long
+        the last answers may take; None: what is unanswered at the end does not matter."""
+        deadline_ns = start_ns + int((WARM_UP_S + self.duration_s + (drain_s or 0)) * 1e9)
         while True:
             now_ns = time.monotonic_ns()
+            if now_ns > deadline_ns and drain_s is None:
+                return float(pump.answered / ((now_ns - start_ns) / 1e9))
             if now_ns > deadline_ns:
                 missing = pump.total - pump.answered
-                raise BenchmarkError(f"{missing} of {pump.total} requests unanswered {DRAIN_S:.0f} s after the end")
+                raise BenchmarkError(f"{missing} of {pump.total} requests unanswered {drain_s:.0f} s after the end")
             try:
                 done = pump.run_until(now_ns + SLICE_NS)
             except ConnectionError as error:

@@ -20,6 +20,8 @@ from benchmarks.load.workload import Workload, make_workload, stand_in_answer
 
 ALL_SUBJECTS = ("bare", "nginx", "redis-get", "starlette", "validate", "pipelined", "batch", "redis-set", "create")
 CAPACITY_SHARE = 0.8
+OVERLOAD = 1.3  # times what wrk reaches: more than can be served
+OVERLOAD_S = 2.0
 
 
 class Run:
@@ -93,12 +95,10 @@ class Run:
         return sample
 
     def measure_open_loop(self, started: list[Subject]) -> None:
-        """The bare server and TokMesh in turn under one schedule. What stops the machine stops both: the bare server's P99 is
-        the part that is not TokMesh's."""
+        """Each round finds the capacity under this very load, by offering too much of it, and then offers a share of that, to the
+        bare server and to TokMesh. What stops the machine stops both: the bare server's P99 is the part that is not TokMesh's."""
         assert self.tokmesh is not None
-        server, capacity = self.tokmesh, self.report.medians()["validate"].operations_per_s
-        rate = capacity * CAPACITY_SHARE
-        say(f"open loop: {rate:,.0f} validates a second with {openloop.CREATES_PER_S} creates and revokes, one scrape")
+        server = self.tokmesh
         bodies = [f'{{"token":"{token}"}}' for token in self.workload.tokens]
         messages = [raw_post("/tokens/validate", body, server.validator_key) for body in bodies]
         beside = openloop.SideLoad(
@@ -106,18 +106,20 @@ class Run:
         )
         pump = compiled.build(Path(openloop.__file__).with_name("pump.pyx"), self.processes.directory / "compiled")
         duration_s = 2.0 if self.chosen.quick else 10.0
+        too_much = self.report.medians()["validate"].operations_per_s * OVERLOAD
         bare = next(one for one in started if one.name == "bare")
         assert isinstance(bare, subjects.HttpSubject)
         results, bare_p99_ms = [], []
         for _ in range(rows.OPEN_LOOP_ROUNDS):
+            capacity = openloop.OpenLoop(pump, server.port, messages, too_much, OVERLOAD_S).capacity_per_s(beside)
+            rate = capacity * CAPACITY_SHARE
+            say(f"open loop: {rate:,.0f} validates a second with {openloop.CREATES_PER_S} creates and revokes, one scrape")
             yardstick = openloop.OpenLoop(pump, bare.port, messages, rate, duration_s).run(None)
             bare_p99_ms.append(yardstick.percentile_ms("validate", 0.99))
             results.append(openloop.OpenLoop(pump, server.port, messages, rate, duration_s).run(beside))
-        self._report_open_loop(results, bare_p99_ms, capacity)
+        self._report_open_loop(results, bare_p99_ms)
 
-    def _report_open_loop(
-        self, results: list[openloop.OpenLoopResult], bare_p99_ms: list[float], capacity: float
-    ) -> None:
+    def _report_open_loop(self, results: list[openloop.OpenLoopResult], bare_p99_ms: list[float]) -> None:
         """Medians of the rounds."""
         figures = self.report.figures
         for kind in ("validate", "create", "revoke", "scrape"):
@@ -129,16 +131,18 @@ class Run:
         figures["open loop validate P99 ms, just after a scrape"] = statistics.median(near for near, _ in scrapes)
         figures["open loop validate P99 ms, otherwise"] = statistics.median(far for _, far in scrapes)
         figures["open loop bare uvloop P99 ms, the same schedule"] = statistics.median(bare_p99_ms)
-        achieved_per_s = min(one.achieved_per_s for one in results)
-        share = figures["open loop reached, share of capacity"] = achieved_per_s / capacity
+        share = figures["open loop reached, share of what was offered"] = min(
+            one.achieved_per_s / one.offered_per_s for one in results
+        )
+        offered = ", ".join(f"{one.offered_per_s:,.0f}/s" for one in results)
         p99s = ", ".join(f"{one.percentile_ms('validate', 0.99):.2f}" for one in results)
         bares = ", ".join(f"{one:.2f}" for one in bare_p99_ms)
         note = (
-            f"{achieved_per_s:,.0f}/s reached, {share:.0%} of capacity; P50 {figures['open loop validate P50 ms']:.2f} ms; "
-            f"rounds {p99s}; bare uvloop under the same schedule {bares}"
+            f"offered {offered}; P50 {figures['open loop validate P50 ms']:.2f} ms; "
+            f"P99 of the rounds {p99s}; bare uvloop under the same schedules {bares}"
         )
         p99_ms = figures["open loop validate P99 ms"]
-        self.report.outcomes.append(rows.OPEN_LOOP.outcome(p99_ms, note, valid=share >= CAPACITY_SHARE - 0.01))
+        self.report.outcomes.append(rows.OPEN_LOOP.outcome(p99_ms, note, valid=share >= 0.99))
 
     def measure_scrape(self) -> None:
         assert self.tokmesh is not None
