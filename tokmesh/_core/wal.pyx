@@ -113,6 +113,13 @@ cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* heade
     return True
 
 
+cdef bint is_foreign_header(const uint8_t* data, size_t size, uint64_t segment_id) noexcept nogil:
+    # True when the bytes are a whole frame header of this segment that read_frame_header does not know: of a later version.
+    if size < FRAME_HEADER_SIZE or memcmp(data, FRAME_MAGIC, 4) != 0 or tm_get64(data + 8) != segment_id:
+        return False
+    return tm_get32(data + 52) == tm_crc32c(0, data, 52)
+
+
 cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil:
     # 0, or the errno that stopped it; anything between none and all of the bytes may then be in the file. A call that
     # writes less than asked is continued: on a full disk the next call names the reason. The loop ends: each turn writes
@@ -223,7 +230,7 @@ def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, 
     cdef const uint8_t* start = &data[offset]
     cdef FrameHeader header
     if not read_frame_header(start, size, &header):
-        return FRAME_DAMAGED, None
+        return FRAME_MISPLACED if is_foreign_header(start, size, segment_id) else FRAME_DAMAGED, None
     if header.segment_id != segment_id or header.payload_bytes > <size_t>size - FRAME_HEADER_SIZE:
         return FRAME_DAMAGED, None
     if header.payload_crc != tm_crc32c(0, start + FRAME_HEADER_SIZE, header.payload_bytes):
