@@ -114,8 +114,8 @@ def write_log(directory: Path) -> None:
     source = random.Random(SEED)
     directory.mkdir(mode=0o700)
     with mock.patch("tokmesh.storage.segment.secrets.randbits", source.getrandbits):
-        _append(directory, BEFORE_SEAL, seal=True)
-        tail = _append(directory, AFTER_SEAL, seal=False)
+        append(directory, BEFORE_SEAL, seal=True)
+        tail = append(directory, AFTER_SEAL, seal=False)
     path = sorted(directory.glob("wal-*"))[-1]
     encoded = [record.encode() for record in CUT]
     frame, _ = wal.encode_frame(tail.segment_id, tail.sequence_due, tail.durable_sequence, tail.chain, encoded)
@@ -124,7 +124,8 @@ def write_log(directory: Path) -> None:
         file.write(frame[: len(frame) // 2])
 
 
-def _append(directory: Path, groups: list[list[r.AnyRecord]], *, seal: bool) -> Appender:
+def append(directory: Path, groups: list[list[r.AnyRecord]], *, seal: bool) -> Appender:
+    """Adds groups to a log, each as a frame of its own, as a server does; what is returned is closed and tells the end."""
     end, _ = recovery.replay(directory, SEGMENT_BYTES, decode, lambda sequence, record: None)
     appender = Appender(directory, end, SEGMENT_BYTES, Clock(T0), QUIET)
     for group in groups:

@@ -30,11 +30,9 @@ _Found = tuple[Placed, int, AnyRecord]
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (LogRefused, TM-ARG-…) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     loaded = load_options(options, settings).settings
     try:
-        with Inspection(loaded.storage.dir) as inspection:
+        with Inspection(Path(options.dir) if options.dir else loaded.storage.dir) as inspection:
             if options.action == "salvage":
                 return _salvage(options, inspection, loaded)
             return _Reading(inspection).finish(_ACTIONS[options.action](options))

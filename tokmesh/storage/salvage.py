@@ -206,7 +206,9 @@ class Salvage(Generic[R]):
         self._report.damages.append(Damage(path.name, offset, size, "no whole frame"))
 
     def _take_frame(self, path: Path, offset: int, frame: wal.Frame, sequence_end: int | None) -> None:
-        if not frame.records:
+        if not frame.records:  # a seal: it says what would have come next
+            if sequence_end is None or frame.first_sequence <= sequence_end:
+                self._lose_until(frame.first_sequence, path, offset)
             return
         last = frame.first_sequence + len(frame.records) - 1
         if frame.first_sequence < self._due or (sequence_end is not None and last >= sequence_end):

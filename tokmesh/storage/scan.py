@@ -117,6 +117,8 @@ def header_of(path: Path, data: bytes | bytearray) -> wal.SegmentHeader:
     if whole and wal.crc32c(raw[:60]) == int.from_bytes(raw[60:], "little"):
         version, flags = _VERSION_AND_FLAGS.unpack_from(raw)
         raise LogUnreadable(path, 0, _not_for_us(version, flags))
+    if len(raw) < wal.SEGMENT_HEADER_BYTES:
+        raise LogDamaged(path, 0, "the file ends within its header" if raw else "the file is empty")
     raise LogDamaged(path, 0, "not a segment header of a version known here")
 
 
