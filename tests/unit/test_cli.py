@@ -27,6 +27,11 @@ from tokmesh.cli import build_parser, main, split_settings
         (["key", "disable", "../../x", "--dir=/nonexistent"], 64, "TM-ARG-1001"),
         (["key", "create", "--role=admin", "--expires-in=soon"], 64, "--expires-in"),
         (["key", "list", "--dir=/nonexistent"], 69, "TM-SYS-5030"),
+        (["wal"], 64, "ACTION"),
+        (["wal", "repair"], 64, "invalid choice"),
+        (["wal", "salvage", "--dir=/nonexistent"], 64, "--to"),
+        (["wal", "dump", "--from=x"], 64, "--from"),
+        (["wal", "verify", "--dir=/nonexistent"], 78, "TM-CFG-1003: /nonexistent does not exist"),
         (["serve", "--server.workers=2"], 78, "TM-CFG-1006 server.workers"),
         (["config", "check", "--config=/nonexistent.yaml"], 78, "TM-CFG-1003 --config"),
     ],
@@ -90,15 +95,19 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [[], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["version"]]
-)
+    "line",
+    [
+        [], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["wal"],
+        ["wal", "salvage"], ["version"],
+    ],
+)  # fmt: skip
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*line, "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: tokmesh")
-    if line in (["serve"], ["key"], ["config"]):
+    if line in (["serve"], ["key"], ["config"], ["wal"], ["wal", "salvage"]):
         assert "examples:" in text
 
 

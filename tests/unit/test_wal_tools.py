@@ -15,6 +15,7 @@ import pytest
 from tests.golden import make
 from tests.support.server import TokMeshProcess, clean_environment
 from tests.support.stopped_log import ACTIONS, data_directory, flip, run, segments, tree
+from tokmesh._core import wal
 from tokmesh.cli import main
 from tokmesh.log.record import decode
 from tokmesh.storage import recovery
@@ -59,6 +60,21 @@ def test_damage_is_told_with_file_offset_reason_and_cure(tmp_path: Path, capsys:
     code, out, _ = run(capsys, "verify", data, "--json")
     told = json.loads(out)
     assert (told["verdict"], told["file"], told["offset"], told["last_sequence"]) == ("damaged", first.name, 554, 3)
+
+
+def test_a_record_that_means_nothing_is_damage_though_its_frame_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = data_directory(tmp_path)
+    tail = make.append(data / "log", [[make.created(70, "last")]], seal=False)
+    frame, _ = wal.encode_frame(tail.segment_id, tail.sequence_due, tail.durable_sequence, tail.chain, [b"\xff no record"])
+    with segments(data)[-1].open("r+b") as file:
+        file.seek(tail.offset)
+        file.write(frame)
+    for action in ("verify", "stats", "dump"):
+        code, _, err = run(capsys, action, data)
+        assert code == 65
+        assert f"{segments(data)[-1]} at offset {tail.offset}: record 23 cannot be decoded; restore a backup, or " in err
 
 
 def verdict_of_tool(directory: Path) -> tuple[object, ...]:
