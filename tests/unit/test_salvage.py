@@ -19,6 +19,7 @@ from tokmesh.storage.inspection import Inspection
 from tokmesh.storage.salvage import Salvage
 from tokmesh.storage.scan import LogDamaged, LogUnreadable
 from tokmesh.storage.segment import list_segments
+from tokmesh.storage.segment_writer import SegmentWriter
 
 SEED = 20_241_220
 
@@ -209,20 +210,25 @@ def test_where_nothing_can_be_read_nothing_is_written(original: Original) -> Non
     assert not (original.folder / "new").exists()
 
 
-def test_a_sequence_that_cannot_be_true_is_refused(original: Original) -> None:
+@pytest.mark.parametrize(("gap", "refused"), [(1_000, False), (1_001, True)])
+def test_a_sequence_that_cannot_be_true_is_refused(
+    gap: int, refused: bool, original: Original, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokmesh.storage.salvage.FILLERS_MAX", 1_000)
     path = original.paths[-1]
     header = wal.decode_segment_header(original.bytes[path])
     assert header is not None
-    end = original.frames[-1].end
-    for first, refused in ((100_000_000 + len(RECORDS) + 2, True), (len(RECORDS) + 1_001, False)):
-        frame, _ = wal.encode_frame(header.segment_id, first, first - 1, 0, [RECORDS[1].encode()])
-        original.damage(path, end, frame)
-        if refused:
-            with pytest.raises(LogDamaged, match="more is missing than a new log can stand for"):
-                original.salvage()
-            assert not (original.folder / "new").exists()
-        else:
-            assert original.salvage()[0].missing == [(len(RECORDS) + 1, len(RECORDS) + 1_000)]
+    first = len(RECORDS) + 1 + gap
+    frame, _ = wal.encode_frame(header.segment_id, first, first - 1, 0, [RECORDS[1].encode()])
+    original.damage(path, original.frames[-1].end, frame)
+    if refused:
+        with pytest.raises(LogDamaged, match="more is missing than a new log can stand for"):
+            original.salvage()
+        assert not (original.folder / "new").exists()
+    else:
+        report, found = original.salvage()
+        assert found == {**RECORDS, first: RECORDS[1]}
+        assert report.missing == [(len(RECORDS) + 1, first - 1)]
 
 
 def test_whatever_is_overwritten_no_record_is_another_than_it_was_and_undamaged_frames_are_all_there(original: Original) -> None:
@@ -250,3 +256,36 @@ def test_whatever_is_overwritten_no_record_is_another_than_it_was_and_undamaged_
         allowed = {sequence for each in (*hit, *(tail if report.tail else ())) for sequence in each}
         assert lost <= allowed, label
         original.restore()
+
+
+@pytest.mark.parametrize(("extra", "segments"), [(0, 1), (1, 2)])
+def test_there_is_always_room_for_the_seal_behind_the_last_record(folder: Path, extra: int, segments: int) -> None:
+    directory = folder / "log"
+    directory.mkdir(mode=0o700)
+    writer = SegmentWriter(directory, 2048, 1, 0)
+    room = 2048 - wal.SEGMENT_HEADER_BYTES - 3 * wal.FRAME_HEADER_BYTES - 2 * wal.RECORD_HEADER_BYTES
+    records = [make.created(1, "u").encode().ljust(600, b"1"), bytes(room - 600 + extra)]
+    for record in records:
+        writer.add(record)
+    writer.finish()
+    writer.close()
+    with Inspection(directory) as inspection:
+        frames = list(inspection.frames())
+        assert inspection.position.sealed
+    assert [record for placed in frames for record in placed.frame.records] == records
+    assert len(inspection.segments) == segments and frames[-1].path == frames[-2].path
+
+
+@pytest.mark.parametrize("count", [0, 1, 27, 28, 29, 5_000])
+def test_many_records_alike_are_as_many_as_were_asked_for(folder: Path, count: int) -> None:
+    directory = folder / "log"
+    directory.mkdir(mode=0o700)
+    writer = SegmentWriter(directory, 2048, 1, 0)
+    writer.add(b"first")
+    writer.add_repeated(filler(5), count)
+    writer.add(b"last")
+    writer.finish()
+    writer.close()
+    with Inspection(directory) as inspection:
+        records = [record for placed in inspection.frames() for record in placed.frame.records]
+    assert records == [b"first", *[filler(5)] * count, b"last"]

@@ -236,9 +236,7 @@ class Salvage(Generic[R]):
             reason = f"sequence {sequence} follows {self._due - 1}: more is missing than a new log can stand for"
             raise LogDamaged(path, offset, reason)
         self._report.add_missing(self._due, sequence - 1)
-        filler = self._filler(self._time_ms)
-        for _ in range(self._due, sequence):
-            self._writer.add(filler)
+        self._writer.add_repeated(self._filler(self._time_ms), sequence - self._due)
         self._due = sequence
 
 

@@ -38,6 +38,16 @@ class SegmentWriter:
         if self._gathered_bytes >= self._frame_bytes:
             self._write()
 
+    def add_repeated(self, record: bytes, count: int) -> None:
+        """The next `count` records, all the same. OSError."""
+        size = len(record) + wal.RECORD_HEADER_BYTES
+        while count > 0:
+            taken = min(count, max(1, (self._frame_bytes - self._gathered_bytes) // size))
+            self._gathered += [record] * (taken - 1)
+            self._gathered_bytes += (taken - 1) * size
+            self.add(record)
+            count -= taken
+
     def finish(self) -> None:
         """Writes what is left, and the seal; all of it is durable then. OSError."""
         if self._gathered:
