@@ -14,8 +14,7 @@ from tests.support.server import TokMeshProcess
 from tests.unit.test_record import RECORDS
 from tokmesh.log import record as r
 from tokmesh.log.record_summary import KINDS, summary
-from tokmesh.storage.inspection import Inspection
-from tokmesh.storage.scan import decoded
+from tokmesh.storage.inspection import Inspection, decoded
 
 SHOWN = {
     "SessionCreated": (

@@ -19,8 +19,8 @@ from tokmesh._core import wal
 from tokmesh.cli import main
 from tokmesh.log.record import decode
 from tokmesh.storage import recovery
-from tokmesh.storage.inspection import Inspection
-from tokmesh.storage.scan import LogDamaged, decoded
+from tokmesh.storage.inspection import Inspection, decoded
+from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
 
 # ── verdicts ──

@@ -18,9 +18,9 @@ from tokmesh.errors import EX_DATAERR, EX_OK, EX_TEMPFAIL, ApiError
 from tokmesh.log.record import AnyRecord, SessionsTouched, decode
 from tokmesh.log.record_summary import KINDS, summary
 from tokmesh.storage.figures import Figures, LogFigures
-from tokmesh.storage.inspection import Inspection, LogRefused
+from tokmesh.storage.inspection import Inspection, LogRefused, Placed, decoded
 from tokmesh.storage.salvage import Report, Salvage
-from tokmesh.storage.scan import LogDamaged, LogUnreadable, Placed, decoded
+from tokmesh.storage.scan import LogDamaged, LogUnreadable
 
 VERDICTS: Final = {EX_OK: "whole", EX_TEMPFAIL: "torn tail", EX_DATAERR: "damaged"}
 MISSING_SHOWN: Final = 20  # ranges and places that the text of a salvage lists; --json has all

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tokmesh._core import wal
-from tokmesh.storage.scan import Placed
+from tokmesh.storage.inspection import Placed
 
 TOTAL: Final = "total"
 

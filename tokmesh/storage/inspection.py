@@ -9,15 +9,17 @@ import fcntl
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from tokmesh._core import wal
 from tokmesh.errors import ApiError
-from tokmesh.storage.scan import LogDamaged, Placed, Position, closed_segment, last_segment, read_file
+from tokmesh.storage.scan import Found, LogDamaged, Position, closed_segment, last_segment, read_file, undecodable
 from tokmesh.storage.segment import LOCK_NAME, LOG_DIRECTORY, SPARE_NAME, list_segments
+
+R = TypeVar("R")
 
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP  # who may do what with a log that nobody may do
 
@@ -33,6 +35,14 @@ class LogRefused(ApiError):
 
     def __str__(self) -> str:
         return self._line
+
+
+class Placed(NamedTuple):
+    """A frame, and where it begins."""
+
+    path: Path
+    offset: int
+    frame: wal.Frame
 
 
 class Inspection:
@@ -87,19 +97,30 @@ class Inspection:
     def frames(self) -> Iterator[Placed]:
         """Every frame in order; then `position.torn` is right. LogDamaged, also for what the disk cannot read."""
         for (name_sequence, path), successor in itertools.pairwise(self.segments):
-            yield from _told(path, closed_segment(path, name_sequence, successor, self.position))
+            yield from _placed(path, closed_segment(path, name_sequence, successor, self.position))
         name_sequence, path = self.segments[-1]
         try:
             data = read_file(path)
         except OSError as error:
             raise LogDamaged(path, 0, f"cannot be read ({error.strerror})") from error
-        yield from last_segment(path, name_sequence, data, self.position)
+        yield from _placed(path, last_segment(path, name_sequence, data, self.position))
 
 
-def _told(path: Path, frames: Iterator[Placed]) -> Iterator[Placed]:
+def decoded(placed: Placed, decode: Callable[[bytes], R]) -> Iterator[tuple[int, R]]:
+    """(sequence, record) of a frame. LogDamaged for bytes that mean nothing to `decode`, whatever that raises."""
+    for sequence, data in enumerate(placed.frame.records, placed.frame.first_sequence):
+        try:
+            record = decode(data)
+        except Exception as error:
+            raise undecodable(placed.path, placed.offset, sequence) from error
+        yield sequence, record
+
+
+def _placed(path: Path, frames: Iterator[Found]) -> Iterator[Placed]:
     # What a consumer raises does not pass through here: a generator hears only of its own reads.
     try:
-        yield from frames
+        for offset, frame in frames:
+            yield Placed(path, offset, frame)
     except OSError as error:
         raise LogDamaged(path, 0, f"cannot be read ({error.strerror})") from error
 

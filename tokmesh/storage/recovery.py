@@ -10,12 +10,12 @@ hold pages which an earlier process failed to sync.
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from tokmesh._core import wal
-from tokmesh.storage.scan import Placed, Position, closed_segment, decoded, header_of, last_segment, read_whole
+from tokmesh.storage.scan import Found, Position, closed_segment, header_of, last_segment, read_whole, undecodable
 from tokmesh.storage.segment import (
     BROKEN_SUFFIX,
     Segment,
@@ -103,10 +103,17 @@ def replay(
 
     progress = progress or Progress()
 
-    def deliver(placed: Placed) -> None:
-        for sequence, record in decoded(placed, decode):
-            apply(sequence, record)
-        progress.advance(placed.frame.first_sequence + len(placed.frame.records) - 1, placed.frame.end)
+    def deliver(path: Path, frames: Iterator[Found]) -> None:
+        for offset, frame in frames:
+            sequence = frame.first_sequence
+            for data in frame.records:
+                try:
+                    record = decode(data)
+                except Exception as error:
+                    raise undecodable(path, offset, sequence) from error
+                apply(sequence, record)
+                sequence += 1
+            progress.advance(sequence - 1, frame.end)
 
     remove_spare(directory)
     sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
@@ -118,8 +125,7 @@ def replay(
             RecoveryReport(0, 0, 1, False, None, 0.0)
         )
     for (name_sequence, path), successor in itertools.pairwise(segments):
-        for placed in closed_segment(path, name_sequence, successor, position):
-            deliver(placed)
+        deliver(path, closed_segment(path, name_sequence, successor, position))
         progress.end_segment(path.stat().st_size)
     name_sequence, path = segments[-1]
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -127,8 +133,7 @@ def replay(
         os.fdatasync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         data = read_whole(fd)
-        for placed in last_segment(path, name_sequence, data, position):
-            deliver(placed)
+        deliver(path, last_segment(path, name_sequence, data, position))
         progress.end_segment(len(data))
         header, torn = header_of(path, data), position.torn
     except BaseException:

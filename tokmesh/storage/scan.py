@@ -15,15 +15,15 @@ Nothing here changes a file: recovery.py repairs and goes on, inspection.py tell
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 from tokmesh._core import wal
 from tokmesh._core.wal import FrameStatus
 from tokmesh.errors import ApiError
 
-R = TypeVar("R")
+Found = tuple[int, wal.Frame]  # a frame, and the offset where it begins
 
 READ_BYTES: Final = 4 << 20  # one pread
 SEGMENT_READ_BYTES_MAX: Final = 4 << 30  # no segment is larger than this, whatever a file says
@@ -54,14 +54,6 @@ class LogUnreadable(LogDamaged):
         return f"{self.code}: log not readable: {self.path} at offset {self.offset}: {self.reason}"
 
 
-class Placed(NamedTuple):
-    """A frame and where it begins."""
-
-    path: Path
-    offset: int
-    frame: wal.Frame
-
-
 class Position:
     """Where a scan stands; moves over the segments with it. torn: the last segment ends, at `offset`, in a write cut short."""
 
@@ -73,13 +65,6 @@ class Position:
         self.offset = 0
         self.sealed = False
         self.torn = False
-
-    def pass_frame(self, frame: wal.Frame) -> None:
-        """Moves behind the frame that is due."""
-        self.sequence_due += len(frame.records)
-        self.sealed = not frame.records
-        self.offset = frame.end
-        self.chain = frame.chain
 
 
 def read_whole(fd: int) -> bytearray:
@@ -140,13 +125,7 @@ def check_header(path: Path, name_sequence: int, data: bytearray, position: Posi
     return header
 
 
-def read_frame(data: bytearray, header: wal.SegmentHeader, position: Position) -> tuple[int, wal.Frame | None]:
-    """(FrameStatus, Frame or None) of the bytes at `position`: the one place where frames become records, and so where a
-    reader that has a key belongs."""
-    return wal.read_frame(data, position.offset, header.segment_id, position.sequence_due, position.chain)
-
-
-def closed_segment(path: Path, name_sequence: int, successor: tuple[int, Path], position: Position) -> Iterator[Placed]:
+def closed_segment(path: Path, name_sequence: int, successor: tuple[int, Path], position: Position) -> Iterator[Found]:
     """Frames of a segment that has a successor: it must lead to exactly where the successor begins; what lies behind is
     a cut tail. LogDamaged, OSError."""
     data = read_file(path)
@@ -154,46 +133,49 @@ def closed_segment(path: Path, name_sequence: int, successor: tuple[int, Path], 
     with path_next.open("rb") as file:
         header_next = header_of(path_next, file.read(wal.SEGMENT_HEADER_BYTES))
     header = check_header(path, name_sequence, data, position)
-    status: int = FrameStatus.FRAME_VALID
-    while status == FrameStatus.FRAME_VALID:  # ends: each frame takes bytes, the data are finite
-        ended = position.sequence_due == sequence_next
-        if ended and position.chain == header_next.chain:
-            return
-        status, frame = read_frame(data, header, position)
-        # A seal takes no sequence: the frame that makes the chain right may still follow.
-        if frame is None or (ended and frame.records):
-            break
-        yield Placed(path, position.offset, frame)
-        position.pass_frame(frame)
-    _refuse_foreign_frame(path, data, status, position)
-    raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged or missing")
+    status = yield from _frames(data, header, position, sequence_next, header_next.chain)
+    if position.sequence_due != sequence_next or position.chain != header_next.chain:
+        _refuse_foreign_frame(path, data, status, position)
+        raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged or missing")
 
 
-def last_segment(path: Path, name_sequence: int, data: bytearray, position: Position) -> Iterator[Placed]:
+def last_segment(path: Path, name_sequence: int, data: bytearray, position: Position) -> Iterator[Found]:
     """Frames of the segment at the log's end, whose bytes are `data`; then `position.torn` is right. LogDamaged."""
     header = check_header(path, name_sequence, data, position)
     if len(data) < header.size_bytes:
         raise LogDamaged(path, len(data), f"the file was made with {header.size_bytes} bytes and is shorter")
-    status: int = FrameStatus.FRAME_VALID
-    while status == FrameStatus.FRAME_VALID:  # ends: each frame takes bytes, the data are finite
-        status, frame = read_frame(data, header, position)
-        if frame is not None:
-            yield Placed(path, position.offset, frame)
-            position.pass_frame(frame)
+    status = yield from _frames(data, header, position, None, 0)
     position.torn = status != FrameStatus.FRAME_END
     if position.torn:
         _refuse_unless_torn(path, data, header, position, status)
 
 
-def decoded(placed: Placed, decode: Callable[[bytes], R]) -> Iterator[tuple[int, R]]:
-    """(sequence, record) of a frame. LogDamaged for a record whose frame is right and whose bytes mean nothing to
-    `decode`, whatever that raises."""
-    for sequence, data in enumerate(placed.frame.records, placed.frame.first_sequence):
-        try:
-            record = decode(data)
-        except Exception as error:
-            raise LogDamaged(placed.path, placed.offset, f"record {sequence} cannot be decoded") from error
-        yield sequence, record
+def _frames(
+    data: bytearray, header: wal.SegmentHeader, position: Position, sequence_end: int | None, chain_end: int
+) -> Generator[Found, None, int]:
+    """Frames due, each passed once its consumer asks for the next, until one is not there or the end is reached: a given
+    sequence and chain, since a seal takes no sequence and may still follow. Returns the status that ended it.
+
+    The one place where a start and the tools turn bytes into frames, and so where a reader that has a key belongs."""
+    segment_id = header.segment_id
+    while True:  # ends: each frame takes bytes, the data are finite
+        ended = position.sequence_due == sequence_end
+        if ended and position.chain == chain_end:
+            return FrameStatus.FRAME_VALID
+        offset = position.offset
+        status, frame = wal.read_frame(data, offset, segment_id, position.sequence_due, position.chain)
+        if frame is None or (ended and frame.records):
+            return status
+        yield offset, frame
+        position.sequence_due += len(frame.records)
+        position.sealed = not frame.records
+        position.offset = frame.end
+        position.chain = frame.chain
+
+
+def undecodable(path: Path, offset: int, sequence: int) -> LogDamaged:
+    """For a record whose bytes mean nothing to the decoder, though its frame, at `offset`, is right."""
+    return LogDamaged(path, offset, f"record {sequence} cannot be decoded")
 
 
 def _refuse_unless_torn(path: Path, data: bytearray, header: wal.SegmentHeader, position: Position, status: int) -> None:
