@@ -15,9 +15,9 @@ from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.storage.recovery import Progress, RecoveryCancelled
+from tokmesh.storage.segment import LOG_DIRECTORY
 from tokmesh.store import Store
 
-LOG_DIRECTORY: Final = "log"
 PROGRESS_INTERVAL_S: Final = 5.0
 
 logger = logging.getLogger("tokmesh.server")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.crash.records import Note, read_log, write_groups
 from tokmesh._core import wal
-from tokmesh.storage.recovery import LogDamaged
+from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
 
 RECORD_PADDING = 900

@@ -27,6 +27,11 @@ from tokmesh.cli import build_parser, main, split_settings
         (["key", "disable", "../../x", "--dir=/nonexistent"], 64, "TM-ARG-1001"),
         (["key", "create", "--role=admin", "--expires-in=soon"], 64, "--expires-in"),
         (["key", "list", "--dir=/nonexistent"], 69, "TM-SYS-5030"),
+        (["wal"], 64, "ACTION"),
+        (["wal", "repair"], 64, "invalid choice"),
+        (["wal", "salvage", "--dir=/nonexistent"], 64, "--to"),
+        (["wal", "dump", "--from=x"], 64, "--from"),
+        (["wal", "verify", "--dir=/nonexistent"], 78, "TM-CFG-1003: /nonexistent does not exist"),
         (["serve", "--server.workers=2"], 78, "TM-CFG-1006 server.workers"),
         (["config", "check", "--config=/nonexistent.yaml"], 78, "TM-CFG-1003 --config"),
     ],
@@ -101,6 +106,8 @@ def test_version() -> None:
         ["log-level", "set"],
         ["doctor"],
         ["top"],
+        ["wal"],
+        ["wal", "salvage"],
         ["version"],
     ],
 )
@@ -110,7 +117,7 @@ def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFi
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: tokmesh")
-    if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"]):
+    if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"], ["wal"], ["wal", "salvage"]):
         assert "examples:" in text
 
 

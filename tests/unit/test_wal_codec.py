@@ -111,3 +111,33 @@ def test_offsets_outside_the_buffer_are_our_bug() -> None:
     with pytest.raises(IndexError):
         wal.read_frame(b"abc", 4, 7, 1, 0)
     assert wal.read_frame(b"abc", 3, 7, 1, 0) == (FrameStatus.FRAME_END, None)
+
+
+@given(RECORDS.filter(bool), st.binary(max_size=80), st.integers(0, 3))
+def test_a_whole_frame_is_found_wherever_it_is_and_nothing_else(records: list[bytes], before: bytes, flags: int) -> None:
+    frame, chain = wal.encode_frame(7, 100, 99, 5, records)
+    data = before + frame + b"TMFR"
+    whole = (len(before), 7, wal.Frame(100, len(before) + len(frame), chain, records))
+    assert wal.find_frame(data, 0, 7) == wal.find_frame(data, 0) == whole
+    assert wal.find_frame(data, len(before), 7) == whole
+    assert wal.find_frame(data, len(before) + 1, 7) is None and wal.find_frame(data, 0, 8) is None
+    assert wal.find_frame(data, len(data)) is None and wal.find_frame(data, len(data) + 1) is None
+    for at in range(len(frame)):
+        broken = bytearray(data)
+        broken[len(before) + at] ^= 1 << flags
+        assert wal.find_frame(broken, 0) is None, at
+    encrypted = bytearray(frame)
+    encrypted[5] = 1
+    encrypted[52:56] = wal.crc32c(encrypted[:52]).to_bytes(4, "little")
+    assert wal.find_frame(encrypted, 0) is None
+    assert wal.find_frame(frame[:-1], 0) is None
+
+
+def test_a_frame_of_a_later_version_is_told_from_what_a_cut_write_leaves() -> None:
+    frame, _ = wal.encode_frame(7, 100, 99, 5, [b"record"])
+    for at, status in ((4, FrameStatus.FRAME_MISPLACED), (6, FrameStatus.FRAME_MISPLACED), (8, FrameStatus.FRAME_DAMAGED)):
+        changed = bytearray(frame)
+        changed[at] ^= 2
+        assert wal.read_frame(changed, 0, 7, 100, 5) == (FrameStatus.FRAME_DAMAGED, None), "the CRC is wrong"
+        changed[52:56] = wal.crc32c(changed[:52]).to_bytes(4, "little")
+        assert wal.read_frame(changed, 0, 7, 100, 5) == (status, None)

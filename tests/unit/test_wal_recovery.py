@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash.records import Note, make_log, read_log, write_groups
 from tokmesh._core import wal
-from tokmesh.storage.recovery import LogDamaged
+from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
 
 SEGMENT_BYTES = 1024
@@ -275,3 +275,30 @@ def test_unsynced_frames_may_reach_the_disk_out_of_order(memory_path: Path) -> N
     path.write_bytes(data)
     notes, report = read_log(directory, SEGMENT_BYTES)
     assert notes == [Note("synced")] and report.torn_tail
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_a_frame_of_a_later_format_is_refused_and_not_cut_as_a_torn_tail(memory_path: Path, seal: bool) -> None:
+    """What another release has written and synced is not ours to throw away."""
+    log = Original(memory_path / "log", seal)
+    path = log.paths[1]
+    data = bytearray(log.bytes[path])
+    last = log.last_end - wal.FRAME_HEADER_BYTES if seal else log.last_frame
+    data[last + 4] += 1
+    data[last + 52 : last + 56] = wal.crc32c(data[last : last + 52]).to_bytes(4, "little")
+    path.write_bytes(data)
+    damage = log.assert_refused(path, bytes(data), seal)
+    assert damage.offset == last and "written in format 2, and this release reads format 1" in damage.reason
+
+
+def test_a_segment_of_a_later_format_and_an_encrypted_one_are_called_so(memory_path: Path) -> None:
+    log = Original(memory_path / "log", False)
+    for path in log.paths:
+        for at, reason in ((8, "written in format 2"), (12, "encrypted: needs the key")):
+            data = bytearray(log.bytes[path])
+            data[at] ^= 3 if at == 8 else 1
+            data[60:64] = wal.crc32c(data[:60]).to_bytes(4, "little")
+            path.write_bytes(data)
+            damage = log.assert_refused(path, bytes(data), at)
+            assert damage.path == path and damage.offset == 0 and reason in damage.reason
+            log.restore()

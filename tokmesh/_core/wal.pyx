@@ -113,6 +113,20 @@ cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* heade
     return True
 
 
+cdef bint is_payload_whole(const uint8_t* start, size_t size, const FrameHeader* header) noexcept nogil:
+    # True when the payload behind the header at `start` is within `size` bytes and has the right CRC.
+    if header.payload_bytes > size - FRAME_HEADER_SIZE:
+        return False
+    return header.payload_crc == tm_crc32c(0, start + FRAME_HEADER_SIZE, header.payload_bytes)
+
+
+cdef bint is_foreign_header(const uint8_t* data, size_t size, uint64_t segment_id) noexcept nogil:
+    # True when the bytes are a whole frame header of this segment that read_frame_header does not know: of a later version.
+    if size < FRAME_HEADER_SIZE or memcmp(data, FRAME_MAGIC, 4) != 0 or tm_get64(data + 8) != segment_id:
+        return False
+    return tm_get32(data + 52) == tm_crc32c(0, data, 52)
+
+
 cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil:
     # 0, or the errno that stopped it; anything between none and all of the bytes may then be in the file. A call that
     # writes less than asked is continued: on a full disk the next call names the reason. The loop ends: each turn writes
@@ -223,18 +237,22 @@ def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, 
     cdef const uint8_t* start = &data[offset]
     cdef FrameHeader header
     if not read_frame_header(start, size, &header):
-        return FRAME_DAMAGED, None
-    if header.segment_id != segment_id or header.payload_bytes > <size_t>size - FRAME_HEADER_SIZE:
-        return FRAME_DAMAGED, None
-    if header.payload_crc != tm_crc32c(0, start + FRAME_HEADER_SIZE, header.payload_bytes):
+        return FRAME_MISPLACED if is_foreign_header(start, size, segment_id) else FRAME_DAMAGED, None
+    if header.segment_id != segment_id or not is_payload_whole(start, size, &header):
         return FRAME_DAMAGED, None
     if header.first_sequence != sequence_due or header.flags != 0 or header.chain != tm_crc32c(chain, start, 44):
         return FRAME_MISPLACED, None
+    frame = frame_of(start, offset, &header)
+    return (FRAME_MISPLACED if frame is None else FRAME_VALID), frame
+
+
+cdef object frame_of(const uint8_t* start, Py_ssize_t offset, const FrameHeader* header):
+    # The Frame that starts at `offset` and is whole, or None when its payload is no list of records. Raises MemoryError.
     records = split_payload(start + FRAME_HEADER_SIZE, header.payload_bytes, header.record_count)
     if records is None:
-        return FRAME_MISPLACED, None
+        return None
     cdef Py_ssize_t end = offset + FRAME_HEADER_SIZE + <Py_ssize_t>header.payload_bytes
-    return FRAME_VALID, Frame(header.first_sequence, end, header.chain, records)
+    return Frame(header.first_sequence, end, header.chain, records)
 
 
 cdef list split_payload(const uint8_t* payload, size_t size, uint32_t record_count):
@@ -275,6 +293,34 @@ def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segme
             and header.durable_sequence >= sequence_due
         ):
             return offset
+        offset += 1
+
+
+def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None):
+    """(offset, segment id, Frame) of the first whole plain frame of `segment_id` (None: of any segment) at or after
+    `offset`, or None. What it says of its place, sequence and chain, is for the caller to judge."""
+    cdef bint any_segment = segment_id is None
+    cdef uint64_t id_wanted = 0 if any_segment else segment_id
+    cdef FrameHeader header
+    cdef const uint8_t* start
+    cdef void* found
+    if offset >= data.shape[0]:
+        return None
+    while True:  # ends: `offset` grows each turn
+        found = memmem(&data[0] + offset, data.shape[0] - offset, FRAME_MAGIC, 4)
+        if found == NULL:
+            return None
+        start = <const uint8_t*>found
+        offset = start - &data[0]
+        if (
+            read_frame_header(start, data.shape[0] - offset, &header)
+            and (any_segment or header.segment_id == id_wanted)
+            and header.flags == 0
+            and is_payload_whole(start, data.shape[0] - offset, &header)
+        ):
+            frame = frame_of(start, offset, &header)
+            if frame is not None:
+                return offset, header.segment_id, frame
         offset += 1
 
 

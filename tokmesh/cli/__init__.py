@@ -21,6 +21,7 @@ TokMesh is a session and token server: it answers, very often and very fast, whe
   tokmesh key create --role=validator    make a key for an application (on the server's host)
   tokmesh config show                    what every setting is, and where it came from
   tokmesh doctor                         what is wrong with the server on this host, in words
+  tokmesh wal verify                     whether the log of a stopped server is whole
 """
 
 _SETTINGS_HELP: Final = """\
@@ -61,6 +62,24 @@ _LOG_LEVEL_EXAMPLES: Final = """
 examples:
   tokmesh log-level get
   tokmesh log-level set debug --for=10m
+"""
+
+_WAL_EXAMPLES: Final = """
+examples:
+  tokmesh wal verify --dir=/var/lib/tokmesh && echo whole
+  tokmesh wal stats --dir=/backup/tokmesh/log --json
+  tokmesh wal dump --dir=/var/lib/tokmesh --from=1000 --kind=SessionsRevoked --kind=KeyCreated
+  tokmesh wal salvage --dir=/var/lib/tokmesh --to=/var/lib/tokmesh-salvaged
+
+The log must be that of a stopped server, or a copy made while it was stopped. Nothing of it is changed. The format is
+told in docs/storage-format.md.
+
+exit codes:
+  0    the log is whole (salvage: every record was taken)
+  65   damaged, of a later format, encrypted, or no log at all (salvage: records are missing, or nothing could be read)
+  69   a running server has it open, or the disk refused to write
+  75   whole but for a torn tail: a write that a crash cut short, which the next start repairs
+  78   missing, a symbolic link, open to others, or not readable by this user
 """
 
 
@@ -138,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     config.set_defaults(module="config")
     _add_log_level(commands)
     _add_views(commands)
+    _add_wal(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -195,6 +215,23 @@ def _add_views(commands: "argparse._SubParsersAction[_Parser]") -> None:
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)
         each.set_defaults(module=name)
+def _add_wal(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    wal = _add(commands, "wal", "check, show or salvage the log of a stopped server", _WAL_EXAMPLES)
+    wal.set_defaults(module="wal")
+    actions = wal.add_subparsers(dest="action", metavar="ACTION", required=True)
+    verify = _add(actions, "verify", "read every record; say that the log is whole, or where it is not", _WAL_EXAMPLES)
+    stats = _add(actions, "stats", "count bytes, frames and records, by segment", _WAL_EXAMPLES)
+    dump = _add(actions, "dump", "print records, one JSON object a line, without secrets and personal data", _WAL_EXAMPLES)
+    dump.add_argument("--from", dest="first", type=int, default=1, metavar="SEQUENCE", help="first record to print")
+    dump.add_argument("--to", dest="last", type=int, metavar="SEQUENCE", help="last record to print")
+    dump.add_argument("--kind", action="append", default=[], metavar="KIND", help="print only this kind; may be repeated")
+    salvage = _add(actions, "salvage", "write what can be read of a damaged log into a new data directory", _WAL_EXAMPLES)
+    salvage.add_argument("--to", dest="target", required=True, metavar="NEW", help="a directory that is new or empty")
+    for each in (verify, stats, salvage):
+        each.add_argument("--json", action="store_true", help="print JSON")
+    for each in (verify, stats, dump, salvage):
+        each.add_argument("--dir", metavar="DIR", help="a data directory or a log directory, short for --storage.dir")
+        _add_settings_options(each)
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

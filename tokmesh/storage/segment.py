@@ -21,6 +21,7 @@ from tokmesh.errors import ApiError
 SPARE_NAME: Final = "spare.tmp"
 LOCK_NAME: Final = "lock"
 BROKEN_SUFFIX: Final = ".broken"
+LOG_DIRECTORY: Final = "log"  # in the data directory
 SEGMENT_BYTES_MIN: Final = 1024
 SEGMENTS_MAX: Final = 1_000_000  # bound of a directory listing
 
