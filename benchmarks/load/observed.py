@@ -1,8 +1,9 @@
 """What it costs to be observed: tracing, native histograms and a storm of scrapes, each against the same load without it.
 
-Tracing and histograms are judged by processor time per validate, of servers that differ in one setting and take their bursts in
-turn; the median of the rounds' ratios counts. One of them differs in nothing: how far its ratio is from 1 is what the machine
-adds. The storm is judged by the P99 of validates that leave on a schedule at half of the capacity, with and without it in turn.
+Tracing and histograms are judged by processor time per validate, of servers that differ in one setting: each burst against one of
+the plain server just before it; the median of the rounds' ratios counts. One of them differs in nothing: how far its ratio is from
+1 is what the machine adds. The storm is judged by the P99 of validates that leave on a schedule at half of the capacity, with and
+without it in turn.
 """
 
 import statistics
@@ -73,9 +74,9 @@ def measure(run: "Run") -> None:
     for _, subject in (plain, *others):
         subject.burst(1)
     for _ in range(run.chosen.rounds):
-        bare = plain[1].burst(run.chosen.seconds)
-        capacities.append(bare.operations_per_s)
         for found, (_, subject) in zip(ratios, others, strict=True):
+            bare = plain[1].burst(run.chosen.seconds)
+            capacities.append(bare.operations_per_s)
             found.append(subject.burst(run.chosen.seconds).cpu_us / bare.cpu_us)
     for variant, found in zip(VARIANTS, ratios, strict=True):
         note = "rounds " + ", ".join(f"{ratio:.3f}" for ratio in found)
