@@ -27,9 +27,9 @@ from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
-from tokmesh.config import LiveConfig, Loaded, Settings
+from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
-from tokmesh.errors import EX_OK
+from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
 from tokmesh.host.header_file import read_headers
 from tokmesh.host.heap import HeapKeeper
@@ -45,6 +45,7 @@ from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
+from tokmesh.telemetry.logs.uncaught import log_uncaught
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Family, Sources
 from tokmesh.telemetry.resources import Resources
@@ -67,8 +68,9 @@ class _Stopped(BaseException):
 def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
-    load: reads the configuration, at the start and at every reload, with a given text in place of the file's. Raises
-    ConfigError, or ApiError when the log cannot be had (another process has it, damage) or an address cannot be listened on.
+    load: reads the configuration, at the start and at every reload, with a given text in place of the file's. A bug that ends the
+    server is told in the log; the exit code is 1. Raises ConfigError, or ApiError when the log cannot be had (another process has
+    it, damage) or an address cannot be listened on.
     """
     loaded = load(None)
     settings = loaded.settings
@@ -79,6 +81,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     data_directory.prepare(settings.storage.dir)
     clock = Clock()
     log_handler = configure_logging(settings.telemetry.logging.level, clock.monotonic_ns)
+    log_uncaught()
     process.tune(settings.server.http.max_connections, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_at_once)
@@ -89,6 +92,11 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
             runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
     except _Stopped:
         logger.info("stopped before serving")
+    except (ApiError, ConfigError):
+        raise
+    except Exception:  # a bug of ours: with its stack in the log, where no secret of its text gets through
+        logger.exception("unexpected: the server ends")
+        return EX_FAILURE
     return EX_OK
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from benchmarks.load import picture, report, rows
+from benchmarks.load import observed, picture, report, rows
 from benchmarks.load.process import BenchmarkError, Processes, require_tools
 from benchmarks.load.report import Report
 from benchmarks.load.run import ALL_SUBJECTS, Run, say
@@ -55,6 +55,8 @@ def run(chosen: argparse.Namespace, directory: Path) -> Report:
             one.measure_open_loop(started)
         if "scrape" in chosen.keys:
             one.measure_scrape()
+        if "observed" in chosen.keys:
+            observed.measure(one)
         if "startup" in chosen.keys:
             one.measure_startup()
         if "memory" in chosen.keys:

@@ -112,7 +112,7 @@ SCRAPE = Limit("scrape", "one GET /metrics, all series", "", "ms", 3)
 IMPORT = Limit("import", "`import tokmesh.cli`", "", "s", 0.25)
 READY = Limit("ready", "`tokmesh serve` to ready, empty", "", "s", 1)
 
-EXTRAS = ("openloop", "memory", "scrape", "startup")
+EXTRAS = ("openloop", "memory", "scrape", "startup", "observed")
 
 
 def rows_possible(subjects: set[str]) -> list[Comparison]:

@@ -2,15 +2,17 @@
 
 Two kinds: real ones (a live token, the admin key) used as they are meant, and planted ones, sent where they have no business.
 Planted ones may be kept as a session's own data, so the log on disk may hold them; nothing else may hold either.
-
-A further sink (spans, exemplars) is one more entry of `everything`.
+Every request is traced, so that there are spans and exemplars of all that was asked. Those, metrics, the status and the status
+page name no user, session or key either.
 """
 
 import json
 import os
+import re
 import signal
 import urllib.parse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.http.route_cases import CASES, Case
+from tests.observability.otlp_receivers import FaultyReceiver, faulty_receiver
 from tests.support.canaries import Canary, leaks
-from tests.support.server import TokMeshProcess
+from tests.support.server import TokMeshProcess, run_command
+from tests.support.waiting import wait_until
 from tests.unit.test_logs import make
 
 TOKEN = "tmtk_Ab3-xY9_kL0pQr7sTu2vWz5cDe8fGh1iJm4nOo6Ba3Q"
 SECRET = "tmas_9Zq8Yp7Xo6Wn5Vm4Ul3Tk2Sj1Ri0QhAgBfCeDdEcFbG"
 PLANTED = (Canary("planted token", TOKEN), Canary("planted secret", SECRET))
 UNKNOWN_ID = "tmak-01arz3ndektsv4rrffq69g5fav"
+USER_ID = "somebody-called-alice"
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+BROWSER = {"Accept": "text/html"}
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+NAMELESS = ("spans", "metrics", "metrics OpenMetrics", "metrics protobuf", "status", "console", "crash")
 
 # Loaded by the server's interpreter before anything else: a bug that says all it knows, and a module that logs too much.
 BUG = """
-import hashlib, logging
+import hashlib, logging, os, threading, time, warnings
 from tokmesh.sessions import Sessions
 create = Sessions.create
+
+def start(self, *args, **fields):
+    raise RuntimeError("bug at the start: " + os.environ["BUG"])
+
+if "BUG" in os.environ:
+    import tokmesh.cli.version
+    Sessions.__init__ = tokmesh.cli.version.run = start
+
+def thread(secret):
+    raise RuntimeError("bug of a thread: " + secret)
+
+class Unraisable:
+    def __init__(self, secret):
+        self.secret = secret
+
+    def __del__(self):
+        raise RuntimeError("bug of a destructor: " + self.secret)
+
+def hold():
+    time.sleep(1.2)  # the line a stack shows: @TOKEN@ @SECRET@ @DIGEST@
 
 async def buggy(self, user_id, **fields):
     secret = fields.get("token") or ""
@@ -40,36 +70,50 @@ async def buggy(self, user_id, **fields):
     if user_id == "log":
         told = {"token": secret, secret: [secret, digest, digest.hex()], "authorization": "Bearer tmak-0:" + secret}
         logging.getLogger("tokmesh.sessions").debug("made %s %r", secret, digest, extra={"told": told, "raw": digest})
+    if user_id == "uncaught":
+        warnings.warn("bug that warns: " + secret)
+        Unraisable(secret)
+        threading.Thread(target=thread, args=(secret,)).start()
+    if user_id == "held":
+        hold()
     if user_id == "bug":
         raise RuntimeError(f"bug: {user_id} {fields} {digest!r} {digest.hex()}")
     return await create(self, user_id, **fields)
 
 Sessions.create = buggy
-"""
+""".replace("@TOKEN@", TOKEN).replace("@SECRET@", SECRET).replace("@DIGEST@", PLANTED[0].digest.hex())
+OPTIONS = (
+    "--telemetry.logging.level=debug", "--telemetry.logging.repeat.max=0", "--telemetry.logging.slow_request=1ms",
+    "--telemetry.metrics.native_histograms=true", "--telemetry.watchdog.threshold=300ms",
+    "--telemetry.tracing.enabled=true", "--telemetry.tracing.sampling_ratio=1",
+    "--telemetry.tracing.max_traces_per_second=100000", "--telemetry.tracing.export_interval=50ms",
+)  # fmt: skip
 
 
 class Watched:
-    """The server, and everything it has said so far but its log: by sink."""
+    """The server, and everything it has said so far but its log: by sink. receiver: where its spans go."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, receiver: FaultyReceiver) -> None:
         modules = folder / "modules"
         modules.mkdir()
         (modules / "sitecustomize.py").write_text(BUG)
-        path = os.pathsep.join((str(modules), str(Path(__file__).parents[2])))
-        options = ("--telemetry.logging.level=debug", "--telemetry.logging.repeat.max=0", "--telemetry.logging.slow_request=1ms")
-        self.server = TokMeshProcess(folder, *options, env={"PYTHONPATH": path}).start()
+        self.receiver = receiver
+        self.path = os.pathsep.join((str(modules), str(Path(__file__).parents[2])))
+        options = (*OPTIONS, f"--telemetry.tracing.endpoint={receiver.endpoint}")
+        self.server = TokMeshProcess(folder, *options, env={"PYTHONPATH": self.path}).start()
         self.admin_key = self.server.admin_key
-        made = self.server.create_session("alice", data={"cart": "42"})
+        made = self.server.create_session(USER_ID, data={"cart": "42"})
         self.token, self.session_id = made["token"], made["session_id"]
-        self.said: dict[str, str] = {}
+        self.said: dict[str, str | bytes] = {}
         self.planted = list(PLANTED)
         self.real = [Canary("live token", self.token), Canary("admin secret", self.admin_key.split(":")[1])]
 
     def ask(self, method: str, path: str, body: object = None, **options: Any) -> int:
         status, headers, answer = self.server.exchange(method, path, body, **options)
-        kind = "answer to an administrator" if path.startswith(("/admin", "/ready")) else "error answer"
-        if status != 200 or kind != "error answer":
-            self.said[kind] = self.said.get(kind, "") + f"\n{headers}\n{answer.decode()}"
+        kind = {"/admin": "answer to an administrator", "/ready": "answer to an administrator", "/conso": "console"}.get(path[:6])
+        if status != 200 or kind is not None:
+            kind = kind or "error answer"
+            self.said[kind] = str(self.said.get(kind, "")) + f"\n{headers}\n{answer.decode()}"
         return status
 
     def plant(self, case: Case, secret: str) -> None:
@@ -80,7 +124,11 @@ class Watched:
         for name in ("X-Request-ID", "User-Agent", "X-Surprise", "Accept", "Traceparent", "Cookie", "X-API-Key", "Authorization"):
             key = None if name in ("X-API-Key", "Authorization") else "admin"
             for value in (secret, f"Bearer {UNKNOWN_ID}:{secret}"):
-                self.ask(case.method, path, body, key=key, headers={name: value})
+                shown = {**BROWSER, name: value} if "/console" in path else {name: value}
+                self.ask(case.method, path, body, key=key, headers=shown)
+        for form in Canary("", secret).forms:
+            for context in ({"traceparent": f"01{TRACEPARENT[2:]}-{form.rstrip('=')}"}, {"tracestate": f"a={form.rstrip('=')}"}):
+                self.ask(case.method, path, body, headers={"traceparent": TRACEPARENT, **context})
         mark = "&" if "?" in path else "?"
         for name in ("surprise", "page", "cursor", "verbose", "event"):
             self.ask(case.method, f"{path}{mark}{name}={quoted}", body)
@@ -103,6 +151,32 @@ class Watched:
             for value in (secret, [secret], {secret: secret}, {"k": secret}):
                 self.ask("POST", path, json={**(case.body or {}), name: value})
 
+    def raise_what_nobody_catches(self) -> None:
+        """In threads, in destructors, as warnings; and holds the loop until the watchdog tells where."""
+        for user_id in ("log", "bug", "uncaught"):
+            for secret in (TOKEN, SECRET):
+                self.ask("POST", "/sessions", json={"user_id": user_id, "token": secret})
+        self.ask("POST", "/sessions", json={"user_id": "held", "token": TOKEN})
+        for message in ("unexpected: a thread ended", "the event loop goes on"):
+            wait_until(partial(self._log_has, message), message)
+
+    def _log_has(self, message: str) -> bool:
+        return message in self.server.stdout
+
+    def read_pages(self) -> None:
+        for name, accept in (("", "text/plain"), (" OpenMetrics", OPENMETRICS), (" protobuf", PROTOBUF)):
+            self.said[f"metrics{name}"] = self.server.exchange("GET", "/metrics", headers={"Accept": accept})[2]
+        self.said["status"] = self.server.exchange("GET", "/admin/v1/status/summary")[2]
+        for path in ("/ready?verbose", "/admin/v1/audit/logs?size=100", "/admin/v1/config", "/admin/v1/keys?size=100"):
+            assert self.ask("GET", path) == 200
+        assert self.ask("GET", "/console", headers=BROWSER) == 200
+
+    def spans(self) -> bytes:
+        """All exported spans as they went over the wire, when there are none left to send."""
+        queued = "tokmesh_trace_queue_spans 0\n"
+        wait_until(lambda: queued.encode() in self.server.exchange("GET", "/metrics")[2], "the spans are exported")
+        return b"".join(body for _, _, _, body in self.receiver.requests)
+
     def command_lines(self) -> str:
         lines = (
             ("key", "list"), ("key", "list", "--json"), ("key", "disable", TOKEN), ("log-level", "set", SECRET),
@@ -111,6 +185,12 @@ class Watched:
             ("key", "create", "--role=issuer", f"--allow={SECRET}"),
         )  # fmt: skip
         done = [self.server.command_line(*line) for line in lines]
+        unused = f"--storage.dir={self.server.directory}-unused"
+        bug = {"PYTHONPATH": self.path, "BUG": f"{TOKEN} {SECRET}"}
+        done.append(run_command("version", env=bug))
+        bug["BUG"] += f" {PLANTED[0].digest.hex()}"
+        done.append(run_command("serve", unused, "--server.http.address=127.0.0.1:0", env=bug))
+        assert [each.returncode for each in done[-2:]] == [1, 1]
         return "\n".join(each.stdout + each.stderr for each in done)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
@@ -122,33 +202,32 @@ class Watched:
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, dict[str, str | bytes]]]:
     """All sinks of a server that has seen everything, and then crashed."""
-    watched = Watched(tmp_path_factory.mktemp("watched"))
-    server = watched.server
-    try:
-        for canary in watched.planted:
-            for case in CASES:
-                watched.plant(case, canary.secret)
-        for user_id in ("log", "bug"):
-            for secret in (TOKEN, SECRET):
-                watched.ask("POST", "/sessions", json={"user_id": user_id, "token": secret})
-        watched.ask("POST", "/tokens/validate", json={"token": watched.token, "surprise": watched.admin_key})
-        watched.ask("GET", f"/sessions/{watched.token}", key=watched.admin_key + "x")
-        watched.ask("POST", f"/users/{watched.token}/sessions/revoke", json={})
-        watched.ask("POST", f"/users/{watched.admin_key.split(':')[1]}/sessions/revoke", json={})
-        for accept in ("", "application/openmetrics-text"):
-            watched.said[f"metrics {accept}"] = str(server.request("GET", "/metrics", headers={"Accept": accept})[1])
-        for path in ("/ready?verbose", "/admin/v1/audit/logs?size=100", "/admin/v1/config", "/admin/v1/keys?size=100"):
-            assert watched.ask("GET", path) == 200
-        watched.said["command line"] = watched.command_lines()
-        lines = server.log_lines()
-        server.send_signal(signal.SIGSEGV)
-        assert server.wait() == -signal.SIGSEGV
-        first_key = watched.admin_key  # shown once, on purpose
-        sinks: dict[str, str | bytes] = {**watched.said, "log": server.stdout, "crash": server.stderr.replace(first_key, "", 1)}
-        assert len(lines) > 50
-        yield watched, sinks
-    finally:
-        server.kill()
+    with faulty_receiver() as receiver:
+        watched = Watched(tmp_path_factory.mktemp("watched"), receiver)
+        server = watched.server
+        try:
+            for canary in watched.planted:
+                for case in CASES:
+                    watched.plant(case, canary.secret)
+            watched.raise_what_nobody_catches()
+            watched.ask("GET", "/health", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=kept"})
+            watched.ask("POST", "/tokens/validate", json={"token": watched.token, "surprise": watched.admin_key})
+            watched.ask("GET", f"/sessions/{watched.token}", key=watched.admin_key + "x")
+            watched.ask("POST", f"/users/{watched.token}/sessions/revoke", json={})
+            watched.ask("POST", f"/users/{watched.admin_key.split(':')[1]}/sessions/revoke", json={})
+            watched.ask("POST", f"/users/{USER_ID}/sessions/revoke", json={})
+            watched.read_pages()
+            watched.said["command line"] = watched.command_lines()
+            watched.said["spans"] = watched.spans()
+            lines = server.log_lines()
+            server.send_signal(signal.SIGSEGV)
+            assert server.wait() == -signal.SIGSEGV
+            first_key = watched.admin_key  # shown once, on purpose
+            sinks: dict[str, str | bytes] = {**watched.said, "log": server.stdout, "crash": server.stderr.replace(first_key, "", 1)}
+            assert len(lines) > 50
+            yield watched, sinks
+        finally:
+            server.kill()
 
 
 def test_every_sink_was_reached(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
@@ -160,15 +239,43 @@ def test_every_sink_was_reached(everything: tuple[Watched, dict[str, str | bytes
     assert '"audit":true' in log
     assert "TM-SYS-5000" in str(sinks["error answer"]) and "TM-TOKN-4000" in str(sinks["error answer"])
     assert '"event":"user.sessions_revoked"' in str(sinks["answer to an administrator"])
-    assert "# HELP tokmesh_" in str(sinks["metrics "]) and "# EOF" in str(sinks["metrics application/openmetrics-text"])
+    for told in ("bug of a thread: ", "bug of a destructor: ", "bug that warns: ", "the line a stack shows: "):
+        assert f"{told}tm" in log, told
+    assert "# HELP tokmesh_" in str(sinks["metrics"]) and "# EOF" in str(sinks["metrics OpenMetrics"])
+    assert str(sinks["metrics OpenMetrics"]).count('# {trace_id="') > 20 and TRACEPARENT[3:35] in str(sinks["metrics protobuf"])
+    spans = watched.receiver.spans()
+    assert len({span.name for span in spans}) > len(CASES) and len(spans) > 1000
+    assert {span.trace_state for span in spans} == {"", "vendor=kept"}
+    assert '"conditions"' in str(sinks["status"]) and "<html" in str(sinks["console"])
     assert "Fatal Python error: Segmentation fault" in str(sinks["crash"])
-    assert "KEY ID" in str(sinks["command line"]) and "TM-CFG-1001" in str(sinks["command line"])
+    for told in ("KEY ID", "TM-CFG-1001", "unexpected: the server ends", "bug at the start: tmtk_", "TM-SYS-5000"):
+        assert told in str(sinks["command line"])
     assert any(TOKEN.encode() in content for name, content in watched.files() if name.startswith("log/")), "a session's own data"
 
 
 def test_no_sink_carries_a_secret(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
     watched, sinks = everything
     assert leaks([*watched.real, *watched.planted], sinks) == []
+
+
+def test_no_hash_goes_out_as_it_is_in_bytes(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
+    watched, sinks = everything
+    for name in ("spans", "metrics protobuf"):
+        content = sinks[name]
+        assert isinstance(content, bytes)
+        assert not [canary.name for canary in (*watched.real, *watched.planted) if canary.digest in content], name
+
+
+def test_what_is_counted_traced_or_drawn_names_no_user_session_or_key(
+    everything: tuple[Watched, dict[str, str | bytes]],
+) -> None:
+    watched, sinks = everything
+    for name in NAMELESS:
+        content = sinks[name]
+        text = content if isinstance(content, str) else content.decode("utf-8", "replace")
+        for told in (USER_ID, watched.session_id, watched.admin_key.split(":")[0]):
+            assert told not in text, (name, told)
+        assert re.search(r"tm(ss|ak)-[0-9a-z]{26}", text) is None, name
 
 
 def test_no_file_carries_a_secret_but_for_the_data_of_sessions_in_the_log(

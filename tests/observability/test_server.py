@@ -1,4 +1,5 @@
-"""Metrics of a real server: guarded, complete, true, and read by a real Prometheus with a Bearer key."""
+"""Metrics of a real server: complete, true, and read by a real Prometheus with a Bearer key. Who may read them: see
+test_seed_acceptance."""
 
 import gzip
 import itertools
@@ -50,20 +51,6 @@ def test_prometheus_scrapes_with_a_metrics_key_and_answers_for_active_sessions(
         assert prometheus.wait_for('up{job="tokmesh"} == 1')
         server.kill()
         assert prometheus.wait_for('up{job="tokmesh"} == 0')
-
-
-def test_metrics_are_guarded_by_role(shared_server: TokMeshProcess) -> None:
-    assert scrape(shared_server, key=None)[0] == 401
-    assert scrape(shared_server, key=shared_server.create_key("validator"))[0] == 403
-    assert scrape(shared_server, key=shared_server.create_key("issuer"))[0] == 403
-    assert scrape(shared_server, key=shared_server.create_key("metrics"))[0] == 200
-    assert scrape(shared_server)[0] == 200
-
-
-def test_metrics_are_open_when_told_so(tmp_path: Path) -> None:
-    with TokMeshProcess(tmp_path, "--telemetry.metrics.auth_enabled=false") as server:
-        assert scrape(server, key=None)[0] == 200
-        assert server.request("GET", "/admin/v1/keys", key=None)[0] == 401
 
 
 def test_promtool_and_the_golden_list_agree_with_the_server(shared_server: TokMeshProcess) -> None:

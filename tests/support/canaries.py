@@ -14,7 +14,7 @@ class Canary:
     def __init__(self, name: str, secret: str) -> None:
         self.name = name
         self.secret = secret
-        digest = hashlib.sha256(secret.encode()).digest()
+        self.digest = digest = hashlib.sha256(secret.encode()).digest()
         self.forms = (
             secret, digest.hex(), digest.hex().upper(), base64.b64encode(digest).decode(),
             base64.urlsafe_b64encode(digest).decode(), repr(digest),

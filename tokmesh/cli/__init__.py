@@ -280,7 +280,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tokmesh.config import ConfigError  # here, because it loads the table of keys
 
         if not isinstance(error, ConfigError):
-            print(f"tokmesh: TM-SYS-5000: internal error {type(error).__name__}: {error}", file=sys.stderr)
+            from tokmesh.ids import redact  # nobody knows what the text of a bug holds
+
+            print(redact(f"tokmesh: TM-SYS-5000: internal error {type(error).__name__}: {error}"), file=sys.stderr)
             return EX_FAILURE
         print(
             f"tokmesh: configuration refused, {len(error.problems)} error{'s' * (len(error.problems) > 1)}:",

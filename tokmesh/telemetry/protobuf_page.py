@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from tokmesh._core.exponential import SCHEMA
+from tokmesh.telemetry.protobuf_wire import nested, varint
 from tokmesh.telemetry.readings import Exemplar, Exponential, Family, Series
 from tokmesh.telemetry.text_page import SERIES_MAX, check_labels
 
@@ -35,34 +36,20 @@ ZERO_THRESHOLD: Final = 2.0**-128
 _DOUBLE: Final = struct.Struct("<d")
 
 
-@functools.lru_cache(4096)  # cumulative counts repeat from bucket to bucket, lengths from series to series
-def _varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
 def _zigzag(number: int) -> int:
     return number << 1 if number >= 0 else (-number << 1) - 1
 
 
 def _unsigned(field: int, number: int) -> bytes:
-    return _varint(field << 3) + _varint(number)
+    return varint(field << 3) + varint(number)
 
 
 def _double(field: int, number: float) -> bytes:
-    return _varint(field << 3 | 1) + _DOUBLE.pack(number)
-
-
-def _nested(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
+    return varint(field << 3 | 1) + _DOUBLE.pack(number)
 
 
 def _label(name: str, value: str) -> bytes:
-    return _nested(1, _nested(1, name.encode()) + _nested(2, value.encode()))
+    return nested(1, nested(1, name.encode()) + nested(2, value.encode()))
 
 
 class ProtobufPage:
@@ -83,7 +70,7 @@ class ProtobufPage:
             header = self._headers.get(spec.name)
             if header is None:
                 header = self._headers[spec.name] = (
-                    _nested(1, spec.name.encode()) + _nested(2, spec.help.encode()) + _unsigned(3, TYPES[spec.type])
+                    nested(1, spec.name.encode()) + nested(2, spec.help.encode()) + _unsigned(3, TYPES[spec.type])
                 )
                 self._labels[spec.name] = {}
                 ends = [bound / spec.divisor for bound in family.bounds] + [math.inf]
@@ -91,12 +78,12 @@ class ProtobufPage:
             message = [header]
             for series in family.series:
                 if spec.type == "histogram":
-                    value = _nested(_HISTOGRAM_FIELD, _histogram(series, self._bounds[spec.name]))
+                    value = nested(_HISTOGRAM_FIELD, _histogram(series, self._bounds[spec.name]))
                 else:
-                    value = _nested(_VALUE_FIELDS[spec.type], _double(1, series.values[0]))
-                message.append(_nested(4, self._label_bytes(family, series.labels) + value))
+                    value = nested(_VALUE_FIELDS[spec.type], _double(1, series.values[0]))
+                message.append(nested(4, self._label_bytes(family, series.labels) + value))
             content = b"".join(message)
-            page += (_varint(len(content)), content)
+            page += (varint(len(content)), content)
         return b"".join(page)
 
     def _label_bytes(self, family: Family, labels: tuple[str, ...]) -> bytes:
@@ -111,7 +98,7 @@ class ProtobufPage:
 
 
 # What precedes the count of a bucket without an exemplar, by the count's length: field 3, the bucket's length, field 1.
-_BUCKET_STARTS: Final = [_varint(3 << 3 | 2) + _varint(1 + size + 9) + _varint(1 << 3) for size in range(11)]
+_BUCKET_STARTS: Final = [varint(3 << 3 | 2) + varint(1 + size + 9) + varint(1 << 3) for size in range(11)]
 
 
 def _histogram(series: Series, bounds: list[bytes]) -> bytes:
@@ -120,10 +107,10 @@ def _histogram(series: Series, bounds: list[bytes]) -> bytes:
         for position, bound in enumerate(bounds):
             exemplar = series.exemplars.get(position)
             bucket = _unsigned(1, int(series.values[position])) + bound
-            parts.append(_nested(3, bucket if exemplar is None else bucket + _nested(3, _exemplar(exemplar))))
+            parts.append(nested(3, bucket if exemplar is None else bucket + nested(3, _exemplar(exemplar))))
     else:
         for value, bound in zip(series.values, bounds, strict=False):
-            count = _varint(int(value))
+            count = varint(int(value))
             parts += (_BUCKET_STARTS[len(count)], count, bound)
     if series.exponential is not None:
         parts.append(_exponential(series.exponential))
@@ -133,12 +120,12 @@ def _histogram(series: Series, bounds: list[bytes]) -> bytes:
 def _exemplar(exemplar: Exemplar) -> bytes:
     whole, fraction = divmod(round(exemplar.at * 1000), 1000)
     timestamp = _unsigned(1, whole) + _unsigned(2, fraction * 1_000_000)
-    return _label("trace_id", exemplar.trace_id) + _double(2, exemplar.value) + _nested(3, timestamp)
+    return _label("trace_id", exemplar.trace_id) + _double(2, exemplar.value) + nested(3, timestamp)
 
 
 @functools.lru_cache(1024)
 def _span(offset: int, length: int) -> bytes:
-    return _nested(12, _unsigned(1, _zigzag(offset)) + _unsigned(2, length))
+    return nested(12, _unsigned(1, _zigzag(offset)) + _unsigned(2, length))
 
 
 def _exponential(histogram: Exponential) -> bytes:
@@ -151,10 +138,10 @@ def _exponential(histogram: Exponential) -> bytes:
             spans[-1] = (spans[-1][0], spans[-1][1] + 1)
         else:
             spans.append((index - expected, 1))
-        deltas += _varint(_zigzag(count - previous))
+        deltas += varint(_zigzag(count - previous))
         expected, previous = index + 1, count
     parts = [_unsigned(5, _zigzag(SCHEMA)), _double(6, ZERO_THRESHOLD), _unsigned(7, histogram.zeros)]
     parts += [_span(*span) for span in spans]
     if deltas:
-        parts.append(_nested(13, bytes(deltas)))
+        parts.append(nested(13, bytes(deltas)))
     return b"".join(parts)

@@ -49,6 +49,7 @@ class Exporter:
         self._encode = encode
         self._figures = figures
         self._queue_spans_max = queue_spans_max
+        self._enough_spans = min(BATCH_SPANS_MAX, queue_spans_max)
         self._interval_s = interval_s
         self._logger = logger
         self._jitter = jitter
@@ -71,7 +72,7 @@ class Exporter:
             return
         self._queue.append(span)
         self._figures.queued = waiting + 1
-        if waiting + 1 >= min(BATCH_SPANS_MAX, self._queue_spans_max):
+        if waiting + 1 >= self._enough_spans and not self._enough.is_set():
             self._enough.set()
 
     def close(self, timeout_s: float) -> None:
