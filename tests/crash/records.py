@@ -8,6 +8,8 @@ from tokmesh._core.clock import Clock
 from tokmesh.log.appender import Appender
 from tokmesh.log.file_log import FileLog
 from tokmesh.storage import recovery
+from tokmesh.storage.encryption import KeySet
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 QUIET = logging.getLogger("tests.quiet")
 QUIET.disabled = True
@@ -48,7 +50,16 @@ def decode_note(data: bytes) -> Note:
     return note
 
 
-def make_log(directory: Path, segment_bytes: int = 4096, sync_mode: str = "always", sync_interval_ms: int = 20) -> FileLog[Note]:
+ENCRYPTED = SegmentKeys(KeySet([bytes(range(32))]), True)
+
+
+def make_log(
+    directory: Path,
+    segment_bytes: int = 4096,
+    sync_mode: str = "always",
+    sync_interval_ms: int = 20,
+    keys: SegmentKeys = PLAIN,
+) -> FileLog[Note]:
     return FileLog(
         directory,
         sync_mode=sync_mode,
@@ -57,18 +68,21 @@ def make_log(directory: Path, segment_bytes: int = 4096, sync_mode: str = "alway
         decode=decode_note,
         clock=Clock(),
         logger=QUIET,
+        keys=keys,
     )
 
 
-def write_groups(directory: Path, groups: list[list[Note]], segment_bytes: int, seal: bool = False) -> list[int]:
+def write_groups(
+    directory: Path, groups: list[list[Note]], segment_bytes: int, seal: bool = False, keys: SegmentKeys = PLAIN
+) -> list[int]:
     """Appends each group as a frame, synced like `always`; returns the offset of each frame in its segment."""
     directory.mkdir(exist_ok=True)
-    end, _ = recovery.replay(directory, segment_bytes, decode_note, lambda sequence, note: None)
-    appender = Appender(directory, end, segment_bytes, Clock(), QUIET)
+    end, _ = recovery.replay(directory, segment_bytes, decode_note, lambda sequence, note: None, keys=keys)
+    appender = Appender(directory, end, segment_bytes, Clock(), QUIET, keys)
     offsets = []
     for group in groups:
         records = [note.encode() for note in group]
-        size = 56 + sum(len(record) + 4 for record in records)
+        size = appender.frame_bytes(records)
         assert appender.make_room(size, False)
         assert appender.write(records) == size
         offsets.append(appender.offset - size)
@@ -77,7 +91,7 @@ def write_groups(directory: Path, groups: list[list[Note]], segment_bytes: int, 
     return offsets
 
 
-def read_log(directory: Path, segment_bytes: int) -> tuple[list[Note], recovery.RecoveryReport]:
+def read_log(directory: Path, segment_bytes: int, keys: SegmentKeys = PLAIN) -> tuple[list[Note], recovery.RecoveryReport]:
     """Recovers the log (repairing it) and gives its records in order. Raises what recovery raises."""
     notes: list[Note] = []
 
@@ -85,6 +99,6 @@ def read_log(directory: Path, segment_bytes: int) -> tuple[list[Note], recovery.
         assert sequence == len(notes) + 1
         notes.append(note)
 
-    end, report = recovery.replay(directory, segment_bytes, decode_note, apply)
-    Appender(directory, end, segment_bytes, Clock(), QUIET).close(seal=False)
+    end, report = recovery.replay(directory, segment_bytes, decode_note, apply, keys=keys)
+    Appender(directory, end, segment_bytes, Clock(), QUIET, keys).close(seal=False)
     return notes, report

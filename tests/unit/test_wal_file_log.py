@@ -145,7 +145,7 @@ def test_files_are_private(tmp_path: Path) -> None:
 
 def test_a_record_larger_than_a_frame_is_refused(tmp_path: Path) -> None:
     async def body(log: FileLog[Note], applied: Applied) -> None:
-        room = frame_bytes_max(4096) - FRAME_HEADER_BYTES - RECORD_HEADER_BYTES
+        room = frame_bytes_max(4096, encrypted=False) - FRAME_HEADER_BYTES - RECORD_HEADER_BYTES
         edge = room - len(Note("edge").encode())
         for _ in range(3):
             assert await log.propose(Note("edge", edge)) == f"{len(applied.notes)}:edge"

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.records import Note, make_log, read_log, write_groups
+from tests.crash.records import ENCRYPTED, Note, make_log, read_log, write_groups
 from tokmesh._core import wal
 from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 SEGMENT_BYTES = 1024
 GROUPS = [[Note(f"n{group}.{index}", 20) for index in range(group % 3 + 1)] for group in range(11)]
 NOTES = [note for group in GROUPS for note in group]
+IN_BOTH_FORMS = pytest.mark.parametrize("keys", [PLAIN, ENCRYPTED], ids=["plain", "encrypted"])
 
 
 @pytest.fixture
@@ -34,14 +36,16 @@ def memory_path() -> Iterator[Path]:
 class Original:
     """A log, its files' bytes, and where the frames of its last segment are."""
 
-    def __init__(self, directory: Path, seal: bool) -> None:
+    def __init__(self, directory: Path, seal: bool, keys: SegmentKeys = PLAIN) -> None:
         self.directory = directory
-        offsets = write_groups(directory, GROUPS, SEGMENT_BYTES, seal)
+        self.keys = keys
+        offsets = write_groups(directory, GROUPS, SEGMENT_BYTES, seal, keys)
         self.paths = [path for _, path in list_segments(directory)]
         assert len(self.paths) == 2
         self.bytes = {path: path.read_bytes() for path in self.paths}
         last = [i for i in range(1, len(offsets)) if offsets[i] <= offsets[i - 1]][-1]
         self.last_frame = offsets[-1]
+        self.seal_bytes = wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if keys.sealing else 0)
         self.last_frame_notes = len(GROUPS[-1])
         self.first_segment_notes = sum(len(group) for group in GROUPS[:last])
         first_bytes = self.bytes[self.paths[0]]
@@ -56,7 +60,7 @@ class Original:
 
     def assert_refused(self, path: Path, data: bytes, label: object) -> LogDamaged:
         with pytest.raises(LogDamaged) as caught:
-            read_log(self.directory, SEGMENT_BYTES)
+            read_log(self.directory, SEGMENT_BYTES, self.keys)
         assert caught.value.path in self.paths, label
         assert f"{caught.value.path} at offset {caught.value.offset}" in str(caught.value)
         assert path.read_bytes() == data, label
@@ -68,19 +72,20 @@ def flipped(data: bytes, bit: int) -> bytes:
     return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
 
 
+@IN_BOTH_FORMS
 @pytest.mark.parametrize("seal", [False, True])
-def test_every_bit_of_the_last_segment_flipped(memory_path: Path, seal: bool) -> None:
-    log = Original(memory_path / "log", seal)
+def test_every_bit_of_the_last_segment_flipped(memory_path: Path, seal: bool, keys: SegmentKeys) -> None:
+    log = Original(memory_path / "log", seal, keys)
     path = log.paths[1]
     original = log.bytes[path]
     for bit in range(len(original) * 8):
         data = flipped(original, bit)
         path.write_bytes(data)
-        if bit // 8 < log.last_frame or (seal and bit // 8 < log.last_end - wal.FRAME_HEADER_BYTES):
+        if bit // 8 < log.last_frame or (seal and bit // 8 < log.last_end - log.seal_bytes):
             damage = log.assert_refused(path, data, bit)
             assert damage.path == path and damage.offset <= bit // 8
             continue
-        notes, report = read_log(log.directory, SEGMENT_BYTES)
+        notes, report = read_log(log.directory, SEGMENT_BYTES, keys)
         lost = log.last_frame_notes if not seal and bit // 8 < log.last_end else 0
         assert notes == NOTES[: len(NOTES) - lost], bit
         assert report.torn_tail and report.broken_path is not None
@@ -88,8 +93,9 @@ def test_every_bit_of_the_last_segment_flipped(memory_path: Path, seal: bool) ->
         log.restore()
 
 
-def test_every_bit_of_an_earlier_segment_flipped(memory_path: Path) -> None:
-    log = Original(memory_path / "log", False)
+@IN_BOTH_FORMS
+def test_every_bit_of_an_earlier_segment_flipped(memory_path: Path, keys: SegmentKeys) -> None:
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[0]
     original = log.bytes[path]
     for bit in range(len(original) * 8):
@@ -98,11 +104,13 @@ def test_every_bit_of_an_earlier_segment_flipped(memory_path: Path) -> None:
         if bit // 8 < log.first_end:
             assert log.assert_refused(path, data, bit).path == path
         else:
-            assert read_log(log.directory, SEGMENT_BYTES)[0] == NOTES
+            assert read_log(log.directory, SEGMENT_BYTES, keys)[0] == NOTES
+            log.restore()
 
 
-def test_every_length_of_the_last_segment_cut(memory_path: Path) -> None:
-    log = Original(memory_path / "log", False)
+@IN_BOTH_FORMS
+def test_every_length_of_the_last_segment_cut(memory_path: Path, keys: SegmentKeys) -> None:
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[1]
     for size in range(len(log.bytes[path])):
         data = log.bytes[path][:size]
@@ -111,8 +119,9 @@ def test_every_length_of_the_last_segment_cut(memory_path: Path) -> None:
         assert damage.offset == (0 if size < wal.SEGMENT_HEADER_BYTES else size)
 
 
-def test_every_length_of_an_earlier_segment_cut(memory_path: Path) -> None:
-    log = Original(memory_path / "log", False)
+@IN_BOTH_FORMS
+def test_every_length_of_an_earlier_segment_cut(memory_path: Path, keys: SegmentKeys) -> None:
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[0]
     for size in range(len(log.bytes[path])):
         data = log.bytes[path][:size]
@@ -120,12 +129,14 @@ def test_every_length_of_an_earlier_segment_cut(memory_path: Path) -> None:
         if size < log.first_end:
             log.assert_refused(path, data, size)
         else:
-            assert read_log(log.directory, SEGMENT_BYTES)[0] == NOTES
+            assert read_log(log.directory, SEGMENT_BYTES, keys)[0] == NOTES
+            log.restore()
 
 
-def test_every_way_to_tear_the_last_write(memory_path: Path) -> None:
+@IN_BOTH_FORMS
+def test_every_way_to_tear_the_last_write(memory_path: Path, keys: SegmentKeys) -> None:
     """A crash leaves any part of an unsynced write: a prefix, or the sectors behind a hole."""
-    log = Original(memory_path / "log", False)
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[1]
     original = log.bytes[path]
     for cut in range(log.last_frame, log.last_end):
@@ -134,23 +145,24 @@ def test_every_way_to_tear_the_last_write(memory_path: Path) -> None:
             original[: log.last_frame] + bytes(cut - log.last_frame) + original[cut:],
         ):
             path.write_bytes(data)
-            notes, report = read_log(log.directory, SEGMENT_BYTES)
+            notes, report = read_log(log.directory, SEGMENT_BYTES, keys)
             whole = data == original
             assert notes == (NOTES if whole else NOTES[: -log.last_frame_notes]), cut
             assert report.torn_tail == (not whole and any(data[log.last_frame :]))
             # The log goes on, and a second start finds nothing to repair.
-            write_groups(log.directory, [[Note("after")]], SEGMENT_BYTES)
-            again, report = read_log(log.directory, SEGMENT_BYTES)
+            write_groups(log.directory, [[Note("after")]], SEGMENT_BYTES, keys=keys)
+            again, report = read_log(log.directory, SEGMENT_BYTES, keys)
             assert again == [*notes, Note("after")] and not report.torn_tail
             log.restore()
 
 
-def test_a_torn_tail_keeps_a_copy_begins_a_segment_and_cuts_the_old(memory_path: Path) -> None:
-    log = Original(memory_path / "log", False)
+@IN_BOTH_FORMS
+def test_a_torn_tail_keeps_a_copy_begins_a_segment_and_cuts_the_old(memory_path: Path, keys: SegmentKeys) -> None:
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[1]
     torn = log.bytes[path][: log.last_end - 3] + bytes(SEGMENT_BYTES - log.last_end + 3)
     path.write_bytes(torn)
-    notes, report = read_log(log.directory, SEGMENT_BYTES)
+    notes, report = read_log(log.directory, SEGMENT_BYTES, keys)
     assert notes == NOTES[: -log.last_frame_notes]
     assert report.torn_tail and report.last_sequence == len(notes) and report.segments == 3
     assert report.broken_path == path.with_name(path.name + ".broken")
@@ -160,15 +172,16 @@ def test_a_torn_tail_keeps_a_copy_begins_a_segment_and_cuts_the_old(memory_path:
     assert list_segments(log.directory)[-1][0] == len(notes) + 1
 
 
-def test_a_crash_between_the_steps_of_a_repair_is_repaired(memory_path: Path) -> None:
+@IN_BOTH_FORMS
+def test_a_crash_between_the_steps_of_a_repair_is_repaired(memory_path: Path, keys: SegmentKeys) -> None:
     """After the new segment exists the cut counts; the torn bytes may still be in the old one."""
-    log = Original(memory_path / "log", False)
+    log = Original(memory_path / "log", False, keys)
     path = log.paths[1]
     torn = log.bytes[path][: log.last_end - 3] + bytes(SEGMENT_BYTES - log.last_end + 3)
     path.write_bytes(torn)
-    read_log(log.directory, SEGMENT_BYTES)
+    read_log(log.directory, SEGMENT_BYTES, keys)
     path.write_bytes(torn)
-    notes, report = read_log(log.directory, SEGMENT_BYTES)
+    notes, report = read_log(log.directory, SEGMENT_BYTES, keys)
     assert notes == NOTES[: -log.last_frame_notes] and not report.torn_tail
 
 
@@ -291,12 +304,12 @@ def test_a_frame_of_a_later_format_is_refused_and_not_cut_as_a_torn_tail(memory_
     assert damage.offset == last and "written in format 2, and this release reads format 1" in damage.reason
 
 
-def test_a_segment_of_a_later_format_and_an_encrypted_one_are_called_so(memory_path: Path) -> None:
+def test_a_segment_of_a_later_format_or_of_an_unknown_form_is_called_so(memory_path: Path) -> None:
     log = Original(memory_path / "log", False)
     for path in log.paths:
-        for at, reason in ((8, "written in format 2"), (12, "encrypted: needs the key")):
+        for at, reason in ((8, "written in format 2"), (12, "written in a form (flags 0x2)")):
             data = bytearray(log.bytes[path])
-            data[at] ^= 3 if at == 8 else 1
+            data[at] ^= 3 if at == 8 else 2
             data[60:64] = wal.crc32c(data[:60]).to_bytes(4, "little")
             path.write_bytes(data)
             damage = log.assert_refused(path, bytes(data), at)

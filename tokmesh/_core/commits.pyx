@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memset
 from posix.time cimport timespec
 
 from tokmesh._core.tail cimport Tail
-from tokmesh._core.wal cimport FRAME_HEADER_SIZE, RECORD_HEADER_SIZE
+from tokmesh._core.wal cimport RECORD_HEADER_SIZE
 
 
 cdef extern from "platform.h" nogil:
@@ -195,7 +195,7 @@ cdef class Commits:
             if stop >= 0:
                 return stop
             count = self._measure(&size)
-            if tail.offset + <int64_t>(FRAME_HEADER_SIZE + size) > limit:
+            if tail.offset + tail.frame_overhead + <int64_t>size > limit:
                 return STOP_ROOM
             self.error_number = tail.append(self._batch.bytes + self._batch_at, size, count)
             if self.error_number != 0:

@@ -11,6 +11,7 @@ cdef class Tail:
         public uint32_t chain                 # after the last frame
         public uint64_t sequence_due          # of the next record
         public uint64_t durable_sequence      # of the last record that is known to be on the disk
+        readonly int64_t frame_overhead       # bytes of a frame beside its payload
         readonly uint64_t write_bytes         # of whole frames
         readonly uint64_t frames
         readonly uint64_t records
@@ -21,7 +22,11 @@ cdef class Tail:
         size_t _frame_capacity
         int64_t _zeroed_until
         int64_t _segment_bytes
+        object _sealer
+        uint8_t _flags
+        uint32_t _nonce_counter               # of the next frame that is sealed for this segment
 
     cdef int append(self, const uint8_t* payload, size_t payload_bytes, uint32_t record_count) noexcept nogil
+    cdef int _seal(self, const uint8_t* payload, size_t payload_bytes, const uint8_t* aad) noexcept with gil
     cdef int make_durable(self) noexcept nogil
     cdef void _zero_ahead(self) noexcept nogil

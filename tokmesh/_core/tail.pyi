@@ -1,6 +1,11 @@
+from typing import Protocol
+
 from tokmesh._core.histogram import HistogramBlock
 
 GROUP_BOUNDS: tuple[int, ...]
+
+class PayloadSealer(Protocol):
+    def seal(self, counter: int, aad: bytes, plaintext: bytes) -> bytes: ...
 
 class Tail:
     fd: int
@@ -9,6 +14,8 @@ class Tail:
     chain: int
     sequence_due: int
     durable_sequence: int
+    @property
+    def frame_overhead(self) -> int: ...
     @property
     def write_bytes(self) -> int: ...
     @property
@@ -22,6 +29,8 @@ class Tail:
     @property
     def group_histogram(self) -> HistogramBlock: ...
     def __init__(self) -> None: ...
-    def enter(self, fd: int, segment_id: int, segment_bytes: int, offset: int) -> None: ...
+    def enter(
+        self, fd: int, segment_id: int, segment_bytes: int, offset: int, sealer: PayloadSealer | None = None
+    ) -> None: ...
     def write_group(self, records: list[bytes]) -> int: ...
     def sync_group(self) -> int: ...

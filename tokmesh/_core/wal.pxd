@@ -5,11 +5,16 @@ cpdef enum FrameStatus:
     FRAME_END        # nothing but zeros up to the end of the buffer: the clean end of a preallocated segment
     FRAME_DAMAGED    # no whole frame of this segment: what a write cut short leaves, or damage
     FRAME_MISPLACED  # a whole frame of this segment that is not the one due here: no cut write leaves that
+    FRAME_FORGED     # the frame due here, whole, whose tag is not of these bytes: nor does any write leave that
 
 
 cdef enum:
     FRAME_HEADER_SIZE = 56
     RECORD_HEADER_SIZE = 4
+    TAG_SIZE = 16          # of an encrypted payload
+    AAD_SIZE = 44
+    FLAGS_PLAIN = 0
+    FLAGS_ENCRYPTED = 1
 
 
 cdef struct FrameHeader:
@@ -21,9 +26,11 @@ cdef struct FrameHeader:
     uint32_t payload_bytes
     uint32_t payload_crc
     uint32_t chain
+    uint32_t nonce_counter
 
 
 cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil
+cdef void write_aad(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil
 cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil
 cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil
 cdef int sync_data(int fd) noexcept nogil

@@ -1,5 +1,5 @@
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from typing_extensions import Buffer
 
@@ -7,24 +7,31 @@ FORMAT_VERSION: int
 SEGMENT_HEADER_BYTES: int
 FRAME_HEADER_BYTES: int
 RECORD_HEADER_BYTES: int
+TAG_BYTES: int
 
 class FrameStatus(IntEnum):
     FRAME_VALID = 0
     FRAME_END = 1
     FRAME_DAMAGED = 2
     FRAME_MISPLACED = 3
+    FRAME_FORGED = 4
 
 class SegmentHeader(NamedTuple):
     segment_id: int
     first_sequence: int
     size_bytes: int
     chain: int
+    salt: bytes = b""
+    key_id: bytes = b""
 
 class Frame(NamedTuple):
     first_sequence: int
     end: int
     chain: int
     records: list[bytes]
+
+class PayloadOpener(Protocol):
+    def open(self, counter: int, aad: bytes, sealed: bytes) -> bytes | None: ...
 
 def crc32c(data: Buffer, crc: int = 0) -> int: ...
 def encode_segment_header(header: SegmentHeader) -> bytes: ...
@@ -33,7 +40,7 @@ def encode_frame(
     segment_id: int, first_sequence: int, durable_sequence: int, chain: int, records: list[bytes]
 ) -> tuple[bytes, int]: ...
 def read_frame(
-    data: Buffer, offset: int, segment_id: int, sequence_due: int, chain: int
+    data: Buffer, offset: int, segment_id: int, sequence_due: int, chain: int, opener: PayloadOpener | None = None
 ) -> tuple[int, Frame | None]: ...
 def find_later_header(data: Buffer, offset: int, segment_id: int, sequence_due: int) -> int: ...
 def find_frame(data: Buffer, offset: int, segment_id: int | None = None) -> tuple[int, int, Frame] | None: ...

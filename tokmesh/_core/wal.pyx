@@ -2,19 +2,21 @@
 
 All integers are little-endian. A segment is a header of 64 bytes, frames back to back, zeros to its preallocated end:
 
-     0  magic "TMESHLOG"   8  format version u32   12  flags u32 (0; encryption will need one)
+     0  magic "TMESHLOG"   8  format version u32   12  flags u32 (0: plain, 1: encrypted)
     16  segment id u64, random: bytes of any other segment, or quoted in a record, are never taken for a frame of this one
     24  first sequence u64   32  size in bytes the file was made with, u64   40  chain before the first frame u32
-    44  zeros (16, a key salt later)   60  CRC-32C of bytes 0..59
+    44  plain: zeros (16); encrypted: second half of the salt (8), whose first half is the segment id, and the key's id (8)
+    60  CRC-32C of bytes 0..59
 
 A frame is one commit group, a header of 56 bytes and its payload:
 
-     0  magic "TMFR"   4  format version u8   5  flags u8 (0: plain; other values are for encrypted payloads)   6  zero u16
+     0  magic "TMFR"   4  format version u8   5  flags u8 (those of its segment)   6  zero u16
      8  segment id u64   16  first sequence u64   24  durable sequence u64: what was known durable when this was written
     32  record count u32   36  payload length u32   40  payload CRC-32C u32
     44  chain u32 = CRC-32C of bytes 0..43 continued from the chain of the frame before, also across segments
-    48  zero u32   52  CRC-32C of bytes 0..51
+    48  plain: zero; encrypted: nonce counter u32, of the frames sealed for this segment   52  CRC-32C of bytes 0..51
     56  payload: per record, length u32 and the bytes. A frame of no records is the seal of an orderly stop.
+        Encrypted: AES-256-GCM of that, 16 bytes of tag behind it. Associated data: bytes 0..39 and the chain before this frame.
 
 Invariants: a header alone, its CRC and segment id being right, proves that everything up to its durable sequence was on the
 disk before it was written; that is what tells damage (refuse) from a torn tail (cut). Nothing here trusts a byte it has not
@@ -45,6 +47,10 @@ cdef extern from "<string.h>" nogil:
 cdef enum:
     SEGMENT_HEADER_SIZE = 64
     VERSION = 1
+    SALT_HALF = 8
+    KEY_ID_SIZE = 8
+
+cdef uint32_t CRC_POLYNOMIAL = 0x82f63b78u    # CRC-32C, reflected
 
 cdef const char* SEGMENT_MAGIC = b"TMESHLOG"
 cdef const char* FRAME_MAGIC = b"TMFR"
@@ -53,15 +59,19 @@ FORMAT_VERSION = VERSION
 SEGMENT_HEADER_BYTES = SEGMENT_HEADER_SIZE
 FRAME_HEADER_BYTES = FRAME_HEADER_SIZE
 RECORD_HEADER_BYTES = RECORD_HEADER_SIZE
+TAG_BYTES = TAG_SIZE
 
 
 class SegmentHeader(NamedTuple):
-    """What a segment says about itself. size_bytes: the length it was preallocated to; chain: before its first frame."""
+    """What a segment says about itself. size_bytes: the length it was preallocated to; chain: before its first frame; salt, key_id:
+    of an encrypted one, empty for a plain one; the salt begins with the segment id."""
 
     segment_id: int
     first_sequence: int
     size_bytes: int
     chain: int
+    salt: bytes = b""
+    key_id: bytes = b""
 
 
 class Frame(NamedTuple):
@@ -79,19 +89,44 @@ cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32
     # Writes FRAME_HEADER_SIZE bytes; returns the chain after this frame (header.chain is ignored).
     cdef uint32_t chain
     memset(out, 0, FRAME_HEADER_SIZE)
+    _write_start(out, header)
+    tm_put32(out + 40, header.payload_crc)
+    chain = tm_crc32c(chain_before, out, 44)
+    tm_put32(out + 44, chain)
+    tm_put32(out + 48, header.nonce_counter)
+    tm_put32(out + 52, tm_crc32c(0, out, 52))
+    return chain
+
+
+cdef void write_aad(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil:
+    # Writes AAD_SIZE bytes: all of a header that is known before its payload is encrypted. With the chain, no frame that was sealed
+    # for this place and came to nothing can take the place of the one that was kept.
+    _write_start(out, header)
+    tm_put32(out + 40, chain_before)
+
+
+cdef void _write_start(uint8_t* out, const FrameHeader* header) noexcept nogil:
+    # Bytes 0..39 of a header.
     memcpy(out, FRAME_MAGIC, 4)
     out[4] = VERSION
     out[5] = header.flags
+    out[6] = out[7] = 0
     tm_put64(out + 8, header.segment_id)
     tm_put64(out + 16, header.first_sequence)
     tm_put64(out + 24, header.durable_sequence)
     tm_put32(out + 32, header.record_count)
     tm_put32(out + 36, header.payload_bytes)
-    tm_put32(out + 40, header.payload_crc)
-    chain = tm_crc32c(chain_before, out, 44)
-    tm_put32(out + 44, chain)
-    tm_put32(out + 52, tm_crc32c(0, out, 52))
-    return chain
+
+
+cdef uint32_t chain_before(const uint8_t* start) noexcept nogil:
+    # The chain before the frame whose header is at `start`: its own chain with the header's first 44 bytes taken off again, bit by bit.
+    cdef uint32_t crc = tm_get32(start + 44) ^ 0xffffffffu
+    cdef int index, bit
+    for index in range(43, -1, -1):
+        for bit in range(8):
+            crc = (((crc ^ CRC_POLYNOMIAL) << 1) | 1) if crc & 0x80000000u else crc << 1
+        crc ^= start[index]
+    return crc ^ 0xffffffffu
 
 
 cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil:
@@ -100,7 +135,7 @@ cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* heade
         return False
     if tm_get32(data + 52) != tm_crc32c(0, data, 52):
         return False
-    if data[4] != VERSION or data[6] != 0 or data[7] != 0 or tm_get32(data + 48) != 0:
+    if data[4] != VERSION or data[6] != 0 or data[7] != 0 or (data[5] == 0 and tm_get32(data + 48) != 0):
         return False
     header.flags = data[5]
     header.segment_id = tm_get64(data + 8)
@@ -110,6 +145,7 @@ cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* heade
     header.payload_bytes = tm_get32(data + 36)
     header.payload_crc = tm_get32(data + 40)
     header.chain = tm_get32(data + 44)
+    header.nonce_counter = tm_get32(data + 48)
     return True
 
 
@@ -172,6 +208,9 @@ def encode_segment_header(header) -> bytes:
     tm_put64(out + 24, header.first_sequence)
     tm_put64(out + 32, header.size_bytes)
     tm_put32(out + 40, header.chain)
+    if header.key_id:
+        tm_put32(out + 12, FLAGS_ENCRYPTED)
+        put_key(out, header.salt, header.key_id)
     tm_put32(out + 60, tm_crc32c(0, out, 60))
     return PyBytes_FromStringAndSize(<const char*>out, SEGMENT_HEADER_SIZE)
 
@@ -180,13 +219,26 @@ def decode_segment_header(const uint8_t[::1] data):
     """The SegmentHeader at the start of `data`, or None when the bytes are not one of this version."""
     if data.shape[0] < SEGMENT_HEADER_SIZE or memcmp(&data[0], SEGMENT_MAGIC, 8) != 0:
         return None
+    cdef uint32_t flags = tm_get32(&data[12])
+    if tm_get32(&data[60]) != tm_crc32c(0, &data[0], 60) or tm_get32(&data[8]) != VERSION or flags > FLAGS_ENCRYPTED:
+        return None
+    header = SegmentHeader(tm_get64(&data[16]), tm_get64(&data[24]), tm_get64(&data[32]), tm_get32(&data[40]))
+    if flags == FLAGS_ENCRYPTED:
+        salt = data[16:16 + SALT_HALF], data[44:44 + SALT_HALF]
+        return header._replace(salt=bytes(salt[0]) + bytes(salt[1]), key_id=bytes(data[52:52 + KEY_ID_SIZE]))
     cdef int index
     for index in range(44, 60):
         if data[index] != 0:
             return None
-    if tm_get32(&data[60]) != tm_crc32c(0, &data[0], 60) or tm_get32(&data[8]) != VERSION or tm_get32(&data[12]) != 0:
-        return None
-    return SegmentHeader(tm_get64(&data[16]), tm_get64(&data[24]), tm_get64(&data[32]), tm_get32(&data[40]))
+    return header
+
+
+cdef int put_key(uint8_t* out, bytes salt, bytes key_id) except -1:
+    # The second half of the salt and the id, into a segment header whose segment id is the first half.
+    assert len(salt) == 2 * SALT_HALF and len(key_id) == KEY_ID_SIZE and memcmp(out + 16, PyBytes_AS_STRING(salt), SALT_HALF) == 0
+    memcpy(out + 44, PyBytes_AS_STRING(salt) + SALT_HALF, SALT_HALF)
+    memcpy(out + 52, PyBytes_AS_STRING(key_id), KEY_ID_SIZE)
+    return 0
 
 
 cdef bytes payload_of(list records):
@@ -226,9 +278,10 @@ def encode_frame(uint64_t segment_id, uint64_t first_sequence, uint64_t durable_
     return PyBytes_FromStringAndSize(<const char*>out, FRAME_HEADER_SIZE) + payload, chain
 
 
-def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due, uint32_t chain):
+def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due, uint32_t chain, opener=None):
     """(FrameStatus, Frame or None) of the bytes at `offset`, which must be the frame that starts with `sequence_due` and
-    follows `chain`. FRAME_END only when every byte from `offset` on is zero; a seal is a Frame of no records."""
+    follows `chain`. FRAME_END only when every byte from `offset` on is zero; a seal is a Frame of no records. opener: of an
+    encrypted segment, None of a plain one: opener.open(counter, aad, sealed) gives the payload, None when it is not genuine."""
     cdef Py_ssize_t size = data.shape[0] - offset
     if offset < 0 or size < 0:
         raise IndexError(offset)
@@ -240,19 +293,37 @@ def read_frame(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, 
         return FRAME_MISPLACED if is_foreign_header(start, size, segment_id) else FRAME_DAMAGED, None
     if header.segment_id != segment_id or not is_payload_whole(start, size, &header):
         return FRAME_DAMAGED, None
-    if header.first_sequence != sequence_due or header.flags != 0 or header.chain != tm_crc32c(chain, start, 44):
+    if header.first_sequence != sequence_due or header.chain != tm_crc32c(chain, start, 44):
         return FRAME_MISPLACED, None
-    frame = frame_of(start, offset, &header)
+    if header.flags != (FLAGS_PLAIN if opener is None else FLAGS_ENCRYPTED):
+        return FRAME_MISPLACED, None
+    cdef bytes payload = None
+    if opener is not None:
+        payload = open_payload(start + FRAME_HEADER_SIZE, &header, chain, opener)
+        if payload is None:
+            return FRAME_FORGED, None
+    frame = frame_of(start, offset, &header, payload)
     return (FRAME_MISPLACED if frame is None else FRAME_VALID), frame
 
 
-cdef object frame_of(const uint8_t* start, Py_ssize_t offset, const FrameHeader* header):
-    # The Frame that starts at `offset` and is whole, or None when its payload is no list of records. Raises MemoryError.
-    records = split_payload(start + FRAME_HEADER_SIZE, header.payload_bytes, header.record_count)
+cdef object frame_of(const uint8_t* start, Py_ssize_t offset, const FrameHeader* header, bytes opened):
+    # The Frame that starts at `offset` and is whole, or None when its payload is no list of records. opened: the payload of an
+    # encrypted one, None of a plain one. Raises MemoryError.
+    if opened is None:
+        records = split_payload(start + FRAME_HEADER_SIZE, header.payload_bytes, header.record_count)
+    else:
+        records = split_payload(<const uint8_t*>PyBytes_AS_STRING(opened), <size_t>len(opened), header.record_count)
     if records is None:
         return None
     cdef Py_ssize_t end = offset + FRAME_HEADER_SIZE + <Py_ssize_t>header.payload_bytes
     return Frame(header.first_sequence, end, header.chain, records)
+
+
+cdef bytes open_payload(const uint8_t* sealed, const FrameHeader* header, uint32_t chain_before, opener):
+    # The payload of an encrypted frame, or None when header or payload is not what was sealed. Raises MemoryError.
+    cdef uint8_t[AAD_SIZE] aad
+    write_aad(aad, header, chain_before)
+    return opener.open(header.nonce_counter, aad[:AAD_SIZE], sealed[:header.payload_bytes])
 
 
 cdef list split_payload(const uint8_t* payload, size_t size, uint32_t record_count):
@@ -296,14 +367,15 @@ def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segme
         offset += 1
 
 
-def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None):
-    """(offset, segment id, Frame) of the first whole plain frame of `segment_id` (None: of any segment) at or after
-    `offset`, or None. What it says of its place, sequence and chain, is for the caller to judge."""
+def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None, opener=None):
+    """(offset, segment id, Frame) of the first whole frame of `segment_id` (None: of any segment) at or after `offset`, or None. What
+    it says of its place, sequence and chain, is for the caller to judge. opener: None for plain frames, else for those it opens."""
     cdef bint any_segment = segment_id is None
     cdef uint64_t id_wanted = 0 if any_segment else segment_id
     cdef FrameHeader header
     cdef const uint8_t* start
     cdef void* found
+    cdef bytes payload
     if offset >= data.shape[0]:
         return None
     while True:  # ends: `offset` grows each turn
@@ -315,10 +387,13 @@ def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None):
         if (
             read_frame_header(start, data.shape[0] - offset, &header)
             and (any_segment or header.segment_id == id_wanted)
-            and header.flags == 0
+            and header.flags == (FLAGS_PLAIN if opener is None else FLAGS_ENCRYPTED)
             and is_payload_whole(start, data.shape[0] - offset, &header)
         ):
-            frame = frame_of(start, offset, &header)
+            payload = None
+            if opener is not None:
+                payload = open_payload(start + FRAME_HEADER_SIZE, &header, chain_before(start), opener)
+            frame = frame_of(start, offset, &header, payload) if opener is None or payload is not None else None
             if frame is not None:
                 return offset, header.segment_id, frame
         offset += 1

@@ -4,14 +4,16 @@ Owned by one thread at a time: the one that recovers, then the writer, then the 
 
 - a frame begins only where the frame before it ended whole; what a failed write left is overwritten with zeros;
 - a spare segment is allocated one ahead. Without one (no room) ordinary records stop short of the last `reserve_bytes`
-  of the segment, which `reserved` records (revocations) may still use; and 56 bytes are always left for the seal of an
-  orderly stop;
+  of the segment, which `reserved` records (revocations) may still use; and a frame of no records is always left for the
+  seal of an orderly stop;
+- an encrypted segment was begun here, with a key of its own; other keys are followed by beginning the next;
 - after a failed sync nothing is ever written or synced again.
 """
 
 import contextlib
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,7 @@ from tokmesh.storage.segment import (
     open_directory,
     remove_spare,
 )
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 RESERVE_BYTES_MAX: Final = 256 << 10
 RESERVE_SHARE: Final = 8  # at most this part of a segment is reserve
@@ -48,8 +51,18 @@ class LogFailed(Exception):
 class Appender(Tail):
     """Writes frames at the end of the log in `directory`. See the module for its invariants; the position is a Tail's."""
 
-    def __init__(self, directory: Path, end: LogEnd, segment_bytes_max: int, clock: Clock, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        end: LogEnd,
+        segment_bytes_max: int,
+        clock: Clock,
+        logger: logging.Logger,
+        keys: SegmentKeys = PLAIN,
+    ) -> None:
         super().__init__()
+        self._keys = keys
+        self._keys_followed = keys  # by the segment at the end
         self._directory = directory
         self._segment_bytes_max = segment_bytes_max
         self._clock = clock
@@ -71,7 +84,30 @@ class Appender(Tail):
     def frame_bytes_max(self) -> int:
         """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its
         own."""
-        return frame_bytes_max(self._segment_bytes_max)
+        return frame_bytes_max(self._segment_bytes_max, encrypted=self._keys.sealing)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what is written now is encrypted."""
+        return self._segment.sealer is not None
+
+    def use_keys(self, keys: SegmentKeys) -> None:
+        """The next segments follow these keys; any thread may say so. `follow_keys` is then due."""
+        assert keys.sealing == self._keys.sealing, "whether there is encryption is decided at the start"
+        self._keys = keys
+
+    def follow_keys(self) -> None:
+        """Begins a segment if the one at the end is sealed under a key that is not the first any more, and there is room for one;
+        otherwise the next call does. LogFailed."""
+        keys = self._keys
+        if keys is self._keys_followed:
+            return
+        if keys.keys is not None and self._segment.header.key_id not in (b"", keys.keys.first_id):
+            if not self.have_spare():
+                return
+            self._rotate()
+            self._logger.info("the log goes on under another key", extra={"key_id": keys.keys.first_id.hex()})
+        self._keys_followed = keys
 
     def make_room(self, frame_bytes: int, reserved: bool) -> bool:
         """Whether a frame of that size has its place at the end of the log, beginning a segment where needed.
@@ -110,13 +146,17 @@ class Appender(Tail):
         before = self.offset
         status = self.write_group(records)
         if status in NO_ROOM:
-            size = wal.FRAME_HEADER_BYTES + sum(wal.RECORD_HEADER_BYTES + len(record) for record in records)
+            size = self.frame_bytes(records)
             if wal.write_at(self.fd, bytes(size), self.offset) not in NO_ROOM | {0}:
                 raise LogFailed("a frame that did not fit could not be removed")
             self.no_room_reason = os.strerror(status)
         elif status != 0:
             raise write_failure(status)
         return self.offset - before
+
+    def frame_bytes(self, records: Iterable[bytes]) -> int:
+        """Of a frame of these in the segment at the end."""
+        return self.frame_overhead + sum(wal.RECORD_HEADER_BYTES + len(record) for record in records)
 
     def sync(self) -> None:
         """Makes everything written durable. LogFailed: it may not be, and the log is over."""
@@ -141,7 +181,7 @@ class Appender(Tail):
 
     def limit(self, reserved: bool) -> int:
         """The offset that frames must end at or below, leaving room for a seal and, unless `reserved`, for revocations."""
-        limit = self._segment.header.size_bytes - wal.FRAME_HEADER_BYTES
+        limit = self._segment.header.size_bytes - self.frame_overhead
         if reserved or self._spare_fd >= 0:
             return limit
         return limit - _reserve_bytes(self._segment.header.size_bytes)
@@ -152,7 +192,10 @@ class Appender(Tail):
             self.sync()
         fd, self._spare_fd = self._spare_fd, -1
         try:
-            segment = adopt_spare(self._directory, self._directory_fd, fd, self._segment_bytes_max, self.sequence_due, self.chain)
+            sealer = self._keys.new_sealer()
+            segment = adopt_spare(
+                self._directory, self._directory_fd, fd, self._segment_bytes_max, self.sequence_due, self.chain, sealer
+            )
         except OSError as error:
             os.close(fd)
             raise LogFailed(f"segment rotation: {error.strerror}", by_sync=isinstance(error, SyncFailed)) from error
@@ -163,7 +206,7 @@ class Appender(Tail):
         self.have_spare()
 
     def _enter(self, segment: Segment, offset: int) -> None:
-        self.enter(segment.fd, segment.header.segment_id, segment.header.size_bytes, offset)
+        self.enter(segment.fd, segment.header.segment_id, segment.header.size_bytes, offset, segment.sealer)
 
 
 def write_failure(errno: int) -> LogFailed:
@@ -180,7 +223,12 @@ def _reserve_bytes(segment_bytes: int) -> int:
     return min(RESERVE_BYTES_MAX, segment_bytes // RESERVE_SHARE)
 
 
-def frame_bytes_max(segment_bytes: int) -> int:
+def frame_overhead(encrypted: bool) -> int:
+    """Bytes of a frame beside its payload."""
+    return wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if encrypted else 0)
+
+
+def frame_bytes_max(segment_bytes: int, encrypted: bool) -> int:
     """The largest frame a log of such segments writes."""
-    room = segment_bytes - wal.SEGMENT_HEADER_BYTES - wal.FRAME_HEADER_BYTES - _reserve_bytes(segment_bytes)
+    room = segment_bytes - wal.SEGMENT_HEADER_BYTES - frame_overhead(encrypted) - _reserve_bytes(segment_bytes)
     return min(FRAME_BYTES_MAX, room)

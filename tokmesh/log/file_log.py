@@ -21,12 +21,13 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.commits import Commits
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.errors import ApiError
-from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
+from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_overhead
 from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import Progress, RecoveryReport
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 PENDING_MAX: Final = 65_536  # records proposed and not yet applied
@@ -52,6 +53,7 @@ class LogStats(TypedDict):
     last_sequence: int
     durable_sequence: int
     segment_bytes: int
+    encrypted: bool
     pending: int
     state: str
     recovery_seconds: float
@@ -66,7 +68,7 @@ _Item = tuple[Any, "asyncio.Future[Any]"]
 class FileLog(Generic[R]):
     """See the module. directory: of the segments, made if missing; sync_mode: "always" or "interval"; sync_interval_ms:
     of the latter; segment_bytes_max: size of a segment, at least SEGMENT_BYTES_MIN; decode: bytes of `R.encode()` back
-    to R, may raise anything. Life: lock, recover, start, propose…, close."""
+    to R, may raise anything; keys: of encryption. Life: lock, recover, start, propose…, close."""
 
     def __init__(
         self,
@@ -78,13 +80,16 @@ class FileLog(Generic[R]):
         decode: Callable[[bytes], R],
         clock: Clock,
         logger: logging.Logger | None = None,
+        keys: SegmentKeys = PLAIN,
     ) -> None:
         if sync_mode not in ("always", "interval") or segment_bytes_max < SEGMENT_BYTES_MIN or sync_interval_ms <= 0:
             raise ValueError("sync_mode, sync_interval_ms or segment_bytes_max out of range")
         self._directory = directory
         self._interval_s = sync_interval_ms / 1000 if sync_mode == "interval" else 0.0
         self._segment_bytes_max = segment_bytes_max
-        self._record_bytes_max = frame_bytes_max(segment_bytes_max) - wal.FRAME_HEADER_BYTES - wal.RECORD_HEADER_BYTES
+        self._keys = keys
+        payload_bytes_max = frame_bytes_max(segment_bytes_max, keys.sealing) - frame_overhead(keys.sealing)
+        self._record_bytes_max = payload_bytes_max - wal.RECORD_HEADER_BYTES
         self._decode = decode
         self._clock = clock
         self._logger = logger or logging.getLogger("tokmesh.log")
@@ -95,7 +100,7 @@ class FileLog(Generic[R]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[int, R], object] | None = None
         self._thread: threading.Thread | None = None
-        self._commits = Commits(frame_bytes_max(segment_bytes_max) - wal.FRAME_HEADER_BYTES)
+        self._commits = Commits(payload_bytes_max)
         self._waiting: deque[_Item] = deque()  # proposals in order, the first of them number `_settled`
         self._settled = 0
         self._closing = False
@@ -114,15 +119,15 @@ class FileLog(Generic[R]):
     def recover(self, apply: Callable[[int, R], object], progress: Progress | None = None) -> RecoveryReport:
         """Replays every record through `apply` in order, repairs a torn tail, opens for append; locks first, if nobody did.
 
-        Any thread may call it. Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), OSError of making
-        the directory, RecoveryCancelled, and what `apply` raises; the lock is then free."""
+        Any thread may call it. Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), KeyMissing, OSError of
+        making the directory, RecoveryCancelled, and what `apply` raises; the lock is then free."""
         assert self._appender is None, "recover is called once"
         started_ns = self._clock.monotonic_ns()
         if self._lock_fd < 0:
             self.lock()
         try:
-            end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply, progress)
-            appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger)
+            end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply, progress, self._keys)
+            appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger, self._keys)
             try:
                 appender.have_spare()
             except LogFailed as error:
@@ -172,6 +177,14 @@ class FileLog(Generic[R]):
             if self._commits.put(data, getattr(record, "reserved", False)):
                 loop.call_soon(self._commits.wake)
         return future
+
+    def use_keys(self, keys: SegmentKeys) -> None:
+        """What is written from now on is sealed under the first of these, in a new segment if that key is another; sealing: as at
+        the start."""
+        self._keys = keys
+        if self._appender is not None:
+            self._appender.use_keys(keys)
+            self._commits.interrupt()
 
     async def close(self) -> None:
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
@@ -247,6 +260,7 @@ class FileLog(Generic[R]):
             "last_sequence": self._last_sequence,
             "durable_sequence": appender.durable_sequence,
             "segment_bytes": appender.offset,
+            "encrypted": appender.encrypted,
             "pending": self._commits.pending,
             "state": self.state,
             "recovery_seconds": self._report.seconds,

@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from typing import Final, NamedTuple
 
-from tokmesh._core import wal
 from tokmesh._core.clock import Clock
 from tokmesh._core.commits import Commits, Stop
 from tokmesh.log.appender import Appender, LogFailed, sync_failure, write_failure
@@ -85,6 +84,7 @@ class Writer:
     def _write(self) -> None:
         """Writes what comes, for a while or until a group needs more than the usual; that one group is then dealt with."""
         commits, appender = self._commits, self._appender
+        appender.follow_keys()
         wait_s = 0.0 if self._closing else FULL_RETRY_S if self.full else self._interval_s or IDLE_WAIT_S
         stop = commits.run(appender, appender.limit(False), not self._interval_s, int(wait_s * 1e9))
         if stop == Stop.STOP_SYNC:
@@ -125,7 +125,7 @@ class Writer:
 
     def _write_frame(self, group: list[tuple[bytes, bool]]) -> bool:
         appender = self._appender
-        size = wal.FRAME_HEADER_BYTES + sum(len(record) + wal.RECORD_HEADER_BYTES for record, _ in group)
+        size = appender.frame_bytes(record for record, _ in group)
         all_reserved = all(reserved for _, reserved in group)
         if not appender.make_room(size, reserved=False) and not (all_reserved and appender.make_room(size, reserved=True)):
             return False

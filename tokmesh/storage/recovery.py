@@ -4,6 +4,9 @@ The rules of what follows what, of torn tails and of damage are scan.py's. A tor
 as `.broken`, a new segment that begins at the lost frame's sequence is made durable - the moment the cut counts -, then
 the old file is shortened. Where there is damage nothing is changed.
 
+A process appends to no encrypted segment that another one began, because nobody knows which nonces that one used up: a new
+segment begins behind it, also where encryption was turned on or off meanwhile.
+
 What was read is synced before anyone may answer from it, and is read from the disk rather than from a cache that may
 hold pages which an earlier process failed to sync.
 """
@@ -12,12 +15,13 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from tokmesh._core import wal
 from tokmesh.storage.scan import Found, Position, closed_segment, header_of, last_segment, read_whole, undecodable
 from tokmesh.storage.segment import (
     BROKEN_SUFFIX,
+    NO_ROOM,
     Segment,
     adopt_spare,
     list_segments,
@@ -27,8 +31,11 @@ from tokmesh.storage.segment import (
     sync,
     sync_directory,
 )
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 R = TypeVar("R")
+
+SMALL_SEGMENT_BYTES: Final = 64 << 10  # where there is no room for a whole one at the start: what can still be read must be served
 
 
 class RecoveryCancelled(Exception):
@@ -94,12 +101,13 @@ def replay(
     decode: Callable[[bytes], R],
     apply: Callable[[int, R], object],
     progress: Progress | None = None,
+    keys: SegmentKeys = PLAIN,
 ) -> tuple[LogEnd, RecoveryReport]:
     """Applies (sequence, decoded record) of the whole log in order, repairs a torn tail and opens the log's end for
     append.
 
     The caller holds the directory's lock. Whatever `decode` raises makes its record LogDamaged; what `apply` raises
-    passes. Raises LogDamaged, OSError, RecoveryCancelled. `seconds` of the report is 0: the caller has the clock."""
+    passes. Raises LogDamaged, KeyMissing, OSError, RecoveryCancelled. `seconds` of the report is 0: the caller has the clock."""
 
     progress = progress or Progress()
 
@@ -115,10 +123,11 @@ def replay(
                 sequence += 1
             progress.advance(sequence - 1, frame.end)
 
+    segments = list_segments(directory)
+    keys.refuse_unknown(path for _, path in segments)
     remove_spare(directory)
     sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
-    segments = list_segments(directory)
-    position = Position()
+    position = Position(keys=keys)
     progress.begin(segments)
     if not segments:
         return LogEnd(_new_segment(directory, segment_bytes_max, position), wal.SEGMENT_HEADER_BYTES, 1, 0, False), (
@@ -141,19 +150,28 @@ def replay(
         raise
     segment, broken_path = Segment(path, fd, header), None
     if torn:
-        segment, broken_path = _cut(directory, segment, data, segment_bytes_max, position)
+        broken_path = _keep_broken(segment, data)
+    if torn or keys.sealing or header.key_id:
+        segment = _succeed(directory, segment, segment_bytes_max, position)
     last_sequence = position.sequence_due - 1
     end = LogEnd(segment, position.offset, position.sequence_due, position.chain, position.sealed)
-    count = len(segments) + torn
+    count = len(segments) + (segment.path != path)
     return end, RecoveryReport(last_sequence, last_sequence, count, torn, broken_path, 0.0)
 
 
 def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segment:
     directory_fd = open_directory(directory)
     try:
-        fd = make_spare(directory, size_bytes)
         try:
-            return adopt_spare(directory, directory_fd, fd, size_bytes, position.sequence_due, position.chain)
+            fd = make_spare(directory, size_bytes)
+        except OSError as error:
+            if error.errno not in NO_ROOM or size_bytes <= SMALL_SEGMENT_BYTES:
+                raise
+            size_bytes = SMALL_SEGMENT_BYTES
+            fd = make_spare(directory, size_bytes)
+        try:
+            sealer = position.keys.new_sealer()
+            return adopt_spare(directory, directory_fd, fd, size_bytes, position.sequence_due, position.chain, sealer)
         except BaseException:
             os.close(fd)
             raise
@@ -161,14 +179,22 @@ def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segmen
         os.close(directory_fd)
 
 
-def _cut(directory: Path, segment: Segment, data: bytearray, segment_bytes_max: int, position: Position) -> tuple[Segment, Path]:
-    """Keeps a copy, begins a new segment at the lost frame, shortens the old one; may be interrupted anywhere."""
+def _keep_broken(segment: Segment, data: bytearray) -> Path:
     broken_path = segment.path.with_name(segment.path.name + BROKEN_SUFFIX)
     try:
         _keep_copy(broken_path, data)
+    except BaseException:
+        os.close(segment.fd)
+        raise
+    return broken_path
+
+
+def _succeed(directory: Path, segment: Segment, segment_bytes_max: int, position: Position) -> Segment:
+    """Begins a new segment where `segment` ended whole and shortens that one to there; may be interrupted anywhere."""
+    try:
         if position.sequence_due == segment.header.first_sequence:
-            # Nothing whole in it: the name of the new segment is this one's. The copy has it; the rename replaces it.
-            successor = _new_segment(directory, segment_bytes_max, _started(segment))
+            # No record in it: the name of the new segment is this one's, which the rename replaces.
+            successor = _new_segment(directory, segment_bytes_max, _started(segment, position))
         else:
             successor = _new_segment(directory, segment_bytes_max, position)
             os.ftruncate(segment.fd, position.offset)
@@ -178,7 +204,7 @@ def _cut(directory: Path, segment: Segment, data: bytearray, segment_bytes_max: 
     position.offset = wal.SEGMENT_HEADER_BYTES
     position.chain = successor.header.chain
     position.sealed = False
-    return successor, broken_path
+    return successor
 
 
 def _keep_copy(path: Path, data: bytearray) -> None:
@@ -198,9 +224,6 @@ def _keep_copy(path: Path, data: bytearray) -> None:
         os.close(directory_fd)
 
 
-def _started(segment: Segment) -> Position:
+def _started(segment: Segment, ended: Position) -> Position:
     """The position at the segment's own beginning."""
-    position = Position()
-    position.sequence_due = segment.header.first_sequence
-    position.chain = segment.header.chain
-    return position
+    return Position(segment.header.first_sequence, segment.header.chain, ended.keys)

@@ -9,6 +9,9 @@ of the last segment can be in doubt. There:
   short, never acknowledged (`sync_mode: interval`: acknowledged as not yet durable). `Position.torn` is then set;
 - anything else, and a segment shorter than it was made: damage. LogDamaged, with file and offset.
 
+Encrypted segments follow the same rules: what is torn and what is damage is told by CRCs, without a key. A frame that is whole and
+whose tag is wrong was written by another hand, or with a key that another one pretends to be: damage.
+
 Nothing here changes a file: recovery.py repairs and goes on, inspection.py tells, salvage.py takes what is left.
 """
 
@@ -17,11 +20,15 @@ import os
 import struct
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokmesh._core import wal
 from tokmesh._core.wal import FrameStatus
 from tokmesh.errors import ApiError
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
+
+if TYPE_CHECKING:
+    from tokmesh.storage.encryption import Opener
 
 Found = tuple[int, wal.Frame]  # a frame, and the offset where it begins
 
@@ -31,6 +38,7 @@ SEGMENT_READ_BYTES_MAX: Final = 4 << 30  # no segment is larger than this, whate
 _MAGIC: Final = b"TMESHLOG"
 _VERSION_AND_FLAGS: Final = struct.Struct("<8xII")
 _FRAME_VERSION_AND_FLAGS: Final = struct.Struct("<4xBB")
+_FLAGS_KNOWN: Final = (0, 1)  # of a frame: plain, encrypted
 
 
 class LogDamaged(ApiError):
@@ -48,18 +56,21 @@ class LogDamaged(ApiError):
 
 
 class LogUnreadable(LogDamaged):
-    """Nothing says that the log is damaged, but this release cannot read it as it is: a newer format, or encrypted."""
+    """Nothing says that the log is damaged, but this release cannot read it as it is: a newer format."""
 
     def __str__(self) -> str:
         return f"{self.code}: log not readable: {self.path} at offset {self.offset}: {self.reason}"
 
 
 class Position:
-    """Where a scan stands; moves over the segments with it. torn: the last segment ends, at `offset`, in a write cut short."""
+    """Where a scan stands; moves over the segments with it. torn: the last segment ends, at `offset`, in a write cut short; keys:
+    that open what is encrypted."""
 
-    __slots__ = ("chain", "offset", "sealed", "sequence_due", "torn")
+    __slots__ = ("chain", "keys", "offset", "opener", "sealed", "sequence_due", "torn")
 
-    def __init__(self, sequence_due: int = 1, chain: int = 0) -> None:
+    def __init__(self, sequence_due: int = 1, chain: int = 0, keys: SegmentKeys = PLAIN) -> None:
+        self.keys = keys
+        self.opener: Opener | None = None  # of the segment under way
         self.sequence_due = sequence_due
         self.chain = chain
         self.offset = 0
@@ -110,16 +121,17 @@ def header_of(path: Path, data: bytes | bytearray) -> wal.SegmentHeader:
 def _not_for_us(version: int, flags: int) -> str:
     if version != wal.FORMAT_VERSION:
         return f"written in format {version}, and this release reads format {wal.FORMAT_VERSION}: use the release that wrote it"
-    return f"encrypted: needs the key (flags {flags:#x})"
+    return f"written in a form (flags {flags:#x}) that this release does not know: use the release that wrote it"
 
 
 def check_header(path: Path, name_sequence: int, data: bytearray, position: Position) -> wal.SegmentHeader:
-    """The header of the segment due at `position`, which moves to its first frame. LogDamaged."""
+    """The header of the segment due at `position`, which moves to its first frame. LogDamaged, KeyMissing."""
     header = header_of(path, data)
     if header.first_sequence != name_sequence:
         raise LogDamaged(path, 0, f"the header says sequence {header.first_sequence}, the name {name_sequence}")
     if header.first_sequence != position.sequence_due or header.chain != position.chain:
         raise LogDamaged(path, 0, f"does not follow: the segment with sequence {position.sequence_due} is missing")
+    position.opener = position.keys.opener(path, header)
     position.offset = wal.SEGMENT_HEADER_BYTES
     position.sealed = False
     return header
@@ -156,14 +168,14 @@ def _frames(
     """Frames due, each passed once its consumer asks for the next, until one is not there or the end is reached: a given
     sequence and chain, since a seal takes no sequence and may still follow. Returns the status that ended it.
 
-    The one place where a start and the tools turn bytes into frames, and so where a reader that has a key belongs."""
+    The one place where a start and the tools turn bytes into frames."""
     segment_id = header.segment_id
     while True:  # ends: each frame takes bytes, the data are finite
         ended = position.sequence_due == sequence_end
         if ended and position.chain == chain_end:
             return FrameStatus.FRAME_VALID
         offset = position.offset
-        status, frame = wal.read_frame(data, offset, segment_id, position.sequence_due, position.chain)
+        status, frame = wal.read_frame(data, offset, segment_id, position.sequence_due, position.chain, position.opener)
         if frame is None or (ended and frame.records):
             return status
         yield offset, frame
@@ -189,8 +201,11 @@ def _refuse_unless_torn(path: Path, data: bytearray, header: wal.SegmentHeader, 
 
 
 def _refuse_foreign_frame(path: Path, data: bytearray, status: int, position: Position) -> None:
-    """LogUnreadable for a whole frame of this segment that another release wrote, or with a key."""
+    """LogUnreadable for a whole frame of this segment that another release wrote, LogDamaged for one by another hand."""
+    if status == FrameStatus.FRAME_FORGED:
+        reason = f"record {position.sequence_due} is whole, and not what was encrypted here: another hand has written it"
+        raise LogDamaged(path, position.offset, reason)
     if status == FrameStatus.FRAME_MISPLACED:
         version, flags = _FRAME_VERSION_AND_FLAGS.unpack_from(data, position.offset)
-        if version != wal.FORMAT_VERSION or flags:
+        if version != wal.FORMAT_VERSION or flags not in _FLAGS_KNOWN:
             raise LogUnreadable(path, position.offset, _not_for_us(version, flags))

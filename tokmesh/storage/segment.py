@@ -13,10 +13,13 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokmesh._core import wal
 from tokmesh.errors import ApiError
+
+if TYPE_CHECKING:
+    from tokmesh.storage.encryption import Sealer
 
 SPARE_NAME: Final = "spare.tmp"
 LOCK_NAME: Final = "lock"
@@ -47,11 +50,12 @@ class SyncFailed(OSError):
 
 
 class Segment(NamedTuple):
-    """An open segment; fd: for reading and writing."""
+    """An open segment; fd: for reading and writing; sealer: of one that this process has begun, None of a plain one."""
 
     path: Path
     fd: int
     header: wal.SegmentHeader
+    sealer: "Sealer | None" = None
 
 
 def segment_path(directory: Path, first_sequence: int) -> Path:
@@ -139,12 +143,25 @@ def make_spare(directory: Path, size_bytes: int) -> int:
     return fd
 
 
-def adopt_spare(directory: Path, directory_fd: int, fd: int, size_bytes: int, first_sequence: int, chain: int) -> Segment:
-    """Turns the spare `fd` into the segment that begins with `first_sequence`; durable on return.
+def adopt_spare(
+    directory: Path,
+    directory_fd: int,
+    fd: int,
+    size_bytes: int,
+    first_sequence: int,
+    chain: int,
+    sealer: "Sealer | None" = None,
+) -> Segment:
+    """Turns the spare `fd` into the segment that begins with `first_sequence`; durable on return. It takes the place of a segment
+    of that name, which then holds no record. sealer: of nothing else.
 
     OSError, SyncFailed: the descriptor is still the caller's; whether the segment exists is for the next start to
     see."""
-    header = wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
+    if sealer is None:
+        header = wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
+    else:
+        segment_id = int.from_bytes(sealer.salt[:8], "little")
+        header = wal.SegmentHeader(segment_id, first_sequence, size_bytes, chain, sealer.salt, sealer.key_id)
     status = wal.write_at(fd, wal.encode_segment_header(header), 0)
     if status != 0:
         raise OSError(status, os.strerror(status))
@@ -152,4 +169,4 @@ def adopt_spare(directory: Path, directory_fd: int, fd: int, size_bytes: int, fi
     path = segment_path(directory, first_sequence)
     os.rename(directory / SPARE_NAME, path)
     sync(directory_fd)
-    return Segment(path, fd, header)
+    return Segment(path, fd, header, sealer)
