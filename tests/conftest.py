@@ -1,6 +1,8 @@
 """Fixtures of every test: a fresh server process, and one shared by the tests of a module."""
 
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +36,12 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokMeshP
     """A server shared by the tests of one module; each uses users of its own."""
     with TokMeshProcess(tmp_path_factory.mktemp("server")) as process:
         yield process
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory where a sync costs nothing: thousands of recoveries run in it."""
+    path = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") / f"tokmesh-test-{os.getpid()}"
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)

@@ -31,6 +31,7 @@ from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
+from tokmesh.host.encryption_keys import read_keys
 from tokmesh.host.header_file import read_headers
 from tokmesh.host.heap import HeapKeeper
 from tokmesh.host.listeners import Listeners
@@ -39,6 +40,7 @@ from tokmesh.host.upkeep import Upkeep
 from tokmesh.keys import Authenticator, Keys
 from tokmesh.sessions import Sessions
 from tokmesh.state import State
+from tokmesh.storage.segment_keys import SegmentKeys
 from tokmesh.telemetry.exposition import Exposition, Scrape
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging
@@ -77,6 +79,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     process.harden()
     tls = settings.server.https.tls
     context = server_context(tls) if settings.server.https.enabled else None
+    keys = read_keys(settings.storage.encryption)
     trace_headers = read_headers(settings.telemetry.tracing.headers_file, "telemetry.tracing.headers_file")
     data_directory.prepare(settings.storage.dir)
     clock = Clock()
@@ -87,7 +90,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
         signal.signal(number, _stop_at_once)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        state = State(settings, clock)
+        state = State(settings, clock, keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
     except _Stopped:
@@ -117,7 +120,9 @@ class App:
         trace_headers: Mapping[str, str],
     ) -> None:
         settings = loaded.settings
-        self._config = LiveConfig(loaded, load, self._apply)
+        self._config = LiveConfig(loaded, self._load, self._apply)
+        self._load_settings = load
+        self._segment_keys: SegmentKeys | None = None  # read by a reload, not yet in force
         self._state = state
         self._log_handler = log_handler
         self._log_level = LogLevel(settings.telemetry.logging.level, state.clock.now_ms)
@@ -299,8 +304,18 @@ class App:
         for condition in posture_of(self._config.settings).conditions():
             logger.warning(condition.words, extra={"condition": condition.code})
 
+    def _load(self, text: bytes | None) -> Loaded:
+        """The configuration with what lies beside it; `text`, which may be anybody's, is only looked at. In a thread."""
+        loaded = self._load_settings(text)
+        if text is None:
+            self._segment_keys = self._state.checked_keys(read_keys(loaded.settings.storage.encryption))
+        return loaded
+
     def _apply(self, settings: Settings) -> None:
         """Puts in force what can be changed while running."""
+        if self._segment_keys is not None:
+            self._state.log.use_keys(self._segment_keys)
+            self._segment_keys = None
         logging_settings = settings.telemetry.logging
         self._log_level.configure(logging_settings.level)
         self._log_handler.repetition.lines_max = logging_settings.repeat.max

@@ -1,7 +1,7 @@
 """A process that writes a log and says what was acknowledged; other tests kill it, or break its disk.
 
     python -m tests.crash.driver DIRECTORY --prefix P [--records N] [--clients C] [--segment-bytes B] [--sync-mode M]
-        [--file-size-limit BYTES] [--retry N]
+        [--file-size-limit BYTES] [--retry N] [--form F]
 
 Each client proposes `P.<client>.<index>` one after the other. Lines on stdout, each one write: `A <sequence> <text>
 <padding>` after an acknowledgement, `F <code>` after a refusal, at last `S <stats as JSON>`. A refusal ends its client
@@ -15,7 +15,7 @@ import os
 import resource
 from pathlib import Path
 
-from tests.crash.records import Note, make_log
+from tests.crash.records import FORMS, Note, make_log
 from tokmesh.errors import ApiError
 from tokmesh.log.file_log import FileLog
 
@@ -40,7 +40,7 @@ async def client(log: FileLog[Note], name: str, records: int, refusals_max: int)
 
 
 async def life(arguments: argparse.Namespace) -> None:
-    log = make_log(Path(arguments.directory), arguments.segment_bytes, arguments.sync_mode)
+    log = make_log(Path(arguments.directory), arguments.segment_bytes, arguments.sync_mode, keys=FORMS[arguments.form])
     log.recover(lambda sequence, note: None)
     if arguments.file_size_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_size_limit, arguments.file_size_limit))
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--sync-mode", default="always")
     parser.add_argument("--file-size-limit", type=int, default=0)
     parser.add_argument("--retry", type=int, default=5)
+    parser.add_argument("--form", choices=FORMS, default="plain")
     asyncio.run(life(parser.parse_args()))
 
 

@@ -11,14 +11,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.crash.records import ENCRYPTED, Note, read_log, write_groups
+from tests.crash.records import FORMS, Note, read_log, write_groups
 from tokmesh._core import wal
 from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 RECORD_PADDING = 900
-FORMS = {"plain": PLAIN, "encrypted": ENCRYPTED}
+FORM_NAMES = ("plain", "encrypted")
 
 
 class Wrong(AssertionError):
@@ -109,9 +109,9 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=64 << 10)
     parser.add_argument("--step", type=int, default=1, help="flip every so many bits")
     parser.add_argument("--directory", type=Path, help="where to work; a temporary one when left out")
-    parser.add_argument("--form", choices=FORMS, help="only this one")
+    parser.add_argument("--form", choices=FORM_NAMES, help="only this one")
     arguments = parser.parse_args()
-    for form in [arguments.form] if arguments.form else FORMS:
+    for form in [arguments.form] if arguments.form else FORM_NAMES:
         for seal in (False, True):
             with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
                 outcomes = run(arguments.bytes, arguments.step, seal, Path(directory) / "wal", FORMS[form])

@@ -1,13 +1,13 @@
 """SIGKILL at system call N of a writing process: nothing acknowledged is lost, nothing altered, the log always opens
 again.
 
-    python -m tests.crash.kills --count 200 [--seed S] [--directory D]
+    python -m tests.crash.kills --count 200 [--seed S] [--directory D] [--encrypted]
 
 Each round runs `tests.crash.driver` under strace, which kills it at the N-th call (N random, counted per thread) of a
 random set: the file calls of the writer, of recovery and of repair, or every call the running loop makes. Between
 rounds a random tear is written behind the log's clean end, as a crash of the machine would, so that repairs are killed
 as well. After each round a copy of the directory is recovered here and compared with every acknowledgement since the
-log began.
+log began. Encrypted: encryption is on in most rounds and off in the others, on the same log.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.crash.records import Note, read_log
+from tests.crash.records import ENCRYPTED, FORMS, Note, read_log
 from tests.support.rounds import Lost, long_form
 from tokmesh._core import wal
 from tokmesh.storage.segment import list_segments
@@ -64,7 +64,7 @@ def acknowledged(lines: list[str]) -> dict[int, Note]:
     return {int(sequence): Note(text, int(padding)) for _, sequence, text, padding in parts}
 
 
-def check(directory: Path, expected: dict[int, Note], scratch: Path) -> int:
+def check(directory: Path, expected: dict[int, Note], scratch: Path, form: str = "plain") -> int:
     """Recovers a copy of the log and compares; returns the number of records in it. Lost."""
     if not directory.exists():
         if expected:
@@ -73,7 +73,7 @@ def check(directory: Path, expected: dict[int, Note], scratch: Path) -> int:
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(directory, scratch)
     try:
-        notes, _ = read_log(scratch, SEGMENT_BYTES)
+        notes, _ = read_log(scratch, SEGMENT_BYTES, FORMS[form])
     except Exception as error:
         raise Lost(f"the log does not open: {error}") from error
     for sequence, note in expected.items():
@@ -91,9 +91,10 @@ def tear(directory: Path, randomness: random.Random) -> None:
     data = path.read_bytes()
     header = wal.decode_segment_header(data)
     assert header is not None
+    opener = ENCRYPTED.opener(path, header)
     offset, sequence, chain = wal.SEGMENT_HEADER_BYTES, header.first_sequence, header.chain
     while True:  # ends with the segment
-        status, frame = wal.read_frame(data, offset, header.segment_id, sequence, chain)
+        status, frame = wal.read_frame(data, offset, header.segment_id, sequence, chain, opener)
         if frame is None:
             break
         offset, sequence, chain = frame.end, sequence + len(frame.records), frame.chain
@@ -108,7 +109,7 @@ def tear(directory: Path, randomness: random.Random) -> None:
         file.write(kept)
 
 
-def run(count: int, seed: int, directory: Path, report_every: int = 0) -> tuple[int, int]:
+def run(count: int, seed: int, directory: Path, report_every: int = 0, encrypted: bool = False) -> tuple[int, int]:
     """(rounds in which the kill struck, acknowledgements checked). Lost, with the seed in its text."""
     randomness = random.Random(seed)
     log, scratch = directory / "wal", directory / "copy"
@@ -122,7 +123,9 @@ def run(count: int, seed: int, directory: Path, report_every: int = 0) -> tuple[
         when = randomness.randint(1, bound) if randomness.random() < 0.7 else randomness.randint(1, 12)
         inject = f"inject={calls}:signal=SIGKILL:when={when}"
         wrapper = strace(["-o", "/dev/null", "-e", f"trace={calls}", "-e", inject])
-        status, lines = run_driver(wrapper, log, "--prefix", f"k{index}", "--segment-bytes", str(SEGMENT_BYTES))
+        form = "plain" if not encrypted else randomness.choices(("encrypted", "unsealed"), (3, 1))[0]
+        options = ("--prefix", f"k{index}", "--segment-bytes", str(SEGMENT_BYTES), "--form", form)
+        status, lines = run_driver(wrapper, log, *options)
         place = f"seed {seed}, round {index}: {calls} when={when}"
         for line in lines:
             if line[:2] in ("E ", "F "):
@@ -135,10 +138,10 @@ def run(count: int, seed: int, directory: Path, report_every: int = 0) -> tuple[
         expected |= fresh
         total += len(fresh)
         try:
-            check(log, expected, scratch)
+            check(log, expected, scratch, form)
             if randomness.random() < 0.5:
                 tear(log, randomness)
-                check(log, expected, scratch)
+                check(log, expected, scratch, form)
         except Lost as error:
             raise Lost(f"{place}: {error} (status {status})") from error
         if report_every and (index + 1) % report_every == 0:
@@ -148,10 +151,10 @@ def run(count: int, seed: int, directory: Path, report_every: int = 0) -> tuple[
 
 def main() -> int:
     def long_run(arguments: argparse.Namespace, directory: Path) -> str:
-        killed, total = run(arguments.count, arguments.seed, directory, report_every=20)
+        killed, total = run(arguments.count, arguments.seed, directory, 20, arguments.encrypted)
         return f"{arguments.count} rounds, {killed} killed, {total} acknowledged, 0 lost"
 
-    return long_form(__doc__, 200, long_run)
+    return long_form(__doc__, 200, long_run, {"--encrypted": "with encryption at rest, turned on and off"})
 
 
 if __name__ == "__main__":

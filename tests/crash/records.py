@@ -51,6 +51,8 @@ def decode_note(data: bytes) -> Note:
 
 
 ENCRYPTED = SegmentKeys(KeySet([bytes(range(32))]), True)
+# How a log is written; "unsealed": what was encrypted is read, and what is written is plain.
+FORMS = {"plain": PLAIN, "encrypted": ENCRYPTED, "unsealed": ENCRYPTED._replace(sealing=False)}
 
 
 def make_log(

@@ -1,6 +1,6 @@
 """SIGKILL of a real server during a write load: nothing it acknowledged is lost, no revocation is undone.
 
-    python -m tests.crash.server_kills --count 200 [--seed S] [--directory D]
+    python -m tests.crash.server_kills --count 200 [--seed S] [--directory D] [--encrypted]
 
 Each round starts the server on what the round before left, compares every session that any round of this data directory
 was told about, writes from four connections (create, renew, update, rotate, touch, revoke) and kills after a random
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.crash.server_load import WEIGHTS, Load
+from tests.support.encryption import encryption
 from tests.support.rounds import Lost, long_form
 from tests.support.server import TokMeshProcess
 
@@ -24,14 +25,14 @@ LONG_ROUND_EVERY: Final = 5
 OPTIONS: Final = ("--storage.wal.segment_size=1MB", "--session.tombstone_ttl=24h")
 
 
-def run(count: int, seed: int, directory: Path, report_every: int = 0) -> Counter[str]:
+def run(count: int, seed: int, directory: Path, report_every: int = 0, encrypted: bool = False) -> Counter[str]:
     """Acknowledged operations by kind, "checked" sessions and "torn" tails. Lost, with the seed in its text."""
     randomness = random.Random(seed)
     totals: Counter[str] = Counter()
     for first in range(0, count, ROUNDS_PER_DIRECTORY):
         folder = directory / f"from-{first}"
         folder.mkdir()
-        with TokMeshProcess(folder, *OPTIONS) as server:
+        with TokMeshProcess(folder, *OPTIONS, *(encryption(folder) if encrypted else ())) as server:
             load = Load(server, seed + first)
             for index in range(first, min(first + ROUNDS_PER_DIRECTORY, count)):
                 try:
@@ -65,11 +66,11 @@ def row(count: int, totals: Counter[str]) -> str:
 
 def main() -> int:
     def long_run(arguments: argparse.Namespace, directory: Path) -> str:
-        totals = run(arguments.count, arguments.seed, directory, report_every=20)
+        totals = run(arguments.count, arguments.seed, directory, 20, arguments.encrypted)
         acknowledged = sum(totals[name] for name in WEIGHTS)
         return f"{arguments.count} kills, {acknowledged} acknowledged, {totals['checked']} compared, 0 lost"
 
-    return long_form(__doc__, 200, long_run)
+    return long_form(__doc__, 200, long_run, {"--encrypted": "with encryption at rest"})
 
 
 if __name__ == "__main__":

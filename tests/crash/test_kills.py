@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.crash import kills
 from tests.support.rounds import short_form
 
 
-def test_no_acknowledged_record_is_lost_to_sigkill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_no_acknowledged_record_is_lost_to_sigkill(tmp_path: Path, encrypted: bool) -> None:
     count, seed = short_form("TOKMESH_KILLS", 40)
-    killed, acknowledged = kills.run(count, seed, tmp_path)
+    killed, acknowledged = kills.run(count, seed, tmp_path, encrypted=encrypted)
     assert killed >= count // 3, "too few kills struck: the ranges in kills.SETS no longer fit"
     assert acknowledged > count

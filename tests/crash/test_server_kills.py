@@ -10,9 +10,10 @@ from tests.support.rounds import Lost, short_form
 from tests.support.server import TokMeshProcess
 
 
-def test_no_change_that_a_server_acknowledged_is_lost_to_sigkill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_no_change_that_a_server_acknowledged_is_lost_to_sigkill(tmp_path: Path, encrypted: bool) -> None:
     count, seed = short_form("TOKMESH_KILLS", 15)
-    totals = server_kills.run(count, seed, tmp_path)
+    totals = server_kills.run(count, seed, tmp_path, encrypted=encrypted)
     assert totals["checked"] > 10 * count
     assert all(totals[operation] > count for operation in WEIGHTS), totals
 

@@ -50,7 +50,7 @@ class FakeLog:
     def __init__(self) -> None:
         names = (
             "write_bytes_total fsync_total fsync_failed_total append_errors_total records_total groups_total segments "
-            "last_sequence durable_sequence segment_bytes pending recovery_seconds recovery_records torn_tail_total"
+            "last_sequence durable_sequence segment_bytes encrypted pending recovery_seconds recovery_records torn_tail_total"
         )
         self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
         self.figures["state"] = "open"

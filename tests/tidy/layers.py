@@ -30,9 +30,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "telemetry": frozenset({"_core", "", *LEAVES}),
     "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "", *LEAVES}),
     "state": frozenset({"_core", "config", "keyring", "log", "storage", "store", *LEAVES}),
-    "host": frozenset({"_core", "config", *LEAVES}),  # what surrounds the server on its machine
+    "host": frozenset({"_core", "config", "storage", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
-        {"_core", "api", "sessions", "keys", "log", "state", "store", "telemetry", "config", "host", "", *LEAVES}
+        {"_core", "api", "sessions", "keys", "log", "state", "storage", "store", "telemetry", "config", "host", "", *LEAVES}
     ),
     # log, storage: of a stopped server
     "cli": frozenset({"app", "config", "console", "host", "log", "storage", "telemetry", "", *LEAVES}),

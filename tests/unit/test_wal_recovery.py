@@ -6,8 +6,6 @@ here: without a seal, a flip inside the very last frame cannot be told from a to
 """
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +20,6 @@ SEGMENT_BYTES = 1024
 GROUPS = [[Note(f"n{group}.{index}", 20) for index in range(group % 3 + 1)] for group in range(11)]
 NOTES = [note for group in GROUPS for note in group]
 IN_BOTH_FORMS = pytest.mark.parametrize("keys", [PLAIN, ENCRYPTED], ids=["plain", "encrypted"])
-
-
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    """A directory where a sync costs nothing: thousands of recoveries run in it."""
-    path = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") / f"tokmesh-test-{os.getpid()}"
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
 
 
 class Original:

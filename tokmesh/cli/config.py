@@ -24,6 +24,8 @@ def load_checked(options: argparse.Namespace, settings: list[tuple[str, str]], t
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Checks, shows or documents the configuration. Raises ConfigError."""
+    from tokmesh.host.encryption_keys import read_keys
+
     if options.action == "reference":
         from tokmesh.cli.reference import reference_markdown
 
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         for line in shown_lines(load_options(options, settings)):
             print(line)
         return EX_OK
-    load_checked(options, settings)
+    encryption = load_checked(options, settings).settings.storage.encryption
+    if not encryption.key_command:  # looking must not run anything
+        read_keys(encryption)
     print("configuration is good")
     return EX_OK

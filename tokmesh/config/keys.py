@@ -163,8 +163,16 @@ class SnapshotSettings:
 
 @dataclass(frozen=True, slots=True)
 class EncryptionSettings:
-    enabled: bool = key("false", kinds.boolean(), "Whether the log is encrypted", needs="encryption at rest")
-    key_file: Path | None = key("", kinds.optional_file(), "Key of the encryption", needs="encryption at rest")
+    enabled: bool = key("false", kinds.boolean(), "Whether what is written is encrypted; needs `pip install tokmesh[encryption]`")
+    key_file: Path | None = key("", kinds.optional_file(), "Keys, one a line, the first for what is written", reloadable=True)
+    key_command: tuple[str, ...] = key("[]", kinds.command(), "Command that prints such keys", reloadable=True)
+    key_command_timeout_ms: int = key("10s", kinds.duration("100ms", "10m"), "Time the command has", reloadable=True)
+    key_variable: str = key(
+        "",
+        kinds.pattern(r"((?!TOKMESH_)[A-Za-z_][A-Za-z0-9_]{0,127})?", "a name that does not begin with TOKMESH_, or empty"),
+        "Variable of the environment that holds such keys",
+        reloadable=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

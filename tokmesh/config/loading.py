@@ -24,6 +24,7 @@ from tokmesh.config.keys import (
     KEYS_BY_ENVIRONMENT,
     KEYS_BY_NAME,
     SECTIONS,
+    EncryptionSettings,
     Key,
     Settings,
     build_settings,
@@ -292,8 +293,28 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
         if not _can_import("opentelemetry.proto"):
             rule = "needs the package opentelemetry-proto, which is not installed: pip install tokmesh[otel]"
             yield Problem("TM-CFG-1006", "telemetry.tracing.enabled", sources["telemetry.tracing.enabled"], rule)
+    yield from _check_encryption(settings.storage.encryption, sources)
     if settings.storage.dir.exists() and not settings.storage.dir.is_dir():
         yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], "is not a directory")
+
+
+def _check_encryption(encryption: EncryptionSettings, sources: Mapping[str, str]) -> Iterator[Problem]:
+    names = ("key_file", "key_command", "key_variable")
+    given = [f"storage.encryption.{name}" for name in names if getattr(encryption, name)]
+    if len(given) > 1:
+        yield Problem("TM-CFG-1005", given[1], sources[given[1]], f"is given beside {given[0]}: keys come from one place")
+    if encryption.enabled and not given:
+        rule = "storage.encryption.enabled needs it, or key_command, or key_variable"
+        yield Problem("TM-CFG-1006", "storage.encryption.key_file", "", rule)
+    if (encryption.enabled or given) and not _can_import("cryptography"):
+        name = "storage.encryption.enabled" if encryption.enabled else given[0]
+        rule = "needs the package cryptography, which is not installed: pip install tokmesh[encryption]"
+        yield Problem("TM-CFG-1006", name, sources[name], rule)
+
+
+def variable(name: str) -> str | None:
+    """What the environment says for a variable that a setting names."""
+    return os.environ.get(name)
 
 
 def _can_import(module: str) -> bool:

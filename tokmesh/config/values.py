@@ -336,6 +336,19 @@ def optional_url() -> Kind:
     return Kind("an http or https URL without user, query or fragment", "", parse)
 
 
+def command() -> Kind:
+    """A command's words, the first of them an absolute path: what it runs depends on no PATH. An empty list means none."""
+
+    def parse(value: object, _base: Path) -> tuple[str, ...]:
+        words = tuple(_items(value))
+        if any("\0" in word for word in words) or (words and not words[0].startswith("/")):
+            raise BadValue(OUT_OF_RANGE)
+        return words
+
+    rule = "a list of words, the first an absolute path, such as [/usr/bin/vault, kv, get, -field=keys, secret/tokmesh]"
+    return Kind(rule, "", parse, lambda value: f"[{', '.join(value)}]")
+
+
 def texts(rule: str) -> Kind:
     """A list of texts."""
     return Kind(rule, "", lambda value, _base: tuple(_items(value)), lambda value: f"[{', '.join(value)}]")

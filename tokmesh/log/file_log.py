@@ -26,7 +26,7 @@ from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import Progress, RecoveryReport
-from tokmesh.storage.segment import SEGMENT_BYTES_MIN, lock_directory, make_directory
+from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
@@ -112,9 +112,14 @@ class FileLog(Generic[R]):
     # ── life ──
 
     def lock(self) -> None:
-        """Makes and locks the directory. Raises ApiError TM-SYS-5001 (LogLocked), OSError of making it."""
+        """Makes and locks the directory. Raises ApiError TM-SYS-5001 (LogLocked), KeyMissing, OSError of making it."""
         make_directory(self._directory)
         self._lock_fd = lock_directory(self._directory)
+        try:
+            self._keys.refuse_unknown(path for _, path in list_segments(self._directory))
+        except BaseException:
+            self._release()
+            raise
 
     def recover(self, apply: Callable[[int, R], object], progress: Progress | None = None) -> RecoveryReport:
         """Replays every record through `apply` in order, repairs a torn tail, opens for append; locks first, if nobody did.

@@ -58,10 +58,13 @@ class SegmentKeys(NamedTuple):
 
     def refuse_unknown(self, paths: Iterable[Path]) -> None:
         """Reads the headers of segments. KeyMissing for the first whose key is not at hand; OSError. A header that is none is
-        nothing to this."""
+        nothing to this, nor is a segment that was dropped meanwhile."""
         for path in paths:
-            with path.open("rb") as file:
-                header = wal.decode_segment_header(file.read(wal.SEGMENT_HEADER_BYTES))
+            try:
+                with path.open("rb") as file:
+                    header = wal.decode_segment_header(file.read(wal.SEGMENT_HEADER_BYTES))
+            except FileNotFoundError:
+                continue
             if header is not None:
                 self._refuse_unknown(path, header)
 

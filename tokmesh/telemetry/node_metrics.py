@@ -61,6 +61,7 @@ def log_metrics() -> list[MetricSpec]:
         gauge(group, "wal_pending_records", "Records proposed and not yet durable.", unit="records"),
         gauge(group, "wal_segments", "Segment files of the log."),
         gauge(group, "wal_segment_bytes", "Bytes used in the segment being written.", unit="bytes"),
+        gauge(group, "storage_encryption_enabled", "1 while what is written to the log is encrypted."),
         gauge(group, "wal_last_sequence", "Sequence of the newest record."),
         gauge(group, "wal_durable_sequence", "Sequence of the newest durable record."),
         gauge(

@@ -286,6 +286,7 @@ def _read_log(values: Values, log: Mapping[str, object], source: LogSource) -> N
         ("wal_pending_records", "pending"),
         ("wal_segments", "segments"),
         ("wal_segment_bytes", "segment_bytes"),
+        ("storage_encryption_enabled", "encrypted"),
         ("wal_last_sequence", "last_sequence"),
         ("wal_durable_sequence", "durable_sequence"),
         ("recovery_duration_seconds", "recovery_seconds"),
