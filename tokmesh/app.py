@@ -110,6 +110,8 @@ def _stop_at_once(number: int, frame: object) -> NoReturn:
 class App:
     """One serving process."""
 
+    _segment_keys: SegmentKeys | None = None  # read by a reload, not yet in force
+
     def __init__(
         self,
         loaded: Loaded,
@@ -120,9 +122,7 @@ class App:
         trace_headers: Mapping[str, str],
     ) -> None:
         settings = loaded.settings
-        self._config = LiveConfig(loaded, self._load, self._apply)
-        self._load_settings = load
-        self._segment_keys: SegmentKeys | None = None  # read by a reload, not yet in force
+        self._config = LiveConfig(loaded, partial(self._load, load), self._apply)
         self._state = state
         self._log_handler = log_handler
         self._log_level = LogLevel(settings.telemetry.logging.level, state.clock.now_ms)
@@ -304,9 +304,9 @@ class App:
         for condition in posture_of(self._config.settings).conditions():
             logger.warning(condition.words, extra={"condition": condition.code})
 
-    def _load(self, text: bytes | None) -> Loaded:
+    def _load(self, load: Callable[[bytes | None], Loaded], text: bytes | None) -> Loaded:
         """The configuration with what lies beside it; `text`, which may be anybody's, is only looked at. In a thread."""
-        loaded = self._load_settings(text)
+        loaded = load(text)
         if text is None:
             self._segment_keys = self._state.checked_keys(read_keys(loaded.settings.storage.encryption))
         return loaded
