@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.crash.records import FORMS, Note, read_log, write_groups
+from tests.crash.records import FORMS, Note, end_of, read_log, write_groups
 from tokmesh._core import wal
 from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
@@ -51,7 +51,7 @@ class Original:
         offsets = write_groups(directory, self.groups, segment_bytes, seal, keys)
         self.path = list_segments(directory)[0][1]
         self.bytes = self.path.read_bytes()
-        self.end = len(self.bytes.rstrip(b"\0"))
+        self.end = end_of(self.bytes)
         seal_bytes = wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if keys.sealing else 0)
         self.tail = self.end - seal_bytes if seal else offsets[-1]
 

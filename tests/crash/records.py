@@ -4,6 +4,7 @@ import hashlib
 import logging
 from pathlib import Path
 
+from tokmesh._core import wal
 from tokmesh._core.clock import Clock
 from tokmesh.log.appender import Appender
 from tokmesh.log.file_log import FileLog
@@ -91,6 +92,14 @@ def write_groups(
         appender.sync()
     appender.close(seal)
     return offsets
+
+
+def end_of(segment: bytes) -> int:
+    """Where the frames of an undamaged segment end. Its last byte that is not zero says so of a plain one only."""
+    offset = wal.SEGMENT_HEADER_BYTES
+    while segment[offset : offset + 4] == b"TMFR":  # ends: each frame takes bytes
+        offset += wal.FRAME_HEADER_BYTES + int.from_bytes(segment[offset + 36 : offset + 40], "little")
+    return offset
 
 
 def read_log(directory: Path, segment_bytes: int, keys: SegmentKeys = PLAIN) -> tuple[list[Note], recovery.RecoveryReport]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.records import ENCRYPTED, Note, make_log, read_log, write_groups
+from tests.crash.records import ENCRYPTED, Note, end_of, make_log, read_log, write_groups
 from tokmesh._core import wal
 from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
@@ -37,9 +37,8 @@ class Original:
         self.seal_bytes = wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if keys.sealing else 0)
         self.last_frame_notes = len(GROUPS[-1])
         self.first_segment_notes = sum(len(group) for group in GROUPS[:last])
-        first_bytes = self.bytes[self.paths[0]]
-        self.first_end = len(first_bytes.rstrip(b"\0"))
-        self.last_end = len(self.bytes[self.paths[1]].rstrip(b"\0"))
+        self.first_end = end_of(self.bytes[self.paths[0]])
+        self.last_end = end_of(self.bytes[self.paths[1]])
 
     def restore(self) -> None:
         for path in self.directory.iterdir():
