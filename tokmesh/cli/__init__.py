@@ -99,6 +99,16 @@ examples:
 It needs rich: pip install 'tokmesh[top]'. Ctrl-C ends it.
 """
 
+_STORAGE_EXAMPLES: Final = """
+examples:
+  tokmesh storage rekey --config=/etc/tokmesh/tokmesh.yaml
+  tokmesh storage rekey --storage.dir=/var/lib/tokmesh --storage.encryption.enabled=true \\
+      --storage.encryption.key_file=/etc/tokmesh/storage.keys
+
+The server must be stopped. Give the settings it will be started with: storage.encryption.enabled says whether the log is
+encrypted afterwards, the first key is the one it is then under, and all keys that it is under now must be there too.
+"""
+
 
 class Command(Protocol):
     """What a module of a command offers."""
@@ -158,6 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_log_level(commands)
     _add_views(commands)
     _add_wal(commands)
+    _add_storage(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -232,6 +243,16 @@ def _add_wal(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for each in (verify, stats, dump, salvage):
         each.add_argument("--dir", metavar="DIR", help="a data directory or a log directory, short for --storage.dir")
         _add_settings_options(each)
+
+
+def _add_storage(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    storage = _add(commands, "storage", "work on the data directory of a stopped server", _STORAGE_EXAMPLES)
+    storage.set_defaults(module="storage")
+    actions = storage.add_subparsers(dest="action", metavar="ACTION", required=True)
+    rekey = _add(actions, "rekey", "write the log anew: under the first key, or without encryption", _STORAGE_EXAMPLES)
+    rekey.add_argument("--remove-broken", action="store_true", help="remove the copies of torn tails, which stay as they are")
+    rekey.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+    _add_settings_options(rekey)
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

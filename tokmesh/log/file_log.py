@@ -26,6 +26,7 @@ from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import Progress, RecoveryReport
+from tokmesh.storage.rekey import finish as finish_rekey
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
@@ -116,6 +117,7 @@ class FileLog(Generic[R]):
         make_directory(self._directory)
         self._lock_fd = lock_directory(self._directory)
         try:
+            finish_rekey(self._directory)
             self._keys.refuse_unknown(path for _, path in list_segments(self._directory))
         except BaseException:
             self._release()

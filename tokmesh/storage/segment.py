@@ -143,6 +143,14 @@ def make_spare(directory: Path, size_bytes: int) -> int:
     return fd
 
 
+def new_header(first_sequence: int, size_bytes: int, chain: int, sealer: "Sealer | None") -> wal.SegmentHeader:
+    """Of a segment that is to be begun, with an id of its own; sealer: of nothing else."""
+    if sealer is None:
+        return wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
+    segment_id = int.from_bytes(sealer.salt[:8], "little")
+    return wal.SegmentHeader(segment_id, first_sequence, size_bytes, chain, sealer.salt, sealer.key_id)
+
+
 def adopt_spare(
     directory: Path,
     directory_fd: int,
@@ -157,11 +165,7 @@ def adopt_spare(
 
     OSError, SyncFailed: the descriptor is still the caller's; whether the segment exists is for the next start to
     see."""
-    if sealer is None:
-        header = wal.SegmentHeader(secrets.randbits(64), first_sequence, size_bytes, chain)
-    else:
-        segment_id = int.from_bytes(sealer.salt[:8], "little")
-        header = wal.SegmentHeader(segment_id, first_sequence, size_bytes, chain, sealer.salt, sealer.key_id)
+    header = new_header(first_sequence, size_bytes, chain, sealer)
     status = wal.write_at(fd, wal.encode_segment_header(header), 0)
     if status != 0:
         raise OSError(status, os.strerror(status))

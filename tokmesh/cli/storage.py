@@ -1,0 +1,44 @@
+"""`tokmesh storage rekey`."""
+
+import argparse
+import os
+import sys
+
+from tokmesh.cli.config import load_options
+from tokmesh.errors import EX_OK
+
+
+def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
+    """Writes the log of a stopped server anew, as its settings say. Raises ConfigError, ApiError."""
+    from tokmesh.config import ConfigError, Problem
+    from tokmesh.host import data_directory, process
+    from tokmesh.host.encryption_keys import read_keys
+    from tokmesh.storage.rekey import rekey
+    from tokmesh.storage.segment import LOG_DIRECTORY, list_segments, lock_directory
+    from tokmesh.storage.segment_keys import SegmentKeys
+
+    process.harden()
+    given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
+    storage = load_options(options, given).settings.storage
+    keys = SegmentKeys(read_keys(storage.encryption), storage.encryption.enabled)
+    directory = storage.dir / LOG_DIRECTORY
+    if not directory.is_dir() or not list_segments(directory):
+        raise ConfigError([Problem("TM-CFG-1003", "storage.dir", str(storage.dir), "there is no log of a server in it")])
+    data_directory.prepare(storage.dir)
+    lock_fd = lock_directory(directory)
+    try:
+        report = rekey(directory, keys)
+        form = f"encrypted under key {report.key_id.hex()}" if report.key_id else "not encrypted"
+        if report.segments:
+            print(f"{report.segments} log segments with {report.records} records are written anew: {form}")
+        else:
+            print(f"nothing to do: every log segment is {form}")
+        for path in report.broken if options.remove_broken else ():
+            path.unlink()
+            print(f"removed {path}")
+    finally:
+        os.close(lock_fd)
+    if report.broken and not options.remove_broken:
+        for path in report.broken:
+            print(f"left as it was: {path}, a copy of a torn tail; --remove-broken removes it", file=sys.stderr)
+    return EX_OK
