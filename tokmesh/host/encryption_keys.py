@@ -106,7 +106,7 @@ def _from_file(path: Path) -> bytes:
         raise _refused("TM-CFG-1004", "key_file", source, "the file cannot be read") from None
     except OSError:
         raise _refused("TM-CFG-1003", "key_file", source, "there is no such file") from None
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise _refused("TM-CFG-1004", "key_file", source, "it is not a regular file")
@@ -116,7 +116,9 @@ def _from_file(path: Path) -> bytes:
         if status.st_mode & 0o077:
             rule = f"it has mode {stat.S_IMODE(status.st_mode):04o}: others can read or change it; run chmod 600"
             raise _refused("TM-CFG-1004", "key_file", source, rule)
-        return file.read(TEXT_BYTES_MAX + 1)
+        return os.read(fd, TEXT_BYTES_MAX + 1)
+    finally:
+        os.close(fd)
 
 
 def _from_variable(name: str, source: str) -> bytes:
