@@ -54,7 +54,7 @@ def test_a_nonce_is_used_up_by_a_write_that_fails(tmp_path: Path) -> None:
     assert [tail.write_group([text]) for text in (b"first", b"second")] == [0, 0]
     data = (tmp_path / "segment").read_bytes()
     assert [int.from_bytes(data[at + 48 : at + 52], "little") for at in (0, tail.frame_overhead + 9)] == [3, 4]
-    status, frame = wal.read_frame(data, 0, 1, 0, 0, sealer)
+    _, frame = wal.read_frame(data, 0, 1, 0, 0, sealer)
     assert frame is not None and frame.records == [b"first"]
     os.close(full)
     os.close(fd)
