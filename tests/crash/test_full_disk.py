@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.records import Note, make_log, read_log
+from tests.crash.records import FORMS, Note, make_log, read_log
 from tests.support.small_disk import PAGE_BYTES, fill, small_disk
 from tests.support.waiting import until
 from tokmesh.errors import ApiError
 from tokmesh.log.file_log import FileLog
 
 SEGMENT_BYTES = 64 << 10
+IN_BOTH_FORMS = pytest.mark.parametrize("form", ["plain", "encrypted"])
 
 
 @pytest.fixture
@@ -35,9 +36,10 @@ async def until_writable(log: FileLog[Note]) -> None:
     await until(lambda: log.writable, "the log notices that there is room again")
 
 
-def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk: Path) -> None:
+@IN_BOTH_FORMS
+def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk: Path, form: str) -> None:
     async def life() -> list[Note]:
-        log = make_log(disk / "wal", SEGMENT_BYTES)
+        log = make_log(disk / "wal", SEGMENT_BYTES, keys=FORMS[form])
         notes: list[Note] = []
         log.recover(lambda sequence, note: notes.append(note))
         log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
@@ -52,7 +54,7 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk
             *(log.propose(Note(f"m{i}", 40, reserved=i % 2 == 1)) for i in range(20)), return_exceptions=True
         )
         assert [isinstance(answer, ApiError) for answer in mixed] == [True, False] * 10
-        for index in range(60):
+        for index in range(50):
             await log.propose(Note(f"revoke.{index}", 40, reserved=True))
         assert log.stats()["state"] == "full"
         with pytest.raises(ApiError, match="TM-SYS-5001"):
@@ -66,12 +68,13 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk
         return notes
 
     notes = asyncio.run(asyncio.wait_for(life(), 60))
-    assert read_log(disk / "wal", SEGMENT_BYTES)[0] == notes
+    assert read_log(disk / "wal", SEGMENT_BYTES, FORMS[form])[0] == notes
 
 
-def test_disk_full_at_every_page_around_a_rotation(disk: Path) -> None:
+@IN_BOTH_FORMS
+def test_disk_full_at_every_page_around_a_rotation(disk: Path, form: str) -> None:
     async def life(free_pages: int) -> list[Note]:
-        log = make_log(disk / "wal", SEGMENT_BYTES)
+        log = make_log(disk / "wal", SEGMENT_BYTES, keys=FORMS[form])
         notes: list[Note] = []
         log.recover(lambda sequence, note: notes.append(note))
         log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
@@ -85,6 +88,6 @@ def test_disk_full_at_every_page_around_a_rotation(disk: Path) -> None:
 
     for free_pages in range(SEGMENT_BYTES // PAGE_BYTES + 3):
         notes = asyncio.run(asyncio.wait_for(life(free_pages), 60))
-        assert read_log(disk / "wal", SEGMENT_BYTES)[0] == notes
+        assert read_log(disk / "wal", SEGMENT_BYTES, FORMS[form])[0] == notes
         for path in (disk / "wal").iterdir():
             path.unlink()
