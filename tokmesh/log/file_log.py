@@ -186,12 +186,11 @@ class FileLog(Generic[R]):
         return future
 
     def use_keys(self, keys: SegmentKeys) -> None:
-        """What is written from now on is sealed under the first of these, in a new segment if that key is another; sealing: as at
-        the start."""
+        """What is written from now on, or within the writer's next second, is sealed under the first of these, in a new segment if
+        that key is another; sealing: as at the start."""
         self._keys = keys
         if self._appender is not None:
             self._appender.use_keys(keys)
-            self._commits.interrupt()
 
     async def close(self) -> None:
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
