@@ -29,6 +29,7 @@ from tokmesh.log import record as r
 from tokmesh.log.appender import Appender
 from tokmesh.log.record import decode
 from tokmesh.storage import recovery
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 from tokmesh.store import Store
 
 FOLDER: Final = Path(__file__).parent
@@ -124,13 +125,13 @@ def write_log(directory: Path) -> None:
         file.write(frame[: len(frame) // 2])
 
 
-def append(directory: Path, groups: list[list[r.AnyRecord]], *, seal: bool) -> Appender:
+def append(directory: Path, groups: list[list[r.AnyRecord]], *, seal: bool, keys: SegmentKeys = PLAIN) -> Appender:
     """Adds groups to a log, each as a frame of its own, as a server does; what is returned is closed and tells the end."""
-    end, _ = recovery.replay(directory, SEGMENT_BYTES, decode, lambda sequence, record: None)
-    appender = Appender(directory, end, SEGMENT_BYTES, Clock(T0), QUIET)
+    end, _ = recovery.replay(directory, SEGMENT_BYTES, decode, lambda sequence, record: None, keys=keys)
+    appender = Appender(directory, end, SEGMENT_BYTES, Clock(T0), QUIET, keys)
     for group in groups:
         records = [record.encode() for record in group]
-        size = wal.FRAME_HEADER_BYTES + sum(len(each) + wal.RECORD_HEADER_BYTES for each in records)
+        size = appender.frame_bytes(records)
         assert appender.make_room(size, False) and appender.write(records) == size
         appender.sync()
     appender.close(seal)

@@ -13,6 +13,7 @@ from tokmesh.storage import recovery
 from tokmesh.storage.inspection import Inspection
 from tokmesh.storage.salvage import Report, Salvage
 from tokmesh.storage.segment import list_segments
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 GROUPS = make.BEFORE_SEAL + make.AFTER_SEAL
 RECORDS: dict[int, AnyRecord] = dict(enumerate((each for group in GROUPS for each in group), 1))
@@ -32,15 +33,16 @@ class Frame:
 class Original:
     """The log to damage: its files as they were, and its frames."""
 
-    def __init__(self, folder: Path, *, seal: bool = True) -> None:
+    def __init__(self, folder: Path, *, seal: bool = True, keys: SegmentKeys = PLAIN) -> None:
         self.folder = folder
+        self.keys = keys
         self.directory = folder / "log"
         self.directory.mkdir(mode=0o700)
-        make.append(self.directory, make.BEFORE_SEAL, seal=True)
-        make.append(self.directory, make.AFTER_SEAL, seal=seal)
+        make.append(self.directory, make.BEFORE_SEAL, seal=True, keys=keys)
+        make.append(self.directory, make.AFTER_SEAL, seal=seal, keys=keys)
         self.paths = [path for _, path in list_segments(self.directory)]
         self.bytes = {path: path.read_bytes() for path in self.paths}
-        with Inspection(self.directory) as inspection:
+        with Inspection(self.directory, keys) as inspection:
             self.frames = [
                 Frame(each.path, each.offset, each.frame.end, range(each.frame.first_sequence, self._end(each.frame)))
                 for each in inspection.frames()
@@ -72,9 +74,9 @@ class Original:
         """The report, and the records that a start reads from the new log, fillers left out."""
         target = self.folder / "new"
         shutil.rmtree(target, ignore_errors=True)
-        with Inspection(self.directory) as inspection:
+        with Inspection(self.directory, self.keys) as inspection:
             report = Salvage(inspection, target, make.SEGMENT_BYTES, decode, filler).run()
-        found = read_back(target / "log")
+        found = read_back(target / "log", self.keys)
         missing = {sequence for first, last in report.missing for sequence in range(first, last + 1)}
         assert sorted(found) == list(range(1, len(found) + 1)), "a start finds no gap"
         for sequence in missing:
@@ -84,12 +86,14 @@ class Original:
         return report, found
 
 
-def read_back(directory: Path) -> dict[int, AnyRecord]:
+def read_back(directory: Path, keys: SegmentKeys = PLAIN) -> dict[int, AnyRecord]:
     """The records of a log that a start reads and finds sealed."""
     found: dict[int, AnyRecord] = {}
-    end, report = recovery.replay(directory, make.SEGMENT_BYTES, decode, found.__setitem__)
-    Appender(directory, end, make.SEGMENT_BYTES, Clock(make.T0), QUIET).close(seal=False)
-    assert end.sealed and not report.torn_tail
+    with Inspection(directory, keys) as inspection:
+        assert [*inspection.frames()] and inspection.position.sealed
+    end, report = recovery.replay(directory, make.SEGMENT_BYTES, decode, found.__setitem__, keys=keys)
+    Appender(directory, end, make.SEGMENT_BYTES, Clock(make.T0), QUIET, keys).close(seal=False)
+    assert not report.torn_tail
     for path in (directory, *directory.iterdir()):
         assert path.stat().st_mode & 0o077 == 0
     return found

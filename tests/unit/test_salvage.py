@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.records import FORMS
 from tests.golden import make
 from tests.support.damaged_log import RECORDS, Original, filler, without
 from tokmesh._core import wal
@@ -31,8 +32,14 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(params=["plain", "encrypted"])
+def original(folder: Path, request: pytest.FixtureRequest) -> Original:
+    return Original(folder, keys=FORMS[request.param])
+
+
 @pytest.fixture
-def original(folder: Path) -> Original:
+def plain(folder: Path) -> Original:
+    """Where the test writes frames of its own, or takes away the header, without which nothing is decrypted."""
     return Original(folder)
 
 
@@ -53,8 +60,8 @@ def test_a_torn_tail_is_left_out_as_a_start_would(folder: Path) -> None:
 @pytest.mark.parametrize("at", [0, 20, 45, 57])
 def test_each_damaged_frame_costs_its_own_records_only(original: Original, at: int) -> None:
     for frame in original.frames[:-1]:
-        if not frame.sequences and at == 57:
-            continue  # a seal has no payload
+        if not frame.sequences and (at == 57 or original.keys.sealing):
+            continue  # a seal has no payload, or is the end of its segment, where it says nothing
         original.spoil(frame, at)
         report, found = original.salvage()
         assert found == without(frame.sequences)
@@ -74,22 +81,57 @@ def test_two_damages_in_two_segments_are_two_ranges(original: Original) -> None:
     assert report.missing == [(each.sequences[0], each.sequences[-1]) for each in (first, second)]
 
 
-def test_a_segment_whose_header_is_lost_is_read_all_the_same(original: Original) -> None:
-    for path in original.paths:
-        original.damage(path, 0, bytes(64))
-        report, found = original.salvage()
+def test_a_segment_whose_header_is_lost_is_read_all_the_same(plain: Original) -> None:
+    for path in plain.paths:
+        plain.damage(path, 0, bytes(64))
+        report, found = plain.salvage()
         assert found == RECORDS and report.missing == []
         assert [told.reason for told in report.damages] == ["the segment's header is damaged"]
-        original.restore()
+        plain.restore()
 
 
-def test_a_lost_first_sector_costs_the_frames_in_it(original: Original) -> None:
-    for path in original.paths[:-1]:
-        original.damage(path, 0, bytes(512))
-        lost = [frame.sequences for frame in original.frames if frame.path == path and frame.offset < 512]
-        report, found = original.salvage()
+def test_an_encrypted_segment_whose_header_is_lost_is_lost_and_the_others_are_not(folder: Path) -> None:
+    log = Original(folder, keys=FORMS["encrypted"])
+    for path in log.paths:
+        log.damage(path, 0, bytes(64))
+        report, found = log.salvage()
+        lost = [frame.sequences for frame in log.frames if frame.path == path]
+        assert found == without(*lost) and report.is_lossy
+        log.restore()
+
+
+@pytest.mark.parametrize("sealing", [False, True])
+def test_what_was_encrypted_is_encrypted_again_even_where_encryption_is_off(folder: Path, sealing: bool) -> None:
+    log = Original(folder, keys=FORMS["encrypted"])
+    log.keys = log.keys._replace(sealing=sealing)
+    log.spoil(log.frames[3])
+    log.salvage()
+    written = list_segments(folder / "new" / "log")[:-1]  # the last was begun by the start that read them back
+    assert written
+    for _, path in written:
+        header = wal.decode_segment_header(path.read_bytes())
+        assert header is not None and header.key_id
+
+
+def test_a_frame_by_another_hand_is_not_salvaged(folder: Path) -> None:
+    log = Original(folder, keys=FORMS["encrypted"])
+    frame = log.frames[3]
+    content = bytearray(log.bytes[frame.path][frame.offset : frame.end])
+    content[-1] ^= 1
+    content[40:44] = wal.crc32c(content[56:]).to_bytes(4, "little")
+    content[52:56] = wal.crc32c(content[:52]).to_bytes(4, "little")
+    log.damage(frame.path, frame.offset, bytes(content))
+    report, found = log.salvage()
+    assert found == without(frame.sequences) and report.is_lossy
+
+
+def test_a_lost_first_sector_costs_the_frames_in_it(plain: Original) -> None:
+    for path in plain.paths[:-1]:
+        plain.damage(path, 0, bytes(512))
+        lost = [frame.sequences for frame in plain.frames if frame.path == path and frame.offset < 512]
+        report, found = plain.salvage()
         assert lost and found == without(*lost) and report.is_lossy
-        original.restore()
+        plain.restore()
 
 
 def test_a_missing_segment_is_a_range(original: Original) -> None:
@@ -130,17 +172,17 @@ def test_frames_at_the_end_of_which_only_the_header_is_left_are_counted_as_missi
     assert report.missing == [(last.sequences[0], last.sequences[-1])]
 
 
-def test_a_record_that_does_not_decode_is_replaced_and_told(original: Original) -> None:
-    path = original.paths[-1]
-    header = wal.decode_segment_header(original.bytes[path])
+def test_a_record_that_does_not_decode_is_replaced_and_told(plain: Original) -> None:
+    path = plain.paths[-1]
+    header = wal.decode_segment_header(plain.bytes[path])
     assert header is not None
-    seal = original.frames[-1]
+    seal = plain.frames[-1]
     due = max(RECORDS) + 1
     records = [b"no record", RECORDS[1].encode()]
-    chain = int.from_bytes(original.bytes[path][seal.offset + 44 : seal.offset + 48], "little")
+    chain = int.from_bytes(plain.bytes[path][seal.offset + 44 : seal.offset + 48], "little")
     frame, _ = wal.encode_frame(header.segment_id, due, due - 1, chain, records)
-    original.damage(path, seal.end, frame)
-    report, found = original.salvage()
+    plain.damage(path, seal.end, frame)
+    report, found = plain.salvage()
     assert found == {**RECORDS, due + 1: RECORDS[1]}
     assert report.missing == [(due, due)] and report.damages[0].reason == f"record {due} cannot be decoded"
 
@@ -181,10 +223,10 @@ def test_a_log_that_begins_later_keeps_its_beginning_where_there_is_a_snapshot(o
     (original.folder / "snapshots").mkdir()
     (original.folder / "snapshots" / "one").touch()
     target = original.folder / "new"
-    with Inspection(original.directory) as inspection:
+    with Inspection(original.directory, original.keys) as inspection:
         report = Salvage(inspection, target, make.SEGMENT_BYTES, decode, filler).run()
     assert (report.begins_at, report.missing, report.damages) == (begins_at, [], [])
-    with Inspection(target) as inspection:
+    with Inspection(target, original.keys) as inspection:
         assert inspection.begins_at == begins_at
         frames = list(inspection.frames())
         assert frames[0].frame.first_sequence == begins_at
@@ -194,10 +236,10 @@ def test_a_log_that_begins_later_keeps_its_beginning_where_there_is_a_snapshot(o
 def test_what_another_release_wrote_is_not_damage(original: Original) -> None:
     frame = original.frames[4]
     header = bytearray(original.bytes[frame.path][frame.offset : frame.offset + 56])
-    header[5] = 1
+    header[5] = 2
     header[52:56] = wal.crc32c(header[:52]).to_bytes(4, "little")
     original.damage(frame.path, frame.offset, bytes(header))
-    with pytest.raises(LogUnreadable, match="flags 0x1"):
+    with pytest.raises(LogUnreadable, match="flags 0x2"):
         original.salvage()
     assert not (original.folder / "new").exists()
 
@@ -212,21 +254,21 @@ def test_where_nothing_can_be_read_nothing_is_written(original: Original) -> Non
 
 @pytest.mark.parametrize(("gap", "refused"), [(1_000, False), (1_001, True)])
 def test_a_sequence_that_cannot_be_true_is_refused(
-    gap: int, refused: bool, original: Original, monkeypatch: pytest.MonkeyPatch
+    gap: int, refused: bool, plain: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokmesh.storage.salvage.FILLERS_MAX", 1_000)
-    path = original.paths[-1]
-    header = wal.decode_segment_header(original.bytes[path])
+    path = plain.paths[-1]
+    header = wal.decode_segment_header(plain.bytes[path])
     assert header is not None
     first = len(RECORDS) + 1 + gap
     frame, _ = wal.encode_frame(header.segment_id, first, first - 1, 0, [RECORDS[1].encode()])
-    original.damage(path, original.frames[-1].end, frame)
+    plain.damage(path, plain.frames[-1].end, frame)
     if refused:
         with pytest.raises(LogDamaged, match="more is missing than a new log can stand for"):
-            original.salvage()
-        assert not (original.folder / "new").exists()
+            plain.salvage()
+        assert not (plain.folder / "new").exists()
     else:
-        report, found = original.salvage()
+        report, found = plain.salvage()
         assert found == {**RECORDS, first: RECORDS[1]}
         assert report.missing == [(len(RECORDS) + 1, first - 1)]
 

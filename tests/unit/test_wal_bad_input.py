@@ -88,8 +88,16 @@ BAD: dict[str, tuple[Prepare, int, str, str]] = {
         "use the release that wrote it",
     ),
     "encrypted": (
-        first_segment(lambda path: raise_header(path, 12, 1)), 65,
-        "TM-SYS-5001: log not readable: {first} at offset 0: encrypted", "needs the key",
+        first_segment(lambda path: raise_header(path, 12, 1)), 78,
+        "TM-CFG-1006: {first} is encrypted under key", "name one with storage.encryption.key_file",
+    ),
+    "unknown form": (
+        first_segment(lambda path: raise_header(path, 12, 2)), 65,
+        "TM-SYS-5001: log not readable: {first} at offset 0: written in a form (flags 0x2)", "use the release that wrote it",
+    ),
+    "half written anew": (
+        lambda data: (data / "log" / "rekey.ready").mkdir(), 69,
+        "TM-SYS-5001: {data}/log is half written anew", "start the server, or run tokmesh storage rekey again",
     ),
 }  # fmt: skip
 DAMAGED: dict[str, tuple[Prepare, str]] = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokmesh._core import wal
+from tokmesh._core import wal, wal_search
 from tokmesh._core.wal import FrameStatus
 
 U32 = st.integers(0, 2**32 - 1)
@@ -76,7 +76,7 @@ def test_junk_is_never_a_frame(junk: bytes) -> None:
     status, frame = wal.read_frame(junk, 0, 7, 100, 0)
     assert frame is None
     assert status == (FrameStatus.FRAME_END if not any(junk) else FrameStatus.FRAME_DAMAGED)
-    assert wal.find_later_header(junk, 0, 7, 1) == -1
+    assert wal_search.find_later_header(junk, 0, 7, 1) == -1
 
 
 @given(st.integers(0, 70), st.integers(0, 40), st.booleans())
@@ -90,12 +90,12 @@ def test_a_later_header_proves_damage_only_of_what_it_says_was_durable() -> None
     later, _ = wal.encode_frame(7, 105, 104, 0, [b"x"])
     unsynced, _ = wal.encode_frame(7, 105, 99, 0, [b"x"])
     other, _ = wal.encode_frame(8, 105, 104, 0, [b"x"])
-    assert wal.find_later_header(b"junk" + later, 0, 7, 100) == 4
-    assert wal.find_later_header(b"junk" + later[: wal.FRAME_HEADER_BYTES], 0, 7, 100) == 4
-    assert wal.find_later_header(b"junk" + unsynced + later, 0, 7, 100) == 4 + len(unsynced)
-    assert wal.find_later_header(b"junk" + unsynced, 0, 7, 100) == -1
-    assert wal.find_later_header(b"TMFR" + other, 0, 7, 100) == -1
-    assert wal.find_later_header(b"", 0, 7, 100) == -1
+    assert wal_search.find_later_header(b"junk" + later, 0, 7, 100) == 4
+    assert wal_search.find_later_header(b"junk" + later[: wal.FRAME_HEADER_BYTES], 0, 7, 100) == 4
+    assert wal_search.find_later_header(b"junk" + unsynced + later, 0, 7, 100) == 4 + len(unsynced)
+    assert wal_search.find_later_header(b"junk" + unsynced, 0, 7, 100) == -1
+    assert wal_search.find_later_header(b"TMFR" + other, 0, 7, 100) == -1
+    assert wal_search.find_later_header(b"", 0, 7, 100) == -1
 
 
 def test_a_frame_whose_lengths_do_not_add_up_is_misplaced() -> None:
@@ -118,19 +118,19 @@ def test_a_whole_frame_is_found_wherever_it_is_and_nothing_else(records: list[by
     frame, chain = wal.encode_frame(7, 100, 99, 5, records)
     data = before + frame + b"TMFR"
     whole = (len(before), 7, wal.Frame(100, len(before) + len(frame), chain, records))
-    assert wal.find_frame(data, 0, 7) == wal.find_frame(data, 0) == whole
-    assert wal.find_frame(data, len(before), 7) == whole
-    assert wal.find_frame(data, len(before) + 1, 7) is None and wal.find_frame(data, 0, 8) is None
-    assert wal.find_frame(data, len(data)) is None and wal.find_frame(data, len(data) + 1) is None
+    assert wal_search.find_frame(data, 0, 7) == wal_search.find_frame(data, 0) == whole
+    assert wal_search.find_frame(data, len(before), 7) == whole
+    assert wal_search.find_frame(data, len(before) + 1, 7) is None and wal_search.find_frame(data, 0, 8) is None
+    assert wal_search.find_frame(data, len(data)) is None and wal_search.find_frame(data, len(data) + 1) is None
     for at in range(len(frame)):
         broken = bytearray(data)
         broken[len(before) + at] ^= 1 << flags
-        assert wal.find_frame(broken, 0) is None, at
+        assert wal_search.find_frame(broken, 0) is None, at
     encrypted = bytearray(frame)
     encrypted[5] = 1
     encrypted[52:56] = wal.crc32c(encrypted[:52]).to_bytes(4, "little")
-    assert wal.find_frame(encrypted, 0) is None
-    assert wal.find_frame(frame[:-1], 0) is None
+    assert wal_search.find_frame(encrypted, 0) is None
+    assert wal_search.find_frame(frame[:-1], 0) is None
 
 
 def test_a_frame_of_a_later_version_is_told_from_what_a_cut_write_leaves() -> None:

@@ -32,6 +32,9 @@ cdef struct FrameHeader:
 cdef uint32_t write_frame_header(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil
 cdef void write_aad(uint8_t* out, const FrameHeader* header, uint32_t chain_before) noexcept nogil
 cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil
+cdef bint is_payload_whole(const uint8_t* start, size_t size, const FrameHeader* header) noexcept nogil
+cdef object frame_of(const uint8_t* start, Py_ssize_t offset, const FrameHeader* header, bytes opened)
+cdef bytes open_payload(const uint8_t* sealed, const FrameHeader* header, uint32_t chain_before, opener)
 cdef int write_fully(int fd, const uint8_t* data, size_t size, int64_t offset) noexcept nogil
 cdef int sync_data(int fd) noexcept nogil
 cdef bytes payload_of(list records)

@@ -41,19 +41,13 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
     int fdatasync(int fd)
 
-cdef extern from "<string.h>" nogil:
-    void* memmem(const void* haystack, size_t haystack_size, const void* needle, size_t needle_size)
-
 cdef enum:
     SEGMENT_HEADER_SIZE = 64
     VERSION = 1
     SALT_HALF = 8
     KEY_ID_SIZE = 8
 
-cdef uint32_t CRC_POLYNOMIAL = 0x82f63b78u    # CRC-32C, reflected
-
 cdef const char* SEGMENT_MAGIC = b"TMESHLOG"
-cdef const char* FRAME_MAGIC = b"TMFR"
 
 FORMAT_VERSION = VERSION
 SEGMENT_HEADER_BYTES = SEGMENT_HEADER_SIZE
@@ -107,7 +101,7 @@ cdef void write_aad(uint8_t* out, const FrameHeader* header, uint32_t chain_befo
 
 cdef void _write_start(uint8_t* out, const FrameHeader* header) noexcept nogil:
     # Bytes 0..39 of a header.
-    memcpy(out, FRAME_MAGIC, 4)
+    memcpy(out, b"TMFR", 4)
     out[4] = VERSION
     out[5] = header.flags
     out[6] = out[7] = 0
@@ -118,20 +112,9 @@ cdef void _write_start(uint8_t* out, const FrameHeader* header) noexcept nogil:
     tm_put32(out + 36, header.payload_bytes)
 
 
-cdef uint32_t chain_before(const uint8_t* start) noexcept nogil:
-    # The chain before the frame whose header is at `start`: its own chain with the header's first 44 bytes taken off again, bit by bit.
-    cdef uint32_t crc = tm_get32(start + 44) ^ 0xffffffffu
-    cdef int index, bit
-    for index in range(43, -1, -1):
-        for bit in range(8):
-            crc = (((crc ^ CRC_POLYNOMIAL) << 1) | 1) if crc & 0x80000000u else crc << 1
-        crc ^= start[index]
-    return crc ^ 0xffffffffu
-
-
 cdef bint read_frame_header(const uint8_t* data, size_t size, FrameHeader* header) noexcept nogil:
     # True when the bytes are a whole header with the right CRC, version and reserved bytes; fills `header`.
-    if size < FRAME_HEADER_SIZE or memcmp(data, FRAME_MAGIC, 4) != 0:
+    if size < FRAME_HEADER_SIZE or memcmp(data, b"TMFR", 4) != 0:
         return False
     if tm_get32(data + 52) != tm_crc32c(0, data, 52):
         return False
@@ -158,7 +141,7 @@ cdef bint is_payload_whole(const uint8_t* start, size_t size, const FrameHeader*
 
 cdef bint is_foreign_header(const uint8_t* data, size_t size, uint64_t segment_id) noexcept nogil:
     # True when the bytes are a whole frame header of this segment that read_frame_header does not know: of a later version.
-    if size < FRAME_HEADER_SIZE or memcmp(data, FRAME_MAGIC, 4) != 0 or tm_get64(data + 8) != segment_id:
+    if size < FRAME_HEADER_SIZE or memcmp(data, b"TMFR", 4) != 0 or tm_get64(data + 8) != segment_id:
         return False
     return tm_get32(data + 52) == tm_crc32c(0, data, 52)
 
@@ -341,62 +324,6 @@ cdef list split_payload(const uint8_t* payload, size_t size, uint32_t record_cou
         records.append(PyBytes_FromStringAndSize(<const char*>payload + at, record_bytes))
         at += record_bytes
     return records if <size_t>len(records) == record_count else None
-
-
-def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segment_id, uint64_t sequence_due) -> int:
-    """Offset of the first whole frame header of this segment at or after `offset` that was written when `sequence_due` was
-    already durable, or -1. Its payload need not be whole."""
-    cdef FrameHeader header
-    cdef const uint8_t* base
-    cdef void* found
-    if offset >= data.shape[0]:
-        return -1
-    base = &data[0]
-    while True:  # ends: `offset` grows each turn
-        found = memmem(base + offset, data.shape[0] - offset, FRAME_MAGIC, 4)
-        if found == NULL:
-            return -1
-        offset = <const uint8_t*>found - base
-        if (
-            read_frame_header(base + offset, data.shape[0] - offset, &header)
-            and header.segment_id == segment_id
-            and header.first_sequence >= sequence_due
-            and header.durable_sequence >= sequence_due
-        ):
-            return offset
-        offset += 1
-
-
-def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None, opener=None):
-    """(offset, segment id, Frame) of the first whole frame of `segment_id` (None: of any segment) at or after `offset`, or None. What
-    it says of its place, sequence and chain, is for the caller to judge. opener: None for plain frames, else for those it opens."""
-    cdef bint any_segment = segment_id is None
-    cdef uint64_t id_wanted = 0 if any_segment else segment_id
-    cdef FrameHeader header
-    cdef const uint8_t* start
-    cdef void* found
-    cdef bytes payload
-    if offset >= data.shape[0]:
-        return None
-    while True:  # ends: `offset` grows each turn
-        found = memmem(&data[0] + offset, data.shape[0] - offset, FRAME_MAGIC, 4)
-        if found == NULL:
-            return None
-        start = <const uint8_t*>found
-        offset = start - &data[0]
-        if (
-            read_frame_header(start, data.shape[0] - offset, &header)
-            and (any_segment or header.segment_id == id_wanted)
-            and header.flags == (FLAGS_PLAIN if opener is None else FLAGS_ENCRYPTED)
-            and is_payload_whole(start, data.shape[0] - offset, &header)
-        ):
-            payload = None
-            if opener is not None:
-                payload = open_payload(start + FRAME_HEADER_SIZE, &header, chain_before(start), opener)
-            frame = frame_of(start, offset, &header, payload) if opener is None or payload is not None else None
-            if frame is not None:
-                return offset, header.segment_id, frame
-        offset += 1
 
 
 def first_nonzero(const uint8_t[::1] data, Py_ssize_t offset) -> int:

@@ -70,16 +70,17 @@ examples:
   tokmesh wal stats --dir=/backup/tokmesh/log --json
   tokmesh wal dump --dir=/var/lib/tokmesh --from=1000 --kind=SessionsRevoked --kind=KeyCreated
   tokmesh wal salvage --dir=/var/lib/tokmesh --to=/var/lib/tokmesh-salvaged
+  tokmesh wal verify --config=/etc/tokmesh/tokmesh.yaml     (an encrypted log: the settings name its keys)
 
 The log must be that of a stopped server, or a copy made while it was stopped. Nothing of it is changed. The format is
 told in docs/storage-format.md.
 
 exit codes:
   0    the log is whole (salvage: every record was taken)
-  65   damaged, of a later format, encrypted, or no log at all (salvage: records are missing, or nothing could be read)
+  65   damaged, of a later format, or no log at all (salvage: records are missing, or nothing could be read)
   69   a running server has it open, or the disk refused to write
   75   whole but for a torn tail: a write that a crash cut short, which the next start repairs
-  78   missing, a symbolic link, open to others, or not readable by this user
+  78   missing, a symbolic link, open to others, not readable by this user, or encrypted under a key that is not given
 """
 
 

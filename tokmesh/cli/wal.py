@@ -15,12 +15,14 @@ from typing import Any, Final
 from tokmesh.cli.config import load_options
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_OK, EX_TEMPFAIL, ApiError
+from tokmesh.host.encryption_keys import read_keys
 from tokmesh.log.record import AnyRecord, SessionsTouched, decode
 from tokmesh.log.record_summary import KINDS, summary
 from tokmesh.storage.figures import Figures, LogFigures
 from tokmesh.storage.inspection import Inspection, LogRefused, Placed, decoded
 from tokmesh.storage.salvage import Report, Salvage
 from tokmesh.storage.scan import LogDamaged, LogUnreadable
+from tokmesh.storage.segment_keys import SegmentKeys
 
 VERDICTS: Final = {EX_OK: "whole", EX_TEMPFAIL: "torn tail", EX_DATAERR: "damaged"}
 MISSING_SHOWN: Final = 20  # ranges and places that the text of a salvage lists; --json has all
@@ -29,10 +31,11 @@ _Found = tuple[Placed, int, AnyRecord]
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
-    """Runs one action. Raises ApiError (LogRefused, TM-ARG-…) or ConfigError."""
+    """Runs one action. Raises ApiError (LogRefused, KeyMissing, TM-ARG-…) or ConfigError."""
     loaded = load_options(options, settings).settings
     try:
-        with Inspection(Path(options.dir) if options.dir else loaded.storage.dir) as inspection:
+        keys = SegmentKeys(read_keys(loaded.storage.encryption), loaded.storage.encryption.enabled)
+        with Inspection(Path(options.dir) if options.dir else loaded.storage.dir, keys) as inspection:
             if options.action == "salvage":
                 return _salvage(options, inspection, loaded)
             return _Reading(inspection).finish(_ACTIONS[options.action](options))

@@ -16,8 +16,10 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 from tokmesh._core import wal
 from tokmesh.errors import ApiError
+from tokmesh.storage.rekey import READY
 from tokmesh.storage.scan import Found, LogDamaged, Position, closed_segment, last_segment, read_file, undecodable
 from tokmesh.storage.segment import LOCK_NAME, LOG_DIRECTORY, SPARE_NAME, list_segments
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 R = TypeVar("R")
 
@@ -46,23 +48,29 @@ class Placed(NamedTuple):
 
 
 class Inspection:
-    """The log in `given`, a data directory or a log directory, held while the context lasts. LogRefused.
+    """The log in `given`, a data directory or a log directory, held while the context lasts. LogRefused, KeyMissing.
 
+    keys: that open what is encrypted.
     segments: (first sequence by name, path) in order; begins_at: the first sequence the log has; position: how far
     `frames` has read."""
 
-    def __init__(self, given: Path) -> None:
+    def __init__(self, given: Path, keys: SegmentKeys = PLAIN) -> None:
+        self.keys = keys
         self.directory = _log_directory(given)
         _check_private(self.directory, self.directory.lstat())
         self.segments = _segments(self.directory)
         if not self.segments:
             reason = "holds no log: no file wal-….log in it"
             raise LogRefused("TM-WAL-1001", self.directory, reason, "give the data directory of a server (storage.dir)")
+        if (self.directory / READY).exists():
+            cure = "start the server, or run tokmesh storage rekey again"
+            raise LogRefused("TM-SYS-5001", self.directory, "is half written anew: a tokmesh storage rekey was ended", cure)
         for path in self.directory.iterdir():
             if path.name in (LOCK_NAME, SPARE_NAME) or path.name.startswith("wal-"):
                 _check_file(path)
+        keys.refuse_unknown(path for _, path in self.segments)
         self.begins_at, chain = _beginning(self.segments[0])
-        self.position = Position(self.begins_at, chain)
+        self.position = Position(self.begins_at, chain, keys)
         self._lock_fd = -1
 
     def __enter__(self) -> Self:

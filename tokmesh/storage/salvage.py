@@ -8,7 +8,8 @@ filler, a record that changes nothing. Invariants:
 - a frame counts when its header's and its payload's CRCs are right and it bears the segment's id; where the header of
   the segment itself is lost, its id is the one that most whole frames in the file bear;
 - what a start would cut as a torn tail was never acknowledged as durable, and is left out here too;
-- frames that another release wrote, or with a key, are not damage: LogUnreadable, and nothing is written.
+- frames that another release wrote are not damage: LogUnreadable, and nothing is written;
+- what was encrypted is encrypted again, under the first key; without the header of its segment it is lost.
 """
 
 import contextlib
@@ -19,11 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from tokmesh._core import wal
+from tokmesh._core import wal, wal_search
 from tokmesh.storage.figures import Timed
 from tokmesh.storage.inspection import Inspection
-from tokmesh.storage.scan import LogDamaged, LogUnreadable, header_of, read_file
+from tokmesh.storage.scan import FLAGS_KNOWN, LogDamaged, LogUnreadable, header_of, read_file
 from tokmesh.storage.segment import LOG_DIRECTORY, make_directory, sync_directory
+from tokmesh.storage.segment_keys import SegmentKeys
 from tokmesh.storage.segment_writer import SegmentWriter
 
 R = TypeVar("R", bound=Timed)
@@ -100,6 +102,8 @@ class Salvage(Generic[R]):
         self._sources = sorted(_source(*segment) for segment in inspection.segments)
         headers = [source.header for source in self._sources if source.header is not None]
         self._known_ids = frozenset(header.segment_id for header in headers)
+        keys = inspection.keys
+        self._keys = SegmentKeys(keys.keys, keys.sealing or any(header.key_id for header in headers))
         self._segment_bytes = max([segment_bytes, *(header.size_bytes for header in headers)])
         self._time_ms = 0
         self._fillers = 0
@@ -113,7 +117,7 @@ class Salvage(Generic[R]):
         new_target = not self._target.exists()
         make_directory(unfinished)
         try:
-            self._writer = SegmentWriter(unfinished, self._segment_bytes, begins_at, chain)
+            self._writer = SegmentWriter(unfinished, self._segment_bytes, begins_at, chain, self._keys)
             with contextlib.closing(self._writer):
                 for index, source in enumerate(self._sources):
                     self._take_segment(index, source)
@@ -155,12 +159,13 @@ class Salvage(Generic[R]):
         else:
             self._report.damages.append(Damage(path.name, 0, wal.SEGMENT_HEADER_BYTES, "the segment's header is damaged"))
         chain = source.header.chain if source.header is not None else None
+        opener = self._keys.opener(path, source.header) if source.header is not None else None
         offset = wal.SEGMENT_HEADER_BYTES
         while True:  # ends: each frame takes bytes, the data are finite
-            found = wal.find_frame(data, offset, segment_id)
+            found = wal_search.find_frame(data, offset, segment_id, opener)
             at = len(data) if found is None else found[0]
             skipped = wal.first_nonzero(memoryview(data)[:at], offset) >= 0 or (found is not None and at > offset)
-            if skipped and is_last and wal.find_later_header(data, offset, segment_id or 0, self._due) < 0:
+            if skipped and is_last and wal_search.find_later_header(data, offset, segment_id or 0, self._due) < 0:
                 self._report.tail = Damage(path.name, offset, len(data.rstrip(b"\0")) - offset, "a write that a crash cut short")
                 return
             ended = sequence_end is not None and self._due >= sequence_end
@@ -181,25 +186,25 @@ class Salvage(Generic[R]):
         if source.header is not None:
             return source.header.segment_id
         votes: Counter[int] = Counter()
-        found = wal.find_frame(data, 0)
+        found = wal_search.find_frame(data, 0)
         while found is not None:  # ends: each frame takes bytes
             votes[found[1]] += 1
-            found = wal.find_frame(data, found[2].end)
+            found = wal_search.find_frame(data, found[2].end)
         own = [(count, segment_id) for segment_id, count in votes.items() if segment_id not in self._known_ids]
         return max(own)[1] if own else None
 
     def _lose_headed(self, path: Path, data: bytearray, offset: int, segment_id: int) -> None:
         """At the end of the log, frames of which only the header is left still tell which records they had."""
-        while (offset := wal.find_later_header(data, offset, segment_id, self._due)) >= 0:  # ends: `offset` grows
+        while (offset := wal_search.find_later_header(data, offset, segment_id, self._due)) >= 0:  # ends: `offset` grows
             first_sequence, count = _SEQUENCE_AND_COUNT.unpack_from(data, offset)
             self._lose_until(first_sequence + count, path, offset)
             offset += wal.FRAME_HEADER_BYTES
 
     def _add_gap(self, path: Path, data: bytearray, offset: int, end: int) -> None:
-        """Bytes that are no whole plain frame. LogUnreadable where they are one of another release, or encrypted."""
+        """Bytes that are no whole frame, or one by another hand. LogUnreadable where they are one of another release."""
         if data[offset : offset + 4] == b"TMFR" and wal.crc32c(data[offset : offset + 52]) == _u32(data, offset + 52):
             version, flags = data[offset + 4], data[offset + 5]
-            if version != wal.FORMAT_VERSION or flags:
+            if version != wal.FORMAT_VERSION or flags not in FLAGS_KNOWN:
                 reason = f"a frame of format {version} with flags {flags:#x}, which this release cannot read"
                 raise LogUnreadable(path, offset, reason)
         size = len(data[offset:end].rstrip(b"\0")) or end - offset
@@ -241,7 +246,7 @@ class Salvage(Generic[R]):
 
 
 def _source(name_sequence: int, path: Path) -> _Source:
-    """LogUnreadable for a segment of another release, or an encrypted one; a damaged header is None."""
+    """LogUnreadable for a segment of another release; a damaged header is None."""
     try:
         with path.open("rb") as file:
             header = header_of(path, file.read(wal.SEGMENT_HEADER_BYTES))

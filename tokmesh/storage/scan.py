@@ -22,7 +22,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tokmesh._core import wal
+from tokmesh._core import wal, wal_search
 from tokmesh._core.wal import FrameStatus
 from tokmesh.errors import ApiError
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
@@ -35,10 +35,11 @@ Found = tuple[int, wal.Frame]  # a frame, and the offset where it begins
 READ_BYTES: Final = 4 << 20  # one pread
 SEGMENT_READ_BYTES_MAX: Final = 4 << 30  # no segment is larger than this, whatever a file says
 
+FLAGS_KNOWN: Final = (0, 1)  # of a segment and its frames: plain, encrypted
+
 _MAGIC: Final = b"TMESHLOG"
 _VERSION_AND_FLAGS: Final = struct.Struct("<8xII")
 _FRAME_VERSION_AND_FLAGS: Final = struct.Struct("<4xBB")
-_FLAGS_KNOWN: Final = (0, 1)  # of a frame: plain, encrypted
 
 
 class LogDamaged(ApiError):
@@ -195,7 +196,7 @@ def _refuse_unless_torn(path: Path, data: bytearray, header: wal.SegmentHeader, 
     if status == FrameStatus.FRAME_MISPLACED:
         reason = f"a whole frame that does not follow record {position.sequence_due - 1}"
         raise LogDamaged(path, position.offset, reason)
-    later = wal.find_later_header(data, position.offset, header.segment_id, position.sequence_due)
+    later = wal_search.find_later_header(data, position.offset, header.segment_id, position.sequence_due)
     if later >= 0:
         raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged; the log goes on at offset {later}")
 
@@ -207,5 +208,5 @@ def _refuse_foreign_frame(path: Path, data: bytearray, status: int, position: Po
         raise LogDamaged(path, position.offset, reason)
     if status == FrameStatus.FRAME_MISPLACED:
         version, flags = _FRAME_VERSION_AND_FLAGS.unpack_from(data, position.offset)
-        if version != wal.FORMAT_VERSION or flags not in _FLAGS_KNOWN:
+        if version != wal.FORMAT_VERSION or flags not in FLAGS_KNOWN:
             raise LogUnreadable(path, position.offset, _not_for_us(version, flags))

@@ -10,24 +10,28 @@ from pathlib import Path
 from typing import Final
 
 from tokmesh._core import wal
+from tokmesh._core.tail import Tail
 from tokmesh.storage.segment import Segment, adopt_spare, make_spare, open_directory, sync
+from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 FRAME_BYTES: Final = 1 << 20  # a frame is written once it has this much
 
 
 class SegmentWriter:
-    """Writes records, the first of which has `first_sequence`, into segments of `segment_bytes`; `chain`: before them."""
+    """Writes records, the first of which has `first_sequence`, into segments of `segment_bytes`; `chain`: before them;
+    `keys`: that they are to be under."""
 
-    def __init__(self, directory: Path, segment_bytes: int, first_sequence: int, chain: int) -> None:
+    def __init__(self, directory: Path, segment_bytes: int, first_sequence: int, chain: int, keys: SegmentKeys = PLAIN) -> None:
         self._directory = directory
         self._directory_fd = open_directory(directory)
         self._segment_bytes = segment_bytes
         self._frame_bytes = min(FRAME_BYTES, segment_bytes // 4)
+        self._keys = keys
         self._segment: Segment | None = None
-        self._offset = 0
-        self._chain = chain
-        self._first_sequence = first_sequence  # of what is gathered
-        self._durable_sequence = first_sequence - 1
+        self._tail = Tail()
+        self._tail.chain = chain
+        self._tail.sequence_due = first_sequence
+        self._tail.durable_sequence = first_sequence - 1
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
 
@@ -64,37 +68,34 @@ class SegmentWriter:
 
     def _write(self) -> None:
         """One frame of what is gathered; the seal, when that is nothing."""
-        size = wal.FRAME_HEADER_BYTES + self._gathered_bytes
-        seal_bytes = wal.FRAME_HEADER_BYTES if self._gathered else 0
-        if self._segment is None or self._offset + size + seal_bytes > self._segment.header.size_bytes:
-            self._begin_segment(size)
+        overhead = self._tail.frame_overhead
+        needed = overhead + self._gathered_bytes + (overhead if self._gathered else 0)
+        if self._segment is None or self._tail.offset + needed > self._segment.header.size_bytes:
+            self._begin_segment(self._gathered_bytes)
         assert self._segment is not None
-        frame, self._chain = wal.encode_frame(
-            self._segment.header.segment_id, self._first_sequence, self._durable_sequence, self._chain, self._gathered
-        )
-        status = wal.write_at(self._segment.fd, frame, self._offset)
+        status = self._tail.write_group(self._gathered)
         if status != 0:
             raise OSError(status, os.strerror(status), str(self._segment.path))
-        self._offset += size
-        self._first_sequence += len(self._gathered)
         self._gathered, self._gathered_bytes = [], 0
 
-    def _begin_segment(self, frame_bytes: int) -> None:
-        """The next segment, with room for the frame and a seal, after what is before it is durable."""
+    def _begin_segment(self, payload_bytes: int) -> None:
+        """The next segment, with room for a frame and a seal, after what is before it is durable."""
         if self._segment is not None:
             self._sync()
             os.close(self._segment.fd)
             self._segment = None
-        size = max(self._segment_bytes, wal.SEGMENT_HEADER_BYTES + frame_bytes + wal.FRAME_HEADER_BYTES)
+        sealer, tail = self._keys.new_sealer(), self._tail
+        overhead = wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if sealer is not None else 0)
+        size = max(self._segment_bytes, wal.SEGMENT_HEADER_BYTES + payload_bytes + 2 * overhead)
         fd = make_spare(self._directory, size)
         try:
-            self._segment = adopt_spare(self._directory, self._directory_fd, fd, size, self._first_sequence, self._chain)
+            self._segment = adopt_spare(self._directory, self._directory_fd, fd, size, tail.sequence_due, tail.chain, sealer)
         except BaseException:
             os.close(fd)
             raise
-        self._offset = wal.SEGMENT_HEADER_BYTES
+        tail.enter(fd, self._segment.header.segment_id, size, wal.SEGMENT_HEADER_BYTES, sealer)
 
     def _sync(self) -> None:
         if self._segment is not None:
             sync(self._segment.fd)
-        self._durable_sequence = self._first_sequence - 1
+        self._tail.durable_sequence = self._tail.sequence_due - 1
