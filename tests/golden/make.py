@@ -29,6 +29,7 @@ from tokmesh.log import record as r
 from tokmesh.log.appender import Appender
 from tokmesh.log.record import decode
 from tokmesh.storage import recovery
+from tokmesh.storage.encryption import KeySet
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 from tokmesh.store import Store
 
@@ -173,7 +174,23 @@ def _sessions(table: Table) -> list[dict[str, Any]]:
     return sorted(told, key=lambda session: str(session["id"]))
 
 
+def golden_keys() -> list[bytes]:
+    """The keys of the encrypted golden log; the first seals its end."""
+    return [hash32("the second golden key"), hash32("the first golden key")]
+
+
+def write_encrypted_log(directory: Path) -> None:
+    """A log that began plain, was encrypted then, and was given another key at last."""
+    directory.mkdir(parents=True)
+    second, first = golden_keys()
+    append(directory, BEFORE_SEAL[:3], seal=True)
+    append(directory, BEFORE_SEAL[3:], seal=False, keys=SegmentKeys(KeySet([first]), True))
+    append(directory, AFTER_SEAL, seal=True, keys=SegmentKeys(KeySet([second, first]), True))
+    (directory / "lock").unlink(missing_ok=True)
+
+
 def main() -> None:
+    write_encrypted_log(FOLDER / f"v{wal.FORMAT_VERSION}-encrypted" / "log")
     folder = FOLDER / f"v{wal.FORMAT_VERSION}"
     folder.mkdir()  # FileExistsError: golden files are made once
     write_log(folder / "log")

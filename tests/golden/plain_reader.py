@@ -5,8 +5,13 @@ Only logs that are whole or have a torn tail: it raises ValueError at anything e
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SEGMENT_HEADER: Final = struct.Struct("<8sIIQQQI16sI")
 FRAME_HEADER: Final = struct.Struct("<4sBBHQQQIIIIII")
@@ -35,8 +40,8 @@ def crc32c(data: bytes, crc: int = 0) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def read_log(directory: Path) -> dict[str, Any]:
-    """Segments, frames and records of a log, and its torn tail: {"file", "offset"} or None."""
+def read_log(directory: Path, keys: Sequence[bytes] = ()) -> dict[str, Any]:
+    """Segments, frames and records of a log, and its torn tail: {"file", "offset"} or None. keys: of encrypted segments."""
     sequence_due, chain = 1, 0
     segments: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
@@ -45,14 +50,15 @@ def read_log(directory: Path) -> dict[str, Any]:
         if torn_tail is not None:
             raise ValueError(f"{torn_tail}: damage, since another segment follows")
         data = path.read_bytes()
-        magic, version, flags, segment_id, first_sequence, size_bytes, chain_before, zeros, crc = SEGMENT_HEADER.unpack_from(data)
-        if (magic, version, flags, zeros) != (b"TMESHLOG", 1, 0, bytes(16)) or crc != crc32c(data[:60]):
+        magic, version, flags, segment_id, first_sequence, size_bytes, chain_before, key, crc = SEGMENT_HEADER.unpack_from(data)
+        if (magic, version) != (b"TMESHLOG", 1) or flags > 1 or (not flags and any(key)) or crc != crc32c(data[:60]):
             raise ValueError(f"{path.name}: header")
         if (first_sequence, chain_before, path.name) != (sequence_due, chain, f"wal-{first_sequence:020}.log"):
             raise ValueError(f"{path.name}: does not follow")
+        cipher = _cipher(data[16:24] + key[:8], key[8:], keys) if flags else None
         offset, frames = 64, []
         while offset < len(data) and data[offset:].strip(b"\0"):
-            frame = _read_frame(data, offset, segment_id, sequence_due, chain)
+            frame = _read_frame(data, offset, segment_id, sequence_due, chain, cipher)
             if frame is None:
                 torn_tail = {"file": path.name, "offset": offset}
                 break
@@ -65,11 +71,19 @@ def read_log(directory: Path) -> dict[str, Any]:
     return {"segments": segments, "records": records, "torn_tail": torn_tail}
 
 
-def _read_frame(data: bytes, offset: int, segment_id: int, sequence_due: int, chain: int) -> dict[str, Any] | None:
+def _cipher(salt: bytes, key_id: bytes, keys: Sequence[bytes]) -> AESGCM:
+    """Of a segment. KeyError when none of the keys has that id."""
+    by_id = {HKDF(SHA256(), 8, None, b"tokmesh key id").derive(key): key for key in keys}
+    return AESGCM(HKDF(SHA256(), 32, salt, b"tokmesh file: log segment").derive(by_id[key_id]))
+
+
+def _read_frame(
+    data: bytes, offset: int, segment_id: int, sequence_due: int, chain: int, cipher: AESGCM | None
+) -> dict[str, Any] | None:
     """None: not whole. ValueError: whole, and not the one that is due."""
     if len(data) - offset < FRAME_HEADER.size:
         return None
-    magic, version, flags, zero16, frame_segment, first, durable, count, payload_bytes, payload_crc, frame_chain, zero32, crc = (
+    magic, version, flags, zero16, frame_segment, first, durable, count, payload_bytes, payload_crc, frame_chain, counter, crc = (
         FRAME_HEADER.unpack_from(data, offset)
     )
     payload = data[offset + 56 : offset + 56 + payload_bytes]
@@ -77,16 +91,21 @@ def _read_frame(data: bytes, offset: int, segment_id: int, sequence_due: int, ch
         return None
     if len(payload) < payload_bytes or crc32c(payload) != payload_crc:
         return None
-    if (version, flags, zero16, zero32, frame_segment, first) != (1, 0, 0, 0, segment_id, sequence_due):
+    if (version, flags, zero16, frame_segment, first) != (1, int(cipher is not None), 0, segment_id, sequence_due):
         raise ValueError(f"offset {offset}: not the frame due")
     if frame_chain != crc32c(data[offset : offset + 44], chain):
         raise ValueError(f"offset {offset}: chain")
+    if cipher is not None:
+        aad = data[offset : offset + 40] + chain.to_bytes(4, "little")
+        payload = cipher.decrypt(bytes(8) + counter.to_bytes(4, "big"), payload, aad)
+    elif counter != 0:
+        raise ValueError(f"offset {offset}: a counter where nothing is encrypted")
     payloads, at = [], 0
-    while at < payload_bytes:
+    while at < len(payload):
         (size,) = struct.unpack_from("<I", payload, at)
         payloads.append(payload[at + 4 : at + 4 + size])
         at += 4 + size
-    if at != payload_bytes or len(payloads) != count:
+    if at != len(payload) or len(payloads) != count:
         raise ValueError(f"offset {offset}: record lengths")
     end = offset + 56 + payload_bytes
     return {

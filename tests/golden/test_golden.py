@@ -23,8 +23,12 @@ SHA256 = {
     "v1/log/wal-00000000000000000001.log": "d6b8185332501a8c908ba280d5dda337ac276af9c7e1962150e327bc3c817c6e",
     "v1/log/wal-00000000000000000015.log": "e085929630bde285586b651112a773c512c6dc1d7e9312b04ea34adffacb4def",
     "v1/log/wal-00000000000000000020.log": "723512188b20b8a2e531660e18e4532945dd6099efc6d4c25a4511ed61e241a2",
+    "v1-encrypted/log/wal-00000000000000000001.log": "efd85fc3297e2b8d813d93de7e80e502e8db37782b6378f6603981a8a45cb852",
+    "v1-encrypted/log/wal-00000000000000000005.log": "32c07a48c2649febd953063a0120043fb525882098c7294def2421c0890dcd50",
+    "v1-encrypted/log/wal-00000000000000000014.log": "bec925394b4abd9935c92e1bd7ee22fa3e24d81ffcf75aa055cef887a7bf5bd7",
+    "v1-encrypted/log/wal-00000000000000000018.log": "be0763c9c3b5eaca9fdc32524669cfe592ffd572468465a48a451f71dd480c51",
 }
-VERSIONS = sorted({name.partition("/")[0] for name in SHA256})
+VERSIONS = sorted({name.partition("/")[0] for name in SHA256 if "-encrypted/" not in name})
 
 
 def expected_of(version: str) -> dict[str, Any]:
