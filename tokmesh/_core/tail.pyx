@@ -1,8 +1,9 @@
 """The end of the log: where the next frame goes, and the two leaf calls that move it, without the GIL but to encrypt a frame.
 
 Owned by one thread at a time. Invariants: a frame begins only where the frame before it ended whole; the position moves when a
-frame was written whole, `durable_sequence` when a sync covered it, and neither when a call failed. A nonce counter is used up by the
-attempt to write a frame: what failed may be on the disk, and what is written over it is other text. The figures are for any reader.
+frame was written whole, `durable_sequence` when a sync covered it, and neither when a call failed. A nonce counter is used up by
+the attempt to write a frame: what failed may be on the disk, and what is written over it is other text. The figures are for any
+reader.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -1,7 +1,7 @@
 """Frames found in bytes that nobody vouches for: behind damage, or in a file whose own header is lost.
 
-What is found is whole, and genuine where it is encrypted; whether it stands where it belongs is for the caller to judge. Every turn of
-a search goes on by a byte at least.
+What is found is whole, and genuine where it is encrypted; whether it stands where it belongs is for the caller to judge. Every
+turn of a search goes on by a byte at least.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -52,8 +52,9 @@ def find_later_header(const uint8_t[::1] data, Py_ssize_t offset, uint64_t segme
 
 
 def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None, opener=None):
-    """(offset, segment id, Frame) of the first whole frame of `segment_id` (None: of any segment) at or after `offset`, or None. What
-    it says of its place, sequence and chain, is for the caller to judge. opener: None for plain frames, else for those it opens."""
+    """(offset, segment id, Frame) of the first whole frame of `segment_id` (None: of any segment) at or after `offset`, or None.
+    What it says of its place, sequence and chain, is for the caller to judge. opener: None for plain frames, else of those it
+    opens."""
     cdef bint any_segment = segment_id is None
     cdef uint64_t id_wanted = 0 if any_segment else segment_id
     cdef FrameHeader header
@@ -84,11 +85,11 @@ def find_frame(const uint8_t[::1] data, Py_ssize_t offset, segment_id=None, open
 
 
 cdef uint32_t chain_before(const uint8_t* start) noexcept nogil:
-    # The chain before the frame whose header is at `start`: its own chain with the header's first 44 bytes taken off again, bit by bit.
+    # The chain before the frame whose header is at `start`: its own chain with the header's first 44 bytes taken off again.
     cdef uint32_t crc = tm_get32(start + 44) ^ 0xffffffffu
-    cdef int index, bit
+    cdef int index, _bit
     for index in range(43, -1, -1):
-        for bit in range(8):
+        for _bit in range(8):
             crc = (((crc ^ CRC_POLYNOMIAL) << 1) | 1) if crc & 0x80000000u else crc << 1
         crc ^= start[index]
     return crc ^ 0xffffffffu

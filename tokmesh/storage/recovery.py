@@ -125,10 +125,10 @@ def replay(
 
     segments = list_segments(directory)
     keys.refuse_unknown(path for _, path in segments)
+    progress.begin(segments)
     remove_spare(directory)
     sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
     position = Position(keys=keys)
-    progress.begin(segments)
     if not segments:
         return LogEnd(_new_segment(directory, segment_bytes_max, position), wal.SEGMENT_HEADER_BYTES, 1, 0, False), (
             RecoveryReport(0, 0, 1, False, None, 0.0)
