@@ -32,6 +32,9 @@ from tokmesh.cli import build_parser, main, split_settings
         (["wal", "salvage", "--dir=/nonexistent"], 64, "--to"),
         (["wal", "dump", "--from=x"], 64, "--from"),
         (["wal", "verify", "--dir=/nonexistent"], 78, "TM-CFG-1003: /nonexistent does not exist"),
+        (["storage"], 64, "ACTION"),
+        (["storage", "rekey", "--dir=/nonexistent"], 78, "TM-CFG-1003 storage.dir (/nonexistent): there is no log of a server in it"),
+        (["storage", "rekey", "--storage.encryption.enabled=true"], 78, "TM-CFG-1006 storage.encryption.key_file"),
         (["serve", "--server.workers=2"], 78, "TM-CFG-1006 server.workers"),
         (["config", "check", "--config=/nonexistent.yaml"], 78, "TM-CFG-1003 --config"),
     ],
@@ -109,6 +112,8 @@ def test_version() -> None:
         ["wal"],
         ["wal", "salvage"],
         ["version"],
+        [], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["wal"],
+        ["wal", "salvage"], ["storage"], ["storage", "rekey"], ["version"],
     ],
 )
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +123,7 @@ def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFi
     text = capsys.readouterr().out
     assert text.startswith("usage: tokmesh")
     if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"], ["wal"], ["wal", "salvage"]):
+    if line in (["serve"], ["key"], ["config"], ["wal"], ["wal", "salvage"], ["storage", "rekey"]):
         assert "examples:" in text
 
 

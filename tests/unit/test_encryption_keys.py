@@ -2,6 +2,8 @@
 
 import base64
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +214,13 @@ def test_without_the_package_encryption_is_refused_with_what_to_install(monkeypa
     with pytest.raises(ConfigError, match=r"pip install tokmesh\[encryption\]") as caught:
         load([("storage.encryption.enabled", "true"), ("storage.encryption.key_variable", "STORAGE_KEYS")], environment={})
     assert [(each.code, each.name) for each in caught.value.problems] == [("TM-CFG-1006", "storage.encryption.enabled")]
+
+
+def test_nobody_who_does_not_encrypt_needs_the_package() -> None:
+    modules = "tokmesh.app, tokmesh.cli.serve, tokmesh.cli.config, tokmesh.cli.storage, tokmesh.cli.wal"
+    program = f"import sys, {modules}; print([name for name in sys.modules if name.startswith('cryptography')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_both_sides_mean_the_same_key() -> None:
