@@ -33,7 +33,7 @@ from tokmesh.cli import build_parser, main, split_settings
         (["wal", "dump", "--from=x"], 64, "--from"),
         (["wal", "verify", "--dir=/nonexistent"], 78, "TM-CFG-1003: /nonexistent does not exist"),
         (["storage"], 64, "ACTION"),
-        (["storage", "rekey", "--dir=/nonexistent"], 78, "TM-CFG-1003 storage.dir (/nonexistent): there is no log of a server in it"),
+        (["storage", "rekey", "--dir=/nonexistent"], 78, "TM-CFG-1003 storage.dir (/nonexistent): there is no log"),
         (["storage", "rekey", "--storage.encryption.enabled=true"], 78, "TM-CFG-1006 storage.encryption.key_file"),
         (["serve", "--server.workers=2"], 78, "TM-CFG-1006 server.workers"),
         (["config", "check", "--config=/nonexistent.yaml"], 78, "TM-CFG-1003 --config"),

@@ -17,14 +17,14 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.storage.segment import LOG_DIRECTORY, list_segments, lock_directory
     from tokmesh.storage.segment_keys import SegmentKeys
 
-    process.harden()
     given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
     storage = load_options(options, given).settings.storage
-    keys = SegmentKeys(read_keys(storage.encryption), storage.encryption.enabled)
     directory = storage.dir / LOG_DIRECTORY
     if not directory.is_dir() or not list_segments(directory):
         raise ConfigError([Problem("TM-CFG-1003", "storage.dir", str(storage.dir), "there is no log of a server in it")])
     data_directory.prepare(storage.dir)
+    process.harden()  # from here on there are keys in memory
+    keys = SegmentKeys(read_keys(storage.encryption), storage.encryption.enabled)
     lock_fd = lock_directory(directory)
     try:
         report = rekey(directory, keys)
