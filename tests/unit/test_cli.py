@@ -111,9 +111,9 @@ def test_version() -> None:
         ["top"],
         ["wal"],
         ["wal", "salvage"],
+        ["storage"],
+        ["storage", "rekey"],
         ["version"],
-        [], ["serve"], ["key"], ["key", "create"], ["config"], ["config", "show"], ["log-level", "set"], ["wal"],
-        ["wal", "salvage"], ["storage"], ["storage", "rekey"], ["version"],
     ],
 )
 def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,8 +122,7 @@ def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFi
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: tokmesh")
-    if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"], ["wal"], ["wal", "salvage"]):
-    if line in (["serve"], ["key"], ["config"], ["wal"], ["wal", "salvage"], ["storage", "rekey"]):
+    if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"], ["wal"], ["wal", "salvage"], ["storage", "rekey"]):
         assert "examples:" in text
 
 
