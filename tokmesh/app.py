@@ -27,6 +27,7 @@ from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
+from tokmesh.backups import Backups
 from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
@@ -90,7 +91,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
         signal.signal(number, _stop_at_once)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        state = State(settings, clock, keys)
+        state = State(settings, clock, data_directory.node_id(settings.storage.dir, clock), keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
     except _Stopped:
@@ -127,7 +128,6 @@ class App:
         self._log_handler = log_handler
         self._log_level = LogLevel(settings.telemetry.logging.level, state.clock.now_ms)
         self._audit = AuditTrail(state.clock.now_ms, AuditFile(settings.storage.dir))
-        self._node_id = data_directory.node_id(settings.storage.dir, state.clock)
         self._loop = loop
         self._stop = asyncio.Event()
         self._loop_lag = LoopLag()
@@ -136,17 +136,18 @@ class App:
         self._listeners = Listeners(loop, logger)
         counters = CounterBlock()
         self._tracing = Tracing(
-            settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=self._node_id, version=__version__
+            settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=state.node_id, version=__version__
         )
         log, self._apply_record = self._tracing.in_front_of(state.log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
         self._sessions = Sessions(state.table, log, state.clock, settings.session, counters)
+        self._backups = Backups(state, settings.storage.snapshot, __version__, self._sessions.forget_touched)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
         readiness = self._make_readiness()
-        self._status = Status(self._node_id, posture_of(settings), self._examine, readiness.checks)
+        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
@@ -160,6 +161,7 @@ class App:
             log_level=self._log_level,
             config=self._config,
             summarize=self._status.summary,
+            backups=self._backups,
         )
         self._server = Server(
             loop,
@@ -180,13 +182,17 @@ class App:
         log_handler.scope.follow(self._scope)
         self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
         if settings.telemetry.metrics.native_histograms:
-            for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
-                block.enable_native()  # these count before that
+            self._count_natively()
+
+    def _count_natively(self) -> None:
+        for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
+            block.enable_native()  # they count before the exposition is made
 
     def _make_readiness(self) -> Readiness:
         readiness = Readiness()
         readiness.add("recovery", self._gate.reason)
         readiness.add("storage", lambda: self._state.log.failure)
+        readiness.add("restore", self._backups.restores.reason)
         readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         return readiness
 
@@ -199,6 +205,7 @@ class App:
                 buffers=self._server,
                 table=state.table,
                 log=state.log,
+                snapshots=self._backups.snapshots,
                 authenticator=self._authenticator,
                 resources=Resources(self._config.settings.storage.dir),
                 loop_lag=self._loop_lag,
@@ -211,7 +218,7 @@ class App:
                 connections_max=self._config.settings.server.http.max_connections,
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
-                node_id=self._node_id,
+                node_id=self._state.node_id,
             ),
             native_histograms=self._config.settings.telemetry.metrics.native_histograms,
         )
@@ -246,6 +253,7 @@ class App:
             self._upkeep.start(loop)
             self._heap.start(loop)
             self._status.start(loop)
+            self._backups.start(loop)
             self._warn()
             loop.add_signal_handler(signal.SIGHUP, self._reload)
             self._server.gate = None
@@ -277,6 +285,7 @@ class App:
         self._loop_lag.stop()
         self._heap.stop()
         await self._status.stop()
+        await self._backups.stop()
         await self._upkeep.stop()
         self._authenticator.close()
         self._keys.close()
@@ -314,7 +323,7 @@ class App:
     def _apply(self, settings: Settings) -> None:
         """Puts in force what can be changed while running."""
         if self._segment_keys is not None:
-            self._state.log.use_keys(self._segment_keys)
+            self._state.use_keys(self._segment_keys)
             self._segment_keys = None
         logging_settings = settings.telemetry.logging
         self._log_level.configure(logging_settings.level)

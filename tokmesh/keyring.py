@@ -62,6 +62,26 @@ class KeyRing:
         """Every key, oldest first."""
         return list(self._keys.values())
 
+    def records(self) -> list[KeyCreated | KeyStatusChanged]:
+        """Records that make an empty ring this one."""
+        found: list[KeyCreated | KeyStatusChanged] = []
+        for stored in self._keys.values():
+            key = stored.api_key
+            made = KeyCreated(
+                stored.created_at_ms, stored.key_id16, key.role_name, stored.description, stored.allowedlist, key.rate_per_second,
+                key.expires_at_ms, stored.argon2_hash, stored.salt, stored.tag,
+            )  # fmt: skip
+            found.append(made)
+            if not key.active:
+                found.append(KeyStatusChanged(stored.created_at_ms, stored.key_id16, False))
+        return found
+
+    def exchange(self, other: "KeyRing") -> None:
+        """Takes over the other's keys. Whoever was let in by one of this ring's must show its credential again."""
+        for stored in self._keys.values():
+            stored.api_key.set_active(stored.api_key.active)  # makes grants stale
+        self._keys = other._keys
+
     def apply_created(self, record: KeyCreated) -> int:
         """Adds the key; 0 when its id is taken. For Store.apply."""
         key_id = format_key_id(record.key_id)

@@ -98,6 +98,18 @@ CASES = (
         {"status": "active"},
         ("status",),
     ),
+    Case("GET", "/admin/v1/backups/snapshots", "/admin/v1/backups/snapshots", ("admin",)),
+    Case("POST", "/admin/v1/backups/snapshots", "/admin/v1/backups/snapshots", ("admin",), {}),
+    Case("GET", "/admin/v1/backups/restores", "/admin/v1/backups/restores", ("admin",)),
+    Case(
+        "POST",
+        "/admin/v1/backups/restores",
+        "/admin/v1/backups/restores",
+        ("admin",),
+        {"snapshot_id": "snapshot-00000000000000000000"},
+        ("snapshot_id",),
+    ),
+    Case("GET", "/admin/v1/backups/restores/{job_id}", "/admin/v1/backups/restores/x", ("admin",)),
     Case("GET", "/admin/v1/log-level", "/admin/v1/log-level", ("admin",)),
     Case(
         "POST",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ def test_the_cases_are_the_routes() -> None:
         log_level=None,  # type: ignore[arg-type]
         config=None,  # type: ignore[arg-type]
         summarize=None,  # type: ignore[arg-type]
+        backups=SimpleNamespace(snapshots=None, restores=None),  # type: ignore[arg-type]
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}

@@ -72,6 +72,9 @@ class Fakes:
             sessions_active=0, entries_used=0, tombstones=0, aliases=0, memory_bytes=0, memory_reserved_bytes=1 << 40,
             index_load=0.0, index_rebuilding=0, expiry_backlog=0, interned_strings=0, arena_free_bytes=0,
         )  # fmt: skip
+        self.snapshots = FakeStats(
+            taken=0, failed=0, running=0, count=0, last_time_ms=0, last_sequence=0, last_bytes=0, last_seconds=0.0, unusable=0
+        )
         self.authenticator = FakeStats(
             argon2_runs_total=0, prefilter_rejects_total=0, cache_hits=0, cache_misses=0, cache_entries=0,
             argon2_pending=0,
@@ -88,6 +91,7 @@ class Fakes:
             buffers=self.buffers,
             table=self.table,
             log=self.log,
+            snapshots=self.snapshots,
             authenticator=self.authenticator,
             resources=Resources(directory),
             loop_lag=self.loop_lag,

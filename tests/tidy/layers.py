@@ -28,11 +28,30 @@ ARROWS: dict[str, frozenset[str]] = {
     "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
     "console": frozenset(),  # files for a browser, and the code that reads them
     "telemetry": frozenset({"_core", "", *LEAVES}),
-    "api": frozenset({"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "", *LEAVES}),
-    "state": frozenset({"_core", "config", "keyring", "log", "storage", "store", *LEAVES}),
+    "api": frozenset(
+        {"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "backups", "snapshots", "", *LEAVES}
+    ),
+    "snapshots": frozenset({"_core", "keyring", "log", "storage", "store", *LEAVES}),
+    "state": frozenset({"_core", "config", "keyring", "log", "snapshots", "storage", "store", *LEAVES}),
+    "backups": frozenset({"_core", "config", "snapshots", "state", "storage", *LEAVES}),
     "host": frozenset({"_core", "config", "storage", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
-        {"_core", "api", "sessions", "keys", "log", "state", "storage", "store", "telemetry", "config", "host", "", *LEAVES}
+        {
+            "_core",
+            "api",
+            "backups",
+            "sessions",
+            "keys",
+            "log",
+            "state",
+            "storage",
+            "store",
+            "telemetry",
+            "config",
+            "host",
+            "",
+            *LEAVES,
+        }
     ),
     # log, storage: of a stopped server
     "cli": frozenset({"app", "config", "console", "host", "log", "storage", "telemetry", "", *LEAVES}),

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tokmesh._core.arena cimport Arena
+from tokmesh._core.image cimport Image
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport Interned
 from tokmesh._core.layout cimport Block, Row, Slot
@@ -26,6 +27,7 @@ cdef class Entries:
         readonly Index ids
         readonly Index users
         readonly Index devices
+        readonly Image image
         Slot* slots
         Row* rows
         Region region

@@ -1,4 +1,5 @@
 from tokmesh._core.arena import Arena
+from tokmesh._core.image import Image
 from tokmesh._core.index import Index
 from tokmesh._core.interned import Interned
 from tokmesh._core.memory import Zone
@@ -15,6 +16,7 @@ class Entries:
     ids: Index
     users: Index
     devices: Index
+    image: Image
     def __init__(
         self,
         *,

@@ -16,6 +16,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from tokmesh._core.arena cimport BLOCK_GRANULES_MAX, GRANULE_BYTES, Arena, granules_for
+from tokmesh._core.image cimport Image
 from tokmesh._core.index cimport Index, Probe, probe_next, probe_start
 from tokmesh._core.interned cimport Interned
 from tokmesh._core.layout cimport (
@@ -56,6 +57,10 @@ cdef class Entries:
         self.users = Index("users", keys[32:48], entries_max, epoch)
         self.devices = Index("devices", keys[48:64], entries_max, epoch)
         self.interned = Interned(self.arena, more_keys[0:16], entries_max, epoch)
+        self.image = Image()
+        self.image.slots = self.slots
+        self.image.rows = self.rows
+        self.image.arena = self.arena.zone.base
         self.wheel = Wheel()
         self.wheel.slots = self.slots
         self.wheel.rows = self.rows
@@ -85,6 +90,7 @@ cdef class Entries:
         elif self.entries_begun <= self.entries_max:
             entry = self.entries_begun
             self.entries_begun += 1
+        self.image.skip(entry)       # it began after the moment of an image under way
         return entry
 
     cdef void free_entry(self, uint32_t entry) noexcept nogil:
@@ -263,6 +269,7 @@ cdef class Entries:
     cdef void _fire(self, uint32_t entry) noexcept nogil:
         cdef Slot* slot = &self.slots[entry]
         if slot.state == SLOT_LIVE:
+            self.image.save(entry)
             self.unlink_lists(entry)
             slot_open(slot)
             slot.state = SLOT_EXPIRED
@@ -279,6 +286,7 @@ cdef class Entries:
     cdef void remove_session(self, uint32_t entry) noexcept nogil:
         cdef Slot* slot = &self.slots[entry]
         cdef uint32_t block_number = slot.block
+        self.image.save(entry)
         if self.rows[entry].partner != 0:
             self.remove_alias(self.rows[entry].partner)
         if slot.state == SLOT_LIVE:
@@ -292,6 +300,7 @@ cdef class Entries:
         self.release_block(block_number)
 
     cdef void remove_alias(self, uint32_t entry) noexcept nogil:
+        self.image.save(self.rows[entry].partner if self.rows[entry].partner != 0 else entry)
         self.wheel.unlink(entry)
         self.tokens.remove(self.tokens.tag_of(self.slots[entry].token_hash, 32), entry)
         if self.rows[entry].partner != 0:

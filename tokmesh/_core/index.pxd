@@ -121,6 +121,7 @@ cdef class Index:
         readonly uint64_t live
 
     cdef uint32_t tag_of(self, const void* data, size_t size) noexcept nogil
+    cdef void reserve(self, uint64_t references) noexcept nogil
     cdef bint put(self, uint32_t tag, uint32_t reference) noexcept nogil
     cdef void remove(self, uint32_t tag, uint32_t reference) noexcept nogil
     cdef void redirect(self, uint32_t tag, uint32_t reference, uint32_t new_reference) noexcept nogil

@@ -43,6 +43,13 @@ cdef class Index:
     cdef uint32_t tag_of(self, const void* data, size_t size) noexcept nogil:
         return <uint32_t>(tm_siphash13(self.key, data, size) >> 32)
 
+    cdef void reserve(self, uint64_t references) noexcept nogil:
+        # Makes an index that is still empty as large as it would be with so many references: filling it is then never a rebuild.
+        if self.used == 0 and self.header.old_capacity == 0 and references * 2 > self.header.capacity:
+            self._open_header()
+            tm_store_relaxed_u64(&self.header.capacity, min(references * 2, self.cells_max))
+            self._close_header()
+
     cdef bint put(self, uint32_t tag, uint32_t reference) noexcept nogil:
         # False, and nothing changed, if the index may not hold more keys. The caller knows that the pair is not here yet.
         if (self.live + 1) * 2 > self.cells_max:

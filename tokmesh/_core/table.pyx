@@ -230,6 +230,43 @@ cdef class Table(Views):
         self.last_backlog = self.sweep(now_ms, <uint64_t>max(budget, 0))
         return self.last_backlog
 
+    # ---- the table as a whole ------------------------------------------------------------------------------------------------
+
+    def begin_image(self) -> tuple[int, int, int]:
+        """`image` begins now, to be taken step by step; how many sessions, live or remembered, users and devices there are.
+        MemoryError."""
+        self.image.begin(self.entries_begun)
+        return self.ids.live, self.users.live, self.devices.live
+
+    def exchange(self, Table other not None) -> None:
+        """This table and the other become each other. Nobody else may read or change either meanwhile, in whatever process."""
+        self.slots_zone, other.slots_zone = other.slots_zone, self.slots_zone
+        self.rows_zone, other.rows_zone = other.rows_zone, self.rows_zone
+        self.queue_zone, other.queue_zone = other.queue_zone, self.queue_zone
+        self.arena, other.arena = other.arena, self.arena
+        self.interned, other.interned = other.interned, self.interned
+        self.wheel, other.wheel = other.wheel, self.wheel
+        self.image, other.image = other.image, self.image
+        self.tokens, other.tokens = other.tokens, self.tokens
+        self.ids, other.ids = other.ids, self.ids
+        self.users, other.users = other.users, self.users
+        self.devices, other.devices = other.devices, self.devices
+        self.slots, other.slots = other.slots, self.slots
+        self.rows, other.rows = other.rows, self.rows
+        self.region, other.region = other.region, self.region
+        self.scratch, other.scratch = other.scratch, self.scratch
+        self.tombstone_ttl_ms, other.tombstone_ttl_ms = other.tombstone_ttl_ms, self.tombstone_ttl_ms
+        self.entries_max, other.entries_max = other.entries_max, self.entries_max
+        self.entries_begun, other.entries_begun = other.entries_begun, self.entries_begun
+        self.free_head, other.free_head = other.free_head, self.free_head
+        self.live_count, other.live_count = other.live_count, self.live_count
+        self.tombstone_count, other.tombstone_count = other.tombstone_count, self.tombstone_count
+        self.alias_count, other.alias_count = other.alias_count, self.alias_count
+        self.queue, other.queue = other.queue, self.queue
+        self.queue_head, other.queue_head = other.queue_head, self.queue_head
+        self.queue_size, other.queue_size = other.queue_size, self.queue_size
+        self.last_backlog, other.last_backlog = other.last_backlog, self.last_backlog
+
     # ---- parts of the above --------------------------------------------------------------------------------------------------
 
     cdef uint32_t _new_block(self, const uint8_t* id16, int64_t created_at_ms, const Fields* fields, bytes data) except? 0:
@@ -277,8 +314,10 @@ cdef class Table(Views):
         slot_close(slot)
 
     cdef int _changeable(self, uint32_t entry) noexcept nogil:
+        # Asked by every change of a session before it begins.
         if entry == 0:
             return MISSING
+        self.image.save(entry)
         return REVOKED_ALREADY if self.slots[entry].state == SLOT_REVOKED else DONE
 
     cdef void _finish_change(self, uint32_t entry, int64_t time_ms) noexcept nogil:

@@ -15,6 +15,8 @@ class Progress(Protocol):
     """How far the replay is. Read on the loop while another thread writes it."""
 
     @property
+    def phase(self) -> str: ...
+    @property
     def records(self) -> int: ...
     @property
     def bytes_read(self) -> int: ...
@@ -38,7 +40,7 @@ class RecoveryGate:
         if self._open:
             return None
         progress = self._progress
-        return f"replaying the log: {progress.records} records, {progress.bytes_read} of {progress.bytes_total} bytes"
+        return f"{progress.phase}: {progress.records} records, {progress.bytes_read} of {progress.bytes_total} bytes"
 
     def admit(self, path: str) -> None:
         """Lets probes in. Raises TM-SYS-5030 for every other route."""

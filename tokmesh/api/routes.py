@@ -14,6 +14,7 @@ from tokmesh._core.counters import CounterBlock
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audit import AuditHandlers
 from tokmesh.api.admin.audited import Audited
+from tokmesh.api.admin.backups import backup_routes
 from tokmesh.api.admin.config import ConfigHandlers
 from tokmesh.api.admin.keys import KeyHandlers
 from tokmesh.api.admin.log_level import LogLevelHandlers
@@ -25,6 +26,7 @@ from tokmesh.api.route import Route
 from tokmesh.api.sessions import SessionHandlers
 from tokmesh.api.tokens import TokenHandlers
 from tokmesh.api.users import UserHandlers
+from tokmesh.backups import Backups
 from tokmesh.config import LiveConfig
 from tokmesh.keys import Keys
 from tokmesh.sessions import Sessions
@@ -46,12 +48,13 @@ def build_routes(
     log_level: LogLevel,
     config: LiveConfig,
     summarize: Callable[[], Awaitable[dict[str, Any]]],
+    backups: Backups,
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
     validator, counters: one pair, shared with the wire path.
     render_metrics: see `MetricsHandler`.
-    summarize: the status of this node.
+    summarize: the status of this node. backups: its snapshots and restores.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
@@ -88,6 +91,7 @@ def build_routes(
         Route("POST", "/admin/v1/keys", "admin", audited("key.created", key.create, target="key_id")),
         Route("POST", "/admin/v1/keys/{key_id}/status", "admin",
               audited("key.status_changed", key.set_status, facts=lambda _, data: {"status": data["status"]})),
+        *backup_routes(backups, audited),
         Route("GET", "/admin/v1/log-level", "admin", level.get),
         Route("POST", "/admin/v1/log-level", "admin", audited("log_level.changed", level.set, facts=lambda _, data: data)),
         Route("GET", "/admin/v1/config", "admin", configuration.get),

@@ -155,10 +155,10 @@ class WalSettings:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSettings:
-    interval_ms: int = key("1h", kinds.duration("1m", "30d"), "Longest time between snapshots", needs="snapshots")
-    threshold_bytes: int = key("1GB", kinds.size("1MB", "1TB"), "Log size that makes a snapshot due", needs="snapshots")
-    retention_count: int = key("5", kinds.integer(1, 1000), "Snapshots kept", needs="snapshots")
-    retention_days: int = key("7", kinds.integer(1, 3650), "Days a snapshot is kept", needs="snapshots")
+    interval_ms: int = key("1h", kinds.duration("1m", "30d"), "Longest time between snapshots")
+    threshold_bytes: int = key("1GB", kinds.size("1MB", "1TB"), "Log size that makes a snapshot due")
+    retention_count: int = key("5", kinds.integer(1, 1000), "Snapshots kept")
+    retention_days: int = key("7", kinds.integer(1, 3650), "Days a snapshot is kept")
 
 
 @dataclass(frozen=True, slots=True)

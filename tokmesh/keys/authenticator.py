@@ -107,6 +107,8 @@ class Authenticator:
         # Shielded: one caller that gives up takes nothing from the others.
         if not await asyncio.shield(flight):
             raise self._refusal(Counter.AUTH_INVALID, "TM-AUTH-4011")
+        if self._keyring.get(stored.api_key.key_id) is not stored:
+            raise ApiError("TM-SYS-5030", {"reason": "restore"}, retry_after_s=1)  # all keys were replaced while Argon2 ran
         self._require_usable(stored.api_key)  # it may have changed while Argon2 ran
         return self._grant(digest, stored.api_key)
 

@@ -73,6 +73,7 @@ class Appender(Tail):
         self._spare_retry_ns = 0
         self._sealed_sequence = end.sequence_due if end.sealed else 0
         self._warned = False
+        self._skip_to = 0
         self._enter(end.segment, end.offset)
         self.chain = end.chain
         self.sequence_due = end.sequence_due
@@ -108,6 +109,21 @@ class Appender(Tail):
             self._rotate()
             self._logger.info("the log goes on under another key", extra={"key_id": keys.keys.first_id.hex()})
         self._keys_followed = keys
+
+    def skip_to(self, sequence: int) -> None:
+        """The next record is to be number `sequence`, in a new segment; any thread may say so while no record waits. `follow_skip`
+        is then due."""
+        self._skip_to = sequence
+
+    def follow_skip(self) -> None:
+        """Begins that segment, if there is room for one; otherwise the next call does. LogFailed."""
+        if self._skip_to <= self.sequence_due or not self.have_spare():
+            return
+        if self.durable_sequence != self.sequence_due - 1:
+            self.sync()
+        self.sequence_due = self._skip_to
+        self.durable_sequence = self._skip_to - 1
+        self._rotate()
 
     def make_room(self, frame_bytes: int, reserved: bool) -> bool:
         """Whether a frame of that size has its place at the end of the log, beginning a segment where needed.

@@ -25,13 +25,15 @@ from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_ove
 from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
-from tokmesh.storage.recovery import Progress, RecoveryReport
+from tokmesh.storage.recovery import NO_BASE, Base, Progress, RecoveryReport
 from tokmesh.storage.rekey import finish as finish_rekey
-from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory
+from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory, remove_covered
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 PENDING_MAX: Final = 65_536  # records proposed and not yet applied
+SETTLE_POLL_S: Final = 0.005
+SKIP_TIMEOUT_NS: Final = 30_000_000_000
 
 
 class Record(Protocol):
@@ -109,6 +111,8 @@ class FileLog(Generic[R]):
         self._apply_failed = False
         self.group_records = 0  # that became durable together and are being applied, for who applies them
         self._last_sequence = 0
+        self._segments_removed = 0
+        self._suspended: Callable[[], ApiError] | None = None  # what is answered while a restore replaces the state
 
     # ── life ──
 
@@ -123,8 +127,11 @@ class FileLog(Generic[R]):
             self._release()
             raise
 
-    def recover(self, apply: Callable[[int, R], object], progress: Progress | None = None) -> RecoveryReport:
-        """Replays every record through `apply` in order, repairs a torn tail, opens for append; locks first, if nobody did.
+    def recover(
+        self, apply: Callable[[int, R], object], progress: Progress | None = None, base: Base = NO_BASE
+    ) -> RecoveryReport:
+        """Replays every record behind `base` through `apply` in order, repairs a torn tail, opens for append; locks first, if
+        nobody did.
 
         Any thread may call it. Raises ApiError TM-SYS-5001 (LogLocked, LogDamaged, or what the disk says), KeyMissing, OSError of
         making the directory, RecoveryCancelled, and what `apply` raises; the lock is then free."""
@@ -133,7 +140,9 @@ class FileLog(Generic[R]):
         if self._lock_fd < 0:
             self.lock()
         try:
-            end, report = recovery.replay(self._directory, self._segment_bytes_max, self._decode, apply, progress, self._keys)
+            end, report = recovery.replay(
+                self._directory, self._segment_bytes_max, self._decode, apply, progress, self._keys, base
+            )
             appender = Appender(self._directory, end, self._segment_bytes_max, self._clock, self._logger, self._keys)
             try:
                 appender.have_spare()
@@ -173,7 +182,9 @@ class FileLog(Generic[R]):
         assert loop is not None and writer is not None, "propose follows start"
         future = Proposal(loop=loop)
         data = record.encode()
-        if writer.failure is not None or self._closing:
+        if self._suspended is not None:
+            future.set_exception(self._suspended())
+        elif writer.failure is not None or self._closing:
             future.set_exception(_refusal("log closed" if writer.failure is None else "log failed"))
         elif len(data) > self._record_bytes_max:
             future.set_exception(ApiError("TM-SYS-4130"))
@@ -191,6 +202,37 @@ class FileLog(Generic[R]):
         self._keys = keys
         if self._appender is not None:
             self._appender.use_keys(keys)
+
+    def drop_through(self, sequence: int) -> int:
+        """Removes segments that hold nothing beyond `sequence`; how many. Any thread; OSError."""
+        removed = remove_covered(self._directory, sequence)
+        self._segments_removed += removed
+        return removed
+
+    async def suspend(self, refusal: Callable[[], ApiError]) -> None:
+        """Refuses every proposal from now on; returns when those made before are settled."""
+        self._suspended = refusal
+        while self._waiting:  # the writer decides all of them
+            await asyncio.sleep(SETTLE_POLL_S)
+
+    def resume(self) -> None:
+        """Takes proposals again."""
+        self._suspended = None
+
+    async def skip_to(self, sequence: int) -> None:
+        """While suspended: the next record gets the number behind `sequence`. ApiError TM-SYS-5001 when the log has failed."""
+        writer, appender = self._writer, self._end
+        assert self._suspended is not None and not self._waiting and writer is not None and sequence >= self._last_sequence
+        appender.skip_to(sequence + 1)
+        self._commits.interrupt()
+        deadline_ns = self._clock.monotonic_ns() + SKIP_TIMEOUT_NS
+        while appender.sequence_due != sequence + 1:
+            if writer.failure is None and self._clock.monotonic_ns() > deadline_ns:
+                writer.fail("no room for the segment that follows a restore", False)
+            if writer.failure is not None:
+                raise _refusal("log failed")
+            await asyncio.sleep(SETTLE_POLL_S)
+        self._last_sequence = sequence
 
     async def close(self) -> None:
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
@@ -233,6 +275,11 @@ class FileLog(Generic[R]):
         return "full" if writer.full else "open"
 
     @property
+    def last_sequence(self) -> int:
+        """Of the last record applied."""
+        return self._last_sequence
+
+    @property
     def failure(self) -> str | None:
         """Why the log is not writable, in words for an operator; None while it is."""
         if self._writer is None or self._appender is None:
@@ -262,7 +309,7 @@ class FileLog(Generic[R]):
             "append_errors_total": self._writer.append_errors,
             "records_total": appender.records,
             "groups_total": appender.frames,
-            "segments": self._report.segments + appender.segments_begun,
+            "segments": self._report.segments + appender.segments_begun - self._segments_removed,
             "last_sequence": self._last_sequence,
             "durable_sequence": appender.durable_sequence,
             "segment_bytes": appender.offset,

@@ -85,6 +85,7 @@ class Writer:
         """Writes what comes, for a while or until a group needs more than the usual; that one group is then dealt with."""
         commits, appender = self._commits, self._appender
         appender.follow_keys()
+        appender.follow_skip()
         wait_s = 0.0 if self._closing else FULL_RETRY_S if self.full else self._interval_s or IDLE_WAIT_S
         stop = commits.run(appender, appender.limit(False), not self._interval_s, int(wait_s * 1e9))
         if stop == Stop.STOP_SYNC:

@@ -326,6 +326,10 @@ class Sessions:
         """Writes what was touched since the last call to the log; how many sessions. See touch_flush.py. Raises TM-SYS-5001."""
         return await self._touch_flush.run()
 
+    def forget_touched(self) -> None:
+        """What was touched and is not written yet belongs to a state that a restore has replaced."""
+        self._touch_flush.forget()
+
     def sweep(self, budget: int) -> int:
         """Ends what is due, at most `budget` entries; how many are still due."""
         return self._table.advance(self._clock.now_ms(), budget)
@@ -377,7 +381,8 @@ class Sessions:
         """Ids of the sessions that count, oldest first: live or in flight, and not being evicted by a proposal in flight."""
         table = self._table
         going: set[bytes] = set() if held is None else held.evicting
-        live = [table.session(entry).id for entry in reversed(entries) if table.status(entry, now_ms) == _LIVE]
+        views = (table.session(entry) for entry in entries if table.status(entry, now_ms) == _LIVE)
+        live = [session_id for _, session_id in sorted((view.created_at, view.id) for view in views)]
         # An eviction may name a session that is still in flight: the log applies that one first.
         coming = [] if held is None else [session_id for session_id in held.creating if table.find(session_id) < 0]
         return [session_id for session_id in live + coming if session_id not in going]

@@ -41,6 +41,10 @@ class TouchFlush:
         finally:
             self._running = False
 
+    def forget(self) -> None:
+        """What the log refused is not tried again."""
+        self._unwritten = []
+
     def _drained(self) -> list[SessionsTouched]:
         records, self._unwritten = self._unwritten, []
         while len(records) < RECORDS_MAX:

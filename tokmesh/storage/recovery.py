@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from tokmesh._core import wal
-from tokmesh.storage.scan import Found, Position, closed_segment, header_of, last_segment, read_whole, undecodable
+from tokmesh.storage.scan import Found, LogDamaged, Position, closed_segment, header_of, last_segment, read_whole, undecodable
 from tokmesh.storage.segment import (
     BROKEN_SUFFIX,
     NO_ROOM,
@@ -43,11 +43,13 @@ class RecoveryCancelled(Exception):
 
 
 class Progress:
-    """How far a replay is; another thread may read it, and may end it after the frame under way."""
+    """How far a start is, with a snapshot and then with the log; another thread may read it, and may end it after the frame (or
+    chunk) under way."""
 
-    __slots__ = ("_base_bytes", "_cancelled", "bytes_read", "bytes_total", "records")
+    __slots__ = ("_base_bytes", "_cancelled", "bytes_read", "bytes_total", "phase", "records")
 
     def __init__(self) -> None:
+        self.phase = "replaying the log"
         self.records = self.bytes_read = self.bytes_total = 0
         self._base_bytes = 0
         self._cancelled = False
@@ -56,8 +58,16 @@ class Progress:
         """Makes the replay raise RecoveryCancelled."""
         self._cancelled = True
 
+    def begin_snapshot(self, name: str, size_bytes: int) -> None:
+        """A snapshot will be read; `records` are then its sessions."""
+        self.phase = f"loading {name}"
+        self.records = self.bytes_read = self._base_bytes = 0
+        self.bytes_total = size_bytes
+
     def begin(self, segments: list[tuple[int, Path]]) -> None:
         """The segments that will be read. Raises OSError."""
+        self.phase = "replaying the log"
+        self.records = self.bytes_read = 0
         self.bytes_total = sum(path.stat().st_size for _, path in segments)
 
     def advance(self, records: int, offset: int) -> None:
@@ -71,6 +81,17 @@ class Progress:
         """The segment under way is read; what follows its records is zeros."""
         self._base_bytes += segment_bytes
         self.bytes_read = self._base_bytes
+
+
+class Base(NamedTuple):
+    """What is known before the log is read: the state at `sequence`, from a snapshot. restored: a restore made it, so that the
+    records up to there, if there are any, led elsewhere."""
+
+    sequence: int
+    restored: bool = False
+
+
+NO_BASE: Final = Base(0)
 
 
 class RecoveryReport(NamedTuple):
@@ -102,8 +123,9 @@ def replay(
     apply: Callable[[int, R], object],
     progress: Progress | None = None,
     keys: SegmentKeys = PLAIN,
+    base: Base = NO_BASE,
 ) -> tuple[LogEnd, RecoveryReport]:
-    """Applies (sequence, decoded record) of the whole log in order, repairs a torn tail and opens the log's end for
+    """Applies (sequence, decoded record) of the log behind `base` in order, repairs a torn tail and opens the log's end for
     append.
 
     The caller holds the directory's lock. Whatever `decode` raises makes its record LogDamaged; what `apply` raises
@@ -113,26 +135,24 @@ def replay(
 
     def deliver(path: Path, frames: Iterator[Found]) -> None:
         for offset, frame in frames:
-            sequence = frame.first_sequence
-            for data in frame.records:
-                try:
-                    record = decode(data)
-                except Exception as error:
-                    raise undecodable(path, offset, sequence) from error
-                apply(sequence, record)
-                sequence += 1
-            progress.advance(sequence - 1, frame.end)
+            for sequence, data in enumerate(frame.records, frame.first_sequence):
+                if sequence > base.sequence:
+                    apply(sequence, _decoded(path, offset, sequence, data, decode))
+            progress.advance(frame.first_sequence + len(frame.records) - 1, frame.end)
 
-    segments = list_segments(directory)
+    every = list_segments(directory)
+    segments = _leading_on(directory, every, base)
     keys.refuse_unknown(path for _, path in segments)
     progress.begin(segments)
     remove_spare(directory)
     sync_directory(directory)  # a writer killed between a rename and its sync left a name that is seen and not durable
     position = Position(keys=keys)
     if not segments:
-        return LogEnd(_new_segment(directory, segment_bytes_max, position), wal.SEGMENT_HEADER_BYTES, 1, 0, False), (
-            RecoveryReport(0, 0, 1, False, None, 0.0)
-        )
+        position.sequence_due = base.sequence + 1
+        segment = _new_segment(directory, segment_bytes_max, position)
+        end = LogEnd(segment, wal.SEGMENT_HEADER_BYTES, position.sequence_due, 0, False)
+        return end, RecoveryReport(0, base.sequence, len(every) + 1, False, None, 0.0)
+    _begin(position, segments[0], base)
     for (name_sequence, path), successor in itertools.pairwise(segments):
         deliver(path, closed_segment(path, name_sequence, successor, position))
         progress.end_segment(path.stat().st_size)
@@ -145,6 +165,9 @@ def replay(
         deliver(path, last_segment(path, name_sequence, data, position))
         progress.end_segment(len(data))
         header, torn = header_of(path, data), position.torn
+        if position.sequence_due <= base.sequence:
+            reason = f"the log ends with record {position.sequence_due - 1}, and a snapshot was taken at {base.sequence}"
+            raise LogDamaged(path, position.offset, reason)
     except BaseException:
         os.close(fd)
         raise
@@ -155,8 +178,42 @@ def replay(
         segment = _succeed(directory, segment, segment_bytes_max, position)
     last_sequence = position.sequence_due - 1
     end = LogEnd(segment, position.offset, position.sequence_due, position.chain, position.sealed)
-    count = len(segments) + (segment.path != path)
-    return end, RecoveryReport(last_sequence, last_sequence, count, torn, broken_path, 0.0)
+    count = len(every) + (segment.path != path)
+    return end, RecoveryReport(last_sequence - base.sequence, last_sequence, count, torn, broken_path, 0.0)
+
+
+def _decoded(path: Path, offset: int, sequence: int, data: bytes, decode: Callable[[bytes], R]) -> R:
+    try:
+        return decode(data)
+    except Exception as error:
+        raise undecodable(path, offset, sequence) from error
+
+
+def _leading_on(directory: Path, segments: list[tuple[int, Path]], base: Base) -> list[tuple[int, Path]]:
+    """The segments that lead on from `base`; none for a log that is yet to begin. Raises LogDamaged when records are missing."""
+    if base.restored:
+        segments = [segment for segment in segments if segment[0] > base.sequence]
+    else:
+        before = [segment for segment in segments if segment[0] <= base.sequence + 1]
+        segments = segments[max(len(before) - 1, 0) :]
+    if segments and segments[0][0] > base.sequence + 1:
+        missing = f"records {base.sequence + 1} to {segments[0][0] - 1} are missing"
+        raise LogDamaged(segments[0][1], 0, f"{missing}, and no snapshot that can be used covers them")
+    if not segments and base.sequence and not base.restored:
+        raise LogDamaged(directory, 0, f"the log is missing, and a snapshot was taken at record {base.sequence}")
+    return segments
+
+
+def _begin(position: Position, first: tuple[int, Path], base: Base) -> None:
+    """Puts the position before the first segment that is read: where a snapshot covers what came before, its header's word for the
+    chain is taken."""
+    name_sequence, path = first
+    if base.sequence == 0:
+        return
+    with path.open("rb") as file:
+        header = wal.decode_segment_header(file.read(wal.SEGMENT_HEADER_BYTES))
+    if header is not None:
+        position.sequence_due, position.chain = name_sequence, header.chain
 
 
 def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segment:

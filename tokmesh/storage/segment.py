@@ -9,6 +9,7 @@ worthless and removed. Files are 0600, the directory 0700.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import secrets
@@ -71,6 +72,19 @@ def list_segments(directory: Path) -> list[tuple[int, Path]]:
             found.append((int(match.group(1)), path))
     assert len(found) <= SEGMENTS_MAX, "more segments than any log of ours could have"
     return sorted(found)
+
+
+def remove_covered(directory: Path, sequence: int) -> int:
+    """Removes segments of which every record is at or below `sequence`, oldest first, never the last; how many. OSError.
+
+    Another process or thread may append meanwhile."""
+    segments = list_segments(directory)
+    covered = [path for (_, path), (following, _) in itertools.pairwise(segments) if following <= sequence + 1]
+    for path in covered:
+        path.unlink()
+    if covered:
+        sync_directory(directory)
+    return len(covered)
 
 
 def make_directory(directory: Path) -> None:

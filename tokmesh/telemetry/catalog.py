@@ -42,6 +42,7 @@ from tokmesh.telemetry.service_metrics import (
     revocation_metrics,
     session_metrics,
 )
+from tokmesh.telemetry.snapshot_metrics import snapshot_metrics
 from tokmesh.telemetry.tracing_metrics import tracing_metrics
 
 __all__ = [
@@ -66,7 +67,7 @@ __all__ = [
 
 METRICS: Final[tuple[MetricSpec, ...]] = (
     *session_metrics(), *revocation_metrics(), *api_metrics(), *key_metrics(), *connection_metrics(), *log_metrics(),
-    *table_metrics(), *cluster_metrics(), *resource_metrics(), *process_metrics(), *server_metrics(),
+    *snapshot_metrics(), *table_metrics(), *cluster_metrics(), *resource_metrics(), *process_metrics(), *server_metrics(),
     *tracing_metrics(),
 )  # fmt: skip
 METRICS_BY_NAME: Final = {metric.name: metric for metric in METRICS}

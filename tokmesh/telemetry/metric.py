@@ -12,7 +12,17 @@ NS_PER_SECOND: Final = 1_000_000_000
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Group = Literal[
-    "Sessions and tokens", "API", "API keys", "Connections", "Log", "Table", "Cluster", "Resources", "Server", "Tracing"
+    "Sessions and tokens",
+    "API",
+    "API keys",
+    "Connections",
+    "Log",
+    "Snapshots",
+    "Table",
+    "Cluster",
+    "Resources",
+    "Server",
+    "Tracing",
 ]
 # stable: name, labels and meaning never change. evolving: a minor release may change them, and its changelog says so.
 Stability = Literal["stable", "evolving"]
@@ -77,9 +87,7 @@ def counter(
     absent_when: str = "",
 ) -> MetricSpec:
     """A row for what only grows."""
-    return MetricSpec(
-        prefix + name, "counter", unit, labels, text, group, stability, usage, absent_when=absent_when
-    )
+    return MetricSpec(prefix + name, "counter", unit, labels, text, group, stability, usage, absent_when=absent_when)
 
 
 def gauge(
@@ -106,6 +114,4 @@ def seconds(
     usage: Usage | None = None,
 ) -> MetricSpec:
     """A row for a distribution of durations, which are recorded in nanoseconds."""
-    return MetricSpec(
-        PREFIX + name, "histogram", "seconds", labels, text, group, stability, usage, bounds_ns, NS_PER_SECOND
-    )
+    return MetricSpec(PREFIX + name, "histogram", "seconds", labels, text, group, stability, usage, bounds_ns, NS_PER_SECOND)

@@ -26,11 +26,12 @@ from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.resources import ResourceFigures
+from tokmesh.telemetry.snapshot_metrics import read_snapshots
 from tokmesh.telemetry.tracing.figures import TracingFigures
 
 
 class HasStats(Protocol):
-    """Table, log and authenticator: figures by name, cheap to take."""
+    """Table, log, snapshots and authenticator: figures by name, cheap to take."""
 
     def stats(self) -> Mapping[str, object]: ...
 
@@ -86,6 +87,7 @@ class Sources:
     buffers: Buffers
     table: HasStats
     log: LogSource
+    snapshots: HasStats
     authenticator: HasStats
     resources: ResourceSource
     loop_lag: LoopLag
@@ -186,6 +188,7 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     _read_keys(values, counters, keys)
     _read_connections(values, counters, sources.buffers, sources.connections_max)
     _read_log(values, log, sources.log)
+    read_snapshots(values, sources.snapshots.stats())
     _read_table(values, table)
     _read_single_node(values, sources.node_id, table)
     _read_resources(values, sources.resources.read())

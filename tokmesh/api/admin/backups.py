@@ -1,0 +1,103 @@
+"""`/admin/v1/backups`: snapshots taken and listed, restores started and watched."""
+
+from typing import Any, Final
+
+from tokmesh.api.answer import Reply, Request
+from tokmesh.api.admin.audited import Audited
+from tokmesh.api.body import BodySpec
+from tokmesh.api.query import NO_QUERY
+from tokmesh.api.route import Route
+from tokmesh.backups import Backups
+from tokmesh.errors import ApiError
+from tokmesh.snapshots.restoring import Job, Restores
+from tokmesh.snapshots.taking import Listed, Snapshots
+
+_TAKE: Final = BodySpec()
+_RESTORE: Final = BodySpec(required={"snapshot_id": str})
+
+
+class BackupHandlers:
+    """The routes of backups."""
+
+    def __init__(self, snapshots: Snapshots, restores: Restores) -> None:
+        self._snapshots = snapshots
+        self._restores = restores
+
+    async def take(self, request: Request) -> Reply:
+        """POST /admin/v1/backups/snapshots: a snapshot of now, there when the answer is."""
+        NO_QUERY.parse(request)
+        _TAKE.parse(request.body)
+        return _shown(await self._snapshots.take())
+
+    async def list(self, request: Request) -> Reply:
+        """GET /admin/v1/backups/snapshots: newest first."""
+        NO_QUERY.parse(request)
+        items = [_shown(listed) for listed in self._snapshots.listed()]
+        return {"items": items, "total_items": len(items), "next_cursor": None}
+
+    async def restore(self, request: Request) -> Reply:
+        """POST /admin/v1/backups/restores: begins to replace everything with what a snapshot holds."""
+        NO_QUERY.parse(request)
+        listed = self._named(_RESTORE.parse(request.body)["snapshot_id"])
+        return _described(await self._restores.begin(listed.file.path, listed.file.id))
+
+    async def restores(self, request: Request) -> Reply:
+        """GET /admin/v1/backups/restores: newest first, as far as this process remembers."""
+        NO_QUERY.parse(request)
+        items = [_described(job) for job in self._restores.jobs()]
+        return {"items": items, "total_items": len(items), "next_cursor": None}
+
+    async def job(self, request: Request) -> Reply:
+        """GET /admin/v1/backups/restores/{job_id}."""
+        NO_QUERY.parse(request)
+        job = self._restores.job(request.params[0])
+        if job is None:
+            raise ApiError("TM-ADMIN-4041")
+        return _described(job)
+
+    def _named(self, snapshot_id: str) -> Listed:
+        for listed in self._snapshots.listed():
+            if listed.file.id == snapshot_id:
+                return listed
+        raise ApiError("TM-ADMIN-4041")
+
+
+def _shown(listed: Listed) -> dict[str, Any]:
+    header = listed.header
+    return {
+        "id": listed.file.id,
+        "taken_at": header.time_ms,
+        "sequence": header.sequence,
+        "size_bytes": listed.size_bytes,
+        "sessions": header.sessions,
+        "encrypted": header.sealed,
+        "restored": header.restored,
+    }
+
+
+def _described(job: Job) -> dict[str, Any]:
+    progress = job.progress
+    return {
+        "job_id": job.id,
+        "source": job.source,
+        "state": job.state,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "error": job.error,
+        "entries": progress.records,
+        "bytes_read": progress.bytes_read,
+        "bytes_total": progress.bytes_total,
+    }
+
+
+def backup_routes(backups: Backups, audited: Audited) -> tuple[Route, ...]:
+    """What is here, as rows of the table of routes."""
+    handlers = BackupHandlers(backups.snapshots, backups.restores)
+    return (
+        Route("GET", "/admin/v1/backups/snapshots", "admin", handlers.list),
+        Route("POST", "/admin/v1/backups/snapshots", "admin", audited("snapshot.taken", handlers.take, target="id")),
+        Route("GET", "/admin/v1/backups/restores", "admin", handlers.restores),
+        Route("POST", "/admin/v1/backups/restores", "admin",
+              audited("restore.begun", handlers.restore, target="job_id", facts=lambda _, data: {"source": data["source"]})),
+        Route("GET", "/admin/v1/backups/restores/{job_id}", "admin", handlers.job),
+    )  # fmt: skip
