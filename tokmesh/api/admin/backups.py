@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from tokmesh.api.answer import Reply, Request
 from tokmesh.api.admin.audited import Audited
+from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.query import NO_QUERY
 from tokmesh.api.route import Route
