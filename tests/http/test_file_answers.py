@@ -1,5 +1,6 @@
 """Answers that leave in pieces: whole and in their place, or visibly cut; in bounded memory, and with nothing left behind."""
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -13,24 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import make_certificate
-from tests.support.streams import HEALTH, Client, StreamServer, get_file
+from tests.support.streams import CONTENT, HEALTH, MB, Client, StreamServer, get_file, resident_bytes
 from tests.support.waiting import wait_until
 from tokmesh._core.counters import Counter
 
-MB = 1 << 20
-CONTENT = os.urandom(3 * MB + 17)
-
 
 @pytest.fixture(name="folders")
-def _folders(tmp_path: Path) -> tuple[Path, Path]:
-    folder, uploads = tmp_path / "files", tmp_path / "uploads"
-    folder.mkdir()
-    uploads.mkdir()
+def _folders(stream_folders: tuple[Path, Path]) -> tuple[Path, Path]:
+    folder, _ = stream_folders
     (folder / "some").write_bytes(CONTENT)
     (folder / "empty").write_bytes(b"")
     with (folder / "large").open("wb") as large:
         large.truncate(64 * MB)    # no room on the disk
-    return folder, uploads
+    return stream_folders
 
 
 @pytest.fixture(name="server")
@@ -49,10 +45,6 @@ def begin_large(server: StreamServer, **options: int) -> Client:
     client.send(get_file("large"))
     assert client.socket.recv(8) == b"HTTP/1.1"
     return client
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def test_a_file_leaves_whole_and_is_counted_like_any_answer(server: StreamServer) -> None:
@@ -189,35 +181,53 @@ def test_a_client_that_takes_nothing_is_cut(folders: tuple[Path, Path]) -> None:
         assert len(client.rest()) < 64 * MB
 
 
-def test_a_client_that_reads_all_the_time_may_take_longer_than_the_timeout(folders: tuple[Path, Path]) -> None:
-    """Some 5 MB a second: well above the minimum."""
-    with StreamServer(*folders, keepalive_timeout_ms=1500) as server, begin_large(server) as client:
-        received, started = 0, time.monotonic()
-        while time.monotonic() - started < 4:
-            received += len(client.socket.recv(MB // 4))
-            time.sleep(0.05)
-        received += len(client.rest())
-        assert 64 * MB < received < 65 * MB
-        assert server.counters.read(Counter.REJECT_WRITE_BUFFER) == 0
+def look(server: StreamServer, *after_s: int) -> list[bool]:
+    """Lets the server look at its connection as if so much time had passed; after each look, whether that has been cut."""
+    connection = server.connections[0]
+
+    async def looks() -> list[bool]:
+        while connection.unsent_bytes() <= MB // 2:    # it has more to send than its client has taken
+            await asyncio.sleep(0.02)
+        now_ns, cut = time.monotonic_ns(), []
+        for later_s in after_s:
+            connection.check_time(now_ns + later_s * 1_000_000_000)
+            cut.append(bool(connection.kept.is_closing()))
+        return cut
+
+    outcome: list[bool] = server.run(looks)
+    return outcome
 
 
-def test_a_client_below_the_minimum_rate_is_cut_though_it_reads(folders: tuple[Path, Path]) -> None:
-    made = StreamServer(*folders, keepalive_timeout_ms=2000, min_body_bytes_per_s=64 * MB)
-    with made as server, begin_large(server) as client:
-        received = 0
-        while piece := _recv(client, 65536):
-            received += len(piece)
-            time.sleep(0.02)    # 3 MB a second
-        assert received < 60 * MB
+def take(client: Client, size: int) -> None:
+    while size > 0:
+        size -= len(client.socket.recv(min(size, MB)))
+
+
+def test_a_client_may_take_any_time_above_the_minimum_rate(server: StreamServer) -> None:
+    """1 KB a second, over any 75 s: how much it took before is no excuse."""
+    with begin_large(server) as client:
+        assert look(server, 70) == [False]
+        take(client, 8 * MB)
+        assert look(server, 140) == [False]
+        take(client, 8 * MB)
+        assert look(server, 210, 283, 287) == [False, False, True]
         wait_until(server.is_idle, "nothing is left")
         assert server.counters.read(Counter.REJECT_WRITE_BUFFER) == 1
 
 
-def _recv(client: Client, size: int) -> bytes:
-    try:
-        return client.socket.recv(size)
-    except ConnectionResetError:
-        return b""
+def test_a_client_below_the_minimum_rate_is_cut_though_it_reads(folders: tuple[Path, Path]) -> None:
+    with StreamServer(*folders, min_body_bytes_per_s=MB) as server, begin_large(server) as client:
+        assert look(server, 0, 70) == [False, False]
+        take(client, 8 * MB)
+        assert look(server, 90) == [True]
+        wait_until(server.is_idle, "nothing is left")
+
+
+@pytest.mark.parametrize("rate", [0, 1024])
+def test_without_a_minimum_rate_a_client_must_take_something(folders: tuple[Path, Path], rate: int) -> None:
+    with StreamServer(*folders, min_body_bytes_per_s=rate) as server, begin_large(server):
+        assert look(server, 0, 73, 77) == [False, False, True]
+        wait_until(server.is_idle, "nothing is left")
 
 
 def test_twenty_downloads_take_bounded_memory_and_let_others_be_served(server: StreamServer) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -32,8 +33,15 @@ from tokmesh.api.route import Route
 from tokmesh.api.spool import SpoolSpec
 from tokmesh.errors import ApiError
 
+MB = 1 << 20
+CONTENT = os.urandom(5 * MB + 13)
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 T = TypeVar("T")
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def get_file(name: str, fields: bytes = b"") -> bytes:
@@ -91,6 +99,24 @@ class Client:
         body = self._until(lambda received: len(received) >= size)
         self._received = body[size:]
         return Received(int(status.split()[1]), headers, body[:size])
+
+    def stored(self, body: bytes) -> dict[str, Any]:
+        """The answer to an upload that arrived as it was sent."""
+        reply = self.answer()
+        assert reply.status == 200, reply
+        data: dict[str, Any] = reply.envelope["data"]
+        assert (data["bytes"], data["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+        return data
+
+    def refused(self, code: str) -> tuple[int, dict[str, Any], bool]:
+        """Status, details and whether the connection ends, of a refusal."""
+        reply = self.answer()
+        assert reply.envelope["code"] == code, reply
+        return reply.status, reply.envelope.get("details", {}), reply.headers.get("connection") == "close"
+
+    def reset_at_end(self) -> None:
+        """The connection will end by a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def interim(self) -> bytes:
         """An interim answer, such as 100 Continue."""
