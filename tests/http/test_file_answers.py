@@ -17,6 +17,7 @@ from tests.support.certificates import make_certificate
 from tests.support.streams import CONTENT, HEALTH, MB, Client, StreamServer, get_file, resident_bytes
 from tests.support.waiting import wait_until
 from tokmesh._core.counters import Counter
+from tokmesh.api import answer
 
 
 @pytest.fixture(name="folders")
@@ -107,7 +108,7 @@ def test_what_the_handler_says_of_a_missing_file_is_the_answer(server: StreamSer
     with server.client() as client:
         client.send(get_file("none") + get_file("some").replace(b"GET", b"HEAD") + HEALTH)
         assert client.answer().envelope["code"] == "TM-ADMIN-4041"
-        head = client._until(lambda received: b"\r\n\r\n" in received)
+        head = client.until(lambda received: b"\r\n\r\n" in received)
         assert head.startswith(b"HTTP/1.1 405 ")
         assert b"Allow: GET\r\n" in head
 
@@ -137,6 +138,7 @@ def test_a_client_that_leaves_leaves_nothing(server: StreamServer, caplog: pytes
             with server.client() as client:
                 client.send(get_file("large"))
         wait_until(server.is_idle, "nothing is left")
+    assert count(server, "/file", "200") == 22, "each of them came to its end"
     assert not caplog.records
     with server.client() as client:
         client.send(HEALTH)
@@ -221,6 +223,36 @@ def test_a_client_below_the_minimum_rate_is_cut_though_it_reads(folders: tuple[P
         take(client, 8 * MB)
         assert look(server, 90) == [True]
         wait_until(server.is_idle, "nothing is left")
+
+
+def test_a_slow_disk_is_not_the_clients_fault(server: StreamServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    readable = threading.Event()
+
+    class SlowFile:
+        def __init__(self, path: Path) -> None:
+            self.file = path.open("rb", buffering=0)
+            self.close = self.file.close
+
+        def read(self, size: int) -> bytes:
+            assert readable.wait(60)
+            return self.file.read(size)
+
+    monkeypatch.setattr(answer, "_open", lambda path: (SlowFile(path), path.stat().st_size))
+    with server.client() as client:
+        client.send(get_file("some"))
+        client.until(lambda received: received.endswith(b"\r\n\r\n"))
+        connection = server.connections[0]
+
+        async def look_in_an_hour() -> bool:
+            connection.check_time(time.monotonic_ns() + 3_600_000_000_000)
+            return bool(connection.kept.is_closing())
+
+        assert server.run(look_in_an_hour) is False
+        readable.set()
+        rest = bytearray()
+        while len(rest) < len(CONTENT):
+            rest += client.socket.recv(MB)
+        assert rest == CONTENT
 
 
 @pytest.mark.parametrize("rate", [0, 1024])

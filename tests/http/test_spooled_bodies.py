@@ -33,7 +33,7 @@ def _limited(stream_folders: tuple[Path, Path]) -> Iterator[StreamServer]:
 def test_a_body_arrives_whole_and_the_connection_goes_on(stream_server: StreamServer, size: int, chunk_bytes: int | None) -> None:
     body = CONTENT[:size]
     with stream_server.client() as client:
-        for _ in range(2):    # the head is the same: a body never takes the way of a remembered one
+        for _ in range(2):
             if chunk_bytes is None:
                 client.send(upload_head(size) + body + HEALTH)
             else:
@@ -43,6 +43,15 @@ def test_a_body_arrives_whole_and_the_connection_goes_on(stream_server: StreamSe
     wait_until(stream_server.is_idle, "nothing is left")
     assert len(set(stream_server.seen)) == 2
     assert all(path.parent == stream_server.uploads and path.name.startswith(PREFIX) for path in stream_server.seen)
+
+
+def test_a_body_behind_an_equal_head_goes_to_a_file_too(stream_server: StreamServer) -> None:
+    """The way of repeated heads hands over bodies in memory."""
+    with stream_server.client() as client:
+        client.send((upload_head(5) + b"12345") * 3)
+        for _ in range(3):
+            client.stored(b"12345")
+    wait_until(stream_server.is_idle, "nothing is left")
 
 
 def test_a_body_without_a_length_is_empty(stream_server: StreamServer) -> None:

@@ -17,12 +17,15 @@ from tokmesh.api.spool import PREFIX, remove_leftovers
 
 
 class Disk:
-    """Stands in front of os.write for files of uploads. gate: closed, writes wait; error: what they raise."""
+    """Stands in front of os.write for files of uploads. gate: closed, writes wait; error: what they raise; errors: what the next
+    ones raise.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.error: OSError | None = None
+        self.errors: list[OSError] = []
         self.waiting = 0
         self._write = os.write
         monkeypatch.setattr(os, "write", self.write)
@@ -33,6 +36,8 @@ class Disk:
         self.waiting += 1
         assert self.gate.wait(60)
         self.waiting -= 1
+        if self.errors:
+            raise self.errors.pop()
         if self.error is not None:
             raise self.error
         return self._write(fd, data[:100_000])    # as a disk may: less than asked for
@@ -95,6 +100,21 @@ def test_an_error_of_the_disk_is_the_answer(stream_server: StreamServer, disk: D
         disk.error = None
         client.send(upload_head(5) + b"12345")
         client.stored(b"12345")
+    wait_until(stream_server.is_idle, "nothing is left")
+
+
+def test_a_piece_that_is_lost_fails_the_upload_though_the_last_one_is_written(stream_server: StreamServer, disk: Disk) -> None:
+    disk.gate.clear()
+    disk.errors.append(OSError(5, os.strerror(5)))
+    with stream_server.client() as client:
+        client.send(upload_head(2000) + CONTENT[:1000])
+        wait_until(lambda: disk.waiting, "the disk is asked")
+        received = stream_server.counters.read(Counter.RECEIVED_BYTES)
+        client.send(CONTENT[1000:2000])
+        stream_server.received(received + 1000)
+        disk.gate.set()
+        assert client.refused("TM-SYS-5001")[1] == {"reason": "disk_error"}
+    assert not stream_server.seen
     wait_until(stream_server.is_idle, "nothing is left")
 
 

@@ -91,12 +91,12 @@ class Client:
 
     def answer(self) -> Received:
         """The next answer, whole. AssertionError when the connection ends before."""
-        head, _, rest = self._until(lambda received: b"\r\n\r\n" in received).partition(b"\r\n\r\n")
+        head, _, rest = self.until(lambda received: b"\r\n\r\n" in received).partition(b"\r\n\r\n")
         status, *fields = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
         size = int(headers.get("content-length", 0))
         self._received = rest
-        body = self._until(lambda received: len(received) >= size)
+        body = self.until(lambda received: len(received) >= size)
         self._received = body[size:]
         return Received(int(status.split()[1]), headers, body[:size])
 
@@ -120,7 +120,7 @@ class Client:
 
     def interim(self) -> bytes:
         """An interim answer, such as 100 Continue."""
-        head, _, self._received = self._until(lambda received: b"\r\n\r\n" in received).partition(b"\r\n\r\n")
+        head, _, self._received = self.until(lambda received: b"\r\n\r\n" in received).partition(b"\r\n\r\n")
         return head
 
     def rest(self) -> bytes:
@@ -134,7 +134,7 @@ class Client:
             pass
         return b"".join(pieces)
 
-    def _until(self, enough: Callable[[bytearray], bool]) -> bytes:
+    def until(self, enough: Callable[[bytearray], bool]) -> bytes:
         pieces = bytearray(self._received)
         while not enough(pieces):
             piece = self.socket.recv(1 << 20)
