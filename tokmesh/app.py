@@ -27,6 +27,7 @@ from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
+from tokmesh.api.spool import remove_leftovers
 from tokmesh.backups import Backups
 from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
@@ -142,7 +143,7 @@ class App:
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
         self._sessions = Sessions(state.table, log, state.clock, settings.session, counters)
-        self._backups = Backups(state, settings.storage.snapshot, __version__, self._sessions.forget_touched)
+        self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
@@ -242,6 +243,7 @@ class App:
             self._loop_lag.start(loop)
             self._watchdog.start()
             self._gc_pauses.start()
+            remove_leftovers(self._backups.directory)
             await self._listen(context)
             if not await self._state.replay_beside(loop, self._stop):
                 logger.info("stopped before serving")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tokmesh.config.keys import SnapshotSettings
+from tokmesh.config.keys import StorageSettings
 from tokmesh.ids import RandomSource, UlidSource, format_ulid
 from tokmesh.snapshots.restoring import Restores
 from tokmesh.snapshots.taking import Snapshots
@@ -12,10 +12,12 @@ from tokmesh.storage.snapshot_file import About
 
 
 class Backups:
-    """Runs from `start` to `stop`. software: the version that makes them; replaced: see Restores."""
+    """Runs from `start` to `stop`. settings: of storage; software: the version that makes them; replaced: see Restores."""
 
-    def __init__(self, state: State, rules: SnapshotSettings, software: str, replaced: Callable[[], None]) -> None:
+    def __init__(self, state: State, settings: StorageSettings, software: str, replaced: Callable[[], None]) -> None:
         self._state = state
+        self.directory = state.snapshots_directory
+        self.upload_bytes_max = settings.backup.max_upload_size_bytes
         about = About(state.node_id, software)
         ulids = UlidSource(RandomSource())
         self.snapshots = Snapshots(
@@ -24,7 +26,7 @@ class Backups:
             state.keyring,
             lambda: state.store.applied_sequence,
             state.log,
-            rules,
+            settings.snapshot,
             state.clock,
             about,
             state.new_snapshot_sealer,

@@ -18,7 +18,7 @@ from tokmesh.log.file_log import FileLog
 from tokmesh.log.record import AnyRecord, decode
 from tokmesh.snapshots import loading
 from tokmesh.storage.recovery import NO_BASE, Base, Progress, RecoveryCancelled
-from tokmesh.storage.segment import LOG_DIRECTORY, list_segments
+from tokmesh.storage.segment import LOG_DIRECTORY, list_segments, make_directory
 from tokmesh.storage.segment_keys import KeyMissing, SegmentKeys
 from tokmesh.storage.snapshot_directory import SNAPSHOT_DIRECTORY, list_snapshots, remove_drafts
 from tokmesh.storage.snapshot_file import PURPOSE
@@ -44,6 +44,7 @@ class State:
         self.clock = clock
         self.progress = Progress()
         self.snapshots_directory = settings.storage.dir / SNAPSHOT_DIRECTORY
+        make_directory(self.snapshots_directory)
         self.snapshots_unusable: list[Path] = []  # that the start met
         self.node_id = node_id
         self.new_table = partial(Table, tombstone_ttl_ms=settings.session.tombstone_ttl_ms)
@@ -105,8 +106,7 @@ class State:
     def _load_snapshot(self) -> Base:
         """Raises KeyMissing, SnapshotForeign, OSError, RecoveryCancelled."""
         started_ns = self.clock.monotonic_ns()
-        if self.snapshots_directory.exists():
-            remove_drafts(self.snapshots_directory)
+        remove_drafts(self.snapshots_directory)
         found = list_snapshots(self.snapshots_directory)
         loaded, self.snapshots_unusable = loading.load_newest(
             found, self.new_table, self.encryption_keys(), self.node_id, self.progress

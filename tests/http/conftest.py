@@ -1,10 +1,12 @@
-"""Fixtures of the wire path in memory."""
+"""Fixtures of the wire path: in memory, and on sockets for what streams."""
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.streams import StreamServer
 from tests.support.wire import Wire
 
 
@@ -18,3 +20,18 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.fixture
 def wire(loop: asyncio.AbstractEventLoop) -> Wire:
     return Wire(loop)
+
+
+@pytest.fixture
+def stream_folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Of the files to send, and of uploads."""
+    folder, uploads = tmp_path / "files", tmp_path / "uploads"
+    folder.mkdir()
+    uploads.mkdir()
+    return folder, uploads
+
+
+@pytest.fixture
+def stream_server(stream_folders: tuple[Path, Path]) -> Iterator[StreamServer]:
+    with StreamServer(*stream_folders) as server:
+        yield server

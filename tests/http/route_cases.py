@@ -18,6 +18,7 @@ class Case(NamedTuple):
     body: dict[str, Any] | None = None
     required: tuple[str, ...] = ()
     takes_text: bool = False  # the body is no JSON of the API: the route judges any text
+    answers: str = "OK"  # the code of the answer where all is right with the request
 
     @property
     def name(self) -> str:
@@ -100,6 +101,14 @@ CASES = (
     ),
     Case("GET", "/admin/v1/backups/snapshots", "/admin/v1/backups/snapshots", ("admin",)),
     Case("POST", "/admin/v1/backups/snapshots", "/admin/v1/backups/snapshots", ("admin",), {}),
+    Case(
+        "GET",
+        "/admin/v1/backups/snapshots/{snapshot_id}/file",
+        "/admin/v1/backups/snapshots/none/file",
+        ("admin",),
+        answers="TM-ADMIN-4041",
+    ),
+    Case("POST", "/admin/v1/backups/uploads", "/admin/v1/backups/uploads", ("admin",), {}, takes_text=True),
     Case("GET", "/admin/v1/backups/restores", "/admin/v1/backups/restores", ("admin",)),
     Case(
         "POST",
@@ -109,7 +118,7 @@ CASES = (
         {"snapshot_id": "snapshot-00000000000000000000"},
         ("snapshot_id",),
     ),
-    Case("GET", "/admin/v1/backups/restores/{job_id}", "/admin/v1/backups/restores/x", ("admin",)),
+    Case("GET", "/admin/v1/backups/restores/{job_id}", "/admin/v1/backups/restores/x", ("admin",), answers="TM-ADMIN-4041"),
     Case("GET", "/admin/v1/log-level", "/admin/v1/log-level", ("admin",)),
     Case(
         "POST",

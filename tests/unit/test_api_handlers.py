@@ -46,6 +46,7 @@ class Request:
     ) -> None:
         self.params = params
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.body_file = None
         self.request_id = "req-test"
         self.api_key = api_key
         self.peer_ip = "192.0.2.1"

@@ -28,7 +28,11 @@ cdef class Channel:
         int64_t idle_since_ns        # when the last message was complete, or the connection made
         int64_t partial_since_ns     # since when an incomplete message is here; 0: none is
         int64_t queued_since_ns      # since when the next request waits behind the one under way; 0: it does not
-        BodyRate body_rate           # of the body under way
+        BodyRate body_rate           # of the body under way, or of the file that is being sent
+        bint body_held               # the body under way waits for the disk, and reading with it
+        bint sending                 # an answer that leaves in pieces is under way
+        int64_t piece_bytes_sent     # of it, given to the transport
+        object room_waiter           # future: the peer may be sent the next piece; None: nobody waits
         Py_ssize_t charged_bytes     # this connection's part of the server's buffered_bytes
 
     cdef void pump(self) except *
@@ -36,6 +40,10 @@ cdef class Channel:
     cdef Py_ssize_t held_bytes(self) noexcept
     cdef void recharge(self) noexcept
     cdef void begin_body(self) noexcept
+    cdef void abandon_body(self) except *
+    cdef void begin_sending(self) except *
+    cdef void end_sending(self) except *
+    cdef bint _takes_too_slowly(self, int64_t now_ns) except -1
     cdef void wait_behind(self) except *
     cdef void reject(self, object rejection, int64_t started_ns) except *
     cdef void settle(self) except *

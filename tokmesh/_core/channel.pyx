@@ -3,10 +3,13 @@
 A channel moves bytes between a transport and the two buffers it owns a part of: the reader's, which is this connection's own, and
 the responder's, which all connections share and which is empty between callbacks. What the bytes mean is the business of the
 subclass: `pump` answers what can be answered, `busy` says whether an answer is still being worked on, `held_bytes` how much of the
-server's room for request bodies the connection takes up.
+server's room for request bodies the connection takes up, `abandon_body` forgets the body that is coming.
 
-Reading stops while the peer does not take its answers, and while more waits behind a request than one turn can use. Whatever
-the peer does or leaves undone, its connection ends in bounded time (`check_time`).
+An answer too large for memory leaves in pieces, which who has it (`api.answer.FileAnswer`) gives whenever the peer has taken
+enough of those before: `writable`, `write_piece`. Of it no more than `max_write_buffer` is in memory at any time.
+
+Reading stops while the peer does not take its answers, while more waits behind a request than one turn can use, and while a body
+waits for the disk. Whatever the peer does or leaves undone, its connection ends in bounded time (`check_time`).
 """
 
 import socket
@@ -33,6 +36,8 @@ cdef enum:
     BUFFERED_BYTES_MAX = 65536         # beyond it, reading stops while a request is handled
     LINGER_MS = 2000                   # how long a peer that was refused may go on sending, unread
     OTHER_METHOD = 2                   # position in meter.METHODS
+    BODY_GRACE_MS = 5000               # over which the minimum rate of a body is measured
+    PIECE_BYTES_MAX = 262144           # of an answer that leaves in pieces
 
 CLOSE_FIELD = b"Connection: close\r\n"
 
@@ -58,6 +63,9 @@ cdef class Channel:
 
     cdef Py_ssize_t held_bytes(self) noexcept:
         return 0
+
+    cdef void abandon_body(self) except *:
+        pass
 
     # Called by the transport.
 
@@ -86,7 +94,11 @@ cdef class Channel:
     def connection_lost(self, exc) -> None:
         self.closing = True
         self.transport = self.write = None
+        self.abandon_body()
         self.reader.clear()
+        if self.room_waiter is not None:
+            waiter, self.room_waiter = self.room_waiter, None
+            waiter.set_exception(ConnectionResetError())
         self.recharge()
         self.server.closed(self)
 
@@ -102,7 +114,11 @@ cdef class Channel:
 
     def resume_writing(self) -> None:
         self.writing_paused = False
-        self.pump()
+        if self.room_waiter is not None:
+            waiter, self.room_waiter = self.room_waiter, None
+            waiter.set_result(None)
+        else:
+            self.pump()
 
     def data_received(self, bytes data not None) -> None:
         self.server.counters.add(RECEIVED_BYTES, PyBytes_GET_SIZE(data))
@@ -126,12 +142,16 @@ cdef class Channel:
             if waited_ms > (LINGER_MS if self.lingering else limits.keepalive_timeout_ms):
                 self.abort()
         elif self.busy():
-            pass
+            if self.sending and self._takes_too_slowly(now_ns):
+                self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
+                self.abort()
         elif self.writing_paused:
             self.body_rate.looked_at_ns = now_ns    # nothing is read now: not the peer's fault
             if waited_ms > limits.keepalive_timeout_ms:
                 self.server.counters.increment(Counter.REJECT_WRITE_BUFFER)
                 self.abort()
+        elif self.body_held:
+            self.body_rate.looked_at_ns = now_ns    # nor is the disk
         elif self.reader.in_body:
             if rate_too_slow(&self.body_rate, now_ns, self.reader.body_received, limits.min_body_bytes_per_s):
                 self.reject(Rejected(408, "TM-SYS-4000", Counter.REJECT_BODY_RATE), now_ns)
@@ -167,6 +187,7 @@ cdef class Channel:
         """Puts out the answer to what is no request; the connection then ends: where the next one would begin is not known."""
         if self.transport is None:
             return
+        self.abandon_body()
         self.closing = self.refused = True
         if self.dropping:    # it has its answer; what is wrong with the rest is of no interest
             return
@@ -203,7 +224,7 @@ cdef class Channel:
             self.recharge()
 
     cdef int _wait_for_more(self) except -1:
-        self._hold_reading(self.writing_paused)
+        self._hold_reading(self.writing_paused or self.body_held)
         if not self.reader.in_body and not self.reader.buffered():
             self.partial_since_ns = 0
             self.reader.trim()
@@ -230,7 +251,62 @@ cdef class Channel:
 
     cdef void begin_body(self) noexcept:
         """From now on the peer is expected to send a body."""
-        rate_begin(&self.body_rate, tm_monotonic_ns(), self.server.limits.min_body_bytes_per_s)
+        rate_begin(&self.body_rate, tm_monotonic_ns(), self.server.limits.min_body_bytes_per_s, BODY_GRACE_MS)
+
+    # An answer that leaves in pieces.
+
+    cdef void begin_sending(self) except *:
+        """Sends the head that was put out; pieces may follow."""
+        cdef Limits limits = self.server.limits
+        self.sending = True
+        self.piece_bytes_sent = 0
+        rate_begin(&self.body_rate, tm_monotonic_ns(), max(1, limits.min_body_bytes_per_s), limits.keepalive_timeout_ms)
+        if self.transport is None:
+            self.responder.out.size = 0
+        else:
+            self.flush()
+            self.transport.set_write_buffer_limits(high=limits.max_write_buffer_bytes // 2)
+
+    cdef void end_sending(self) except *:
+        self.sending = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(high=self.server.limits.max_write_buffer_bytes)
+
+    @property
+    def piece_bytes_max(self) -> int:
+        """Of one piece: with half the write buffer unsent before it, all that is in memory stays below the write buffer's limit."""
+        return min(PIECE_BYTES_MAX, self.server.limits.max_write_buffer_bytes // 4)
+
+    def writable(self):
+        """A future that is done when the next piece may be read and written; ConnectionResetError: the peer has gone."""
+        waiter = self.server.loop.create_future()
+        if self.transport is None:
+            waiter.set_exception(ConnectionResetError())
+        elif self.writing_paused:
+            self.room_waiter = waiter
+        else:
+            waiter.set_result(None)
+        return waiter
+
+    def write_piece(self, bytes piece not None) -> None:
+        """Sends a piece; the peer that has gone meanwhile is known at the next `writable`."""
+        if self.transport is not None:
+            self.piece_bytes_sent += PyBytes_GET_SIZE(piece)
+            self.server.counters.add(SENT_BYTES, PyBytes_GET_SIZE(piece))
+            self.write(piece)
+
+    cdef bint _takes_too_slowly(self, int64_t now_ns) except -1:
+        """Whether the peer takes a file below the minimum rate, over keepalive_timeout_ms of the time that it keeps us waiting.
+
+        Without a minimum rate it is a byte a second: it must take something. The kernel takes and gives room in large steps, so
+        the window is longer than that of a body which comes.
+        """
+        cdef int64_t taken_bytes = self.piece_bytes_sent - <int64_t>self.transport.get_write_buffer_size()
+        if not self.writing_paused:
+            self.body_rate.looked_at_ns = now_ns    # it waits for us
+        return rate_too_slow(&self.body_rate, now_ns, taken_bytes, max(1, self.server.limits.min_body_bytes_per_s))
+
+    # After the last answer.
 
     cdef void _end(self) except *:
         # Closing while the peer still sends would reset the connection, and with it the answer that says why.

@@ -1,10 +1,13 @@
 """One HTTP/1.1 connection: bytes in, requests handled one after the other, answers out in order.
 
-A request is decided on by its head (`open`): route, method, rights, and whether there is room for its body. Only one that is
-admitted has its body kept; that of a refused one is dropped as it comes, if it is small, so that the connection can go on.
+A request is decided on by its head (`open`): route, method, rights, and whether there is room for its body, whose coming is the
+business of the intake.
 
 At most one request is being handled; those behind it wait as raw bytes in the reader, so answers cannot change places and a
 request sees all that the one before it did. Everything answered in one go leaves in one write. The socket is the channel's.
+
+What a request waits for is a coroutine that is driven without a task, one at a time: its `stage` says which. An answer too large
+for memory is the last of them (`send`); nothing else is put out until it has left, and if it cannot, the connection is cut.
 
 The hot path is `answer_repeated`: a validate request whose head is known and whose body is canonical is answered here, without an
 object of Python's but the bytes that leave.
@@ -23,15 +26,14 @@ from cpython.ref cimport Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 
-from tokmesh._core.channel cimport Channel
 from tokmesh._core.coroutine cimport PYGEN_NEXT, PySendResult, PyIter_Send
 from tokmesh._core.counters cimport AUTH_OK, HEAD_PARSED, HEAD_REPEATED
 from tokmesh._core.encoding cimport TOKEN_SIZE, is_token
 from tokmesh._core.head cimport Head
+from tokmesh._core.intake cimport Intake
 from tokmesh._core.phases cimport phases_begin, tm_monotonic_ns
 from tokmesh._core.principal cimport GRANTED
-from tokmesh._core.reader cimport DROPPED_BYTES_MAX
-from tokmesh._core.request cimport Request
+from tokmesh._core.request cimport STAGE_HANDLING, STAGE_SENDING, STAGE_STORING, STAGE_VERIFYING, Request
 from tokmesh._core.server cimport Limits, Server
 from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
 from tokmesh._core.validate cimport canonical_token
@@ -43,18 +45,8 @@ cdef enum:
 cdef bytes _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 
-cdef class Connection(Channel):
+cdef class Connection(Intake):
     """Protocol of one accepted connection."""
-
-    cdef bint busy(self) noexcept:
-        return self.current is not None
-
-    cdef Py_ssize_t held_bytes(self) noexcept:
-        if self.current is not None:
-            return self.reader.buffered() + (0 if self.current.body is None else PyBytes_GET_SIZE(self.current.body))
-        if self.awaited is not None and self.reader.in_body:
-            return self.reader.body_received if self.awaited.head.chunked else self.awaited.head.body_size
-        return 0
 
     # The turn: as many requests as may be answered at once.
 
@@ -113,6 +105,10 @@ cdef class Connection(Channel):
                 return False
             self.server.counters.add(HEAD_PARSED, 1)
             self.server.resolve(head)
+            if head.spool is not None:
+                self.reader.forget()    # its body is no business of the hot path
+            elif head.body_size > self.server.limits.max_body_bytes:
+                raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
             self.continued = False
             traced = self.server.sampler.wants(head.parent, started_ns[0])
             self.open(self.request_of(head, started_ns[0], traced))
@@ -193,7 +189,7 @@ cdef class Connection(Channel):
             self.expect_body(request)
         else:
             self.current = request
-            request.verifying = True
+            request.stage = STAGE_VERIFYING
             request.work = self.server.verify(request.head, self.peer_address)
             self.drive(request, None)
 
@@ -208,50 +204,6 @@ cdef class Connection(Channel):
             self.server.gate(head.path)
             return True
         return self.is_local or self.server.authorize(head, self.server.clock.at_ms(request.started_ns), self.peer_address)
-
-    cdef void expect_body(self, Request request) except *:
-        """Goes on with an admitted request: to its handler if its body is here, else the body may come, if there is room."""
-        cdef Head head = request.head
-        request.phases.auth_ns = tm_monotonic_ns() - request.phases.mark_ns
-        if head.body_size != 0 and head.method == "GET":
-            self.refuse(request, ApiError("TM-SYS-4000", {"reason": "body_not_allowed"}))
-        elif head.body_size > 0 and not self.server.has_room(head.body_size, self.charged_bytes):
-            self.refuse(request, self._no_room())
-        elif request.body is not None:
-            self.handle(request)
-        else:
-            self.awaited = request
-            self.begin_body()
-
-    cdef bint go_on_with_body(self, int64_t started_ns) except -1:
-        """Takes what has come of the body under way; whether that was the rest of it."""
-        cdef Request request = self.awaited
-        cdef bytes body
-        if self.dropping:
-            if not self.reader.drop_body():
-                return False
-            self.dropping = False
-            self.partial_since_ns = 0
-            return True
-        body = self.reader.take_body()
-        if body is None:
-            request.waited = True
-            if request.head.chunked and not self.server.has_room(self.reader.body_received, self.charged_bytes):
-                self.refuse(request, self._no_room())
-            return False
-        if request.waited:
-            request.started_ns = started_ns    # what the peer took to send is not the server's time
-            if request.trace is not None:
-                request.trace.arrived(started_ns)
-        self.awaited = None
-        self.partial_since_ns = 0
-        request.body = body
-        self.handle(request)
-        return True
-
-    def _no_room(self) -> ApiError:
-        self.server.counters.increment(Counter.REJECT_BUFFERED_BYTES)
-        return ApiError("TM-SYS-5030", {"reason": "buffers_full"})
 
     cdef void handle(self, Request request) except *:
         """Begins the work on a request that is here whole; when this returns it is answered, or `current` and answered later."""
@@ -312,7 +264,7 @@ cdef class Connection(Channel):
                 # the protocol between a future and who drives the coroutine that awaits it (asyncio.Future.__await__)
                 yielded._asyncio_future_blocking = False
                 yielded.add_done_callback(self._resume)
-                if not request.verifying:
+                if request.stage <= STAGE_STORING:
                     request.phases.mark_ns = tm_monotonic_ns()
             else:
                 self.finish(request, yielded)
@@ -321,20 +273,17 @@ cdef class Connection(Channel):
         self.server.handling = None
 
     def _resume(self, future) -> None:
-        if not self.current.verifying:
+        if self.current.stage <= STAGE_STORING:
             self.current.phases.log_wait_ns += tm_monotonic_ns() - self.current.phases.mark_ns
         self.drive(self.current, None)
         if self.current is None:
             self.pump()
 
     cdef void finish(self, Request request, object reply) except *:
-        """Puts out what a handler came to. Raises what cannot be put out. A key that was verified is only the beginning."""
+        """Puts out what a handler came to. Raises what cannot be put out. What ends another stage leads to the next one."""
         cdef int64_t now_ms
-        if request.verifying:
-            request.verifying = False
-            self.current = None
-            if self.transport is not None:
-                self.expect_body(request)
+        if request.stage != STAGE_HANDLING:
+            self.end_stage(request)
             return
         request.phases.mark_ns = tm_monotonic_ns()
         now_ms = self.server.clock.at_ms(request.phases.mark_ns)
@@ -342,12 +291,49 @@ cdef class Connection(Channel):
         if isinstance(reply, (bytes, dict, list)):
             data = reply if isinstance(reply, bytes) else orjson.dumps(reply)
             self.responder.put_data(request.request_id, now_ms, data, connection)
+        elif hasattr(reply, "send"):
+            self.responder.put_file_head(request.request_id, reply, connection)
+            self.send(request, reply)
+            return
         else:
             self.responder.put_answer(request.request_id, reply, b"", connection)
         self.done(request, getattr(reply, "status", 200))
 
+    cdef void end_stage(self, Request request) except *:
+        """The key was verified, the body is stored, or the answer is sent."""
+        cdef int ended = request.stage
+        request.stage = STAGE_HANDLING
+        if ended == STAGE_STORING:
+            self.handle(request)
+        elif ended == STAGE_SENDING:
+            self.end_sending()
+            self.done(request, 200)
+        else:
+            self.current = None
+            if self.transport is not None:
+                self.expect_body(request)
+
+    cdef void send(self, Request request, object answer) except *:
+        """Lets an answer leave in pieces, behind what was put out, of which its head is the last."""
+        request.stage = STAGE_SENDING
+        self.begin_sending()
+        request.work = answer.send(self)
+        self.drive(request, None)
+
+    cdef void cut(self, Request request, object error) except *:
+        """An answer of which the head has left cannot be finished: its peer sees that by its length."""
+        if self.transport is not None:
+            self.server.logger.error("answer cut short", exc_info=error, extra={"request_id": request.request_id})
+        self.end_sending()
+        self.reader.clear()
+        self.abort()
+        self.done(request, 200)
+
     cdef void refuse(self, Request request, object error) except *:
         cdef int status
+        if request.stage == STAGE_SENDING:
+            self.cut(request, error)
+            return
         request.phases.mark_ns = tm_monotonic_ns()
         if isinstance(error, ApiError):
             code, details, retry_after_s = error.code, error.details, error.retry_after_s
@@ -372,20 +358,10 @@ cdef class Connection(Channel):
                                      self.connection_field(request))
         self.done(request, status)
 
-    cdef void leave_body(self, Request request) noexcept:
-        """The request is refused before its body is here: that is dropped as it comes, or ends the connection with the answer.
-
-        The answer follows from the head alone, whatever has come by now. A peer that asked before it sends its body may send it or
-        not, so the next request could not be told from it.
-        """
-        self.awaited = None
-        request.last = request.head.expects_continue or request.head.body_size > DROPPED_BYTES_MAX
-        self.dropping = True
-        self.reader.refuse_body()
-        self.begin_body()
-
     cdef void done(self, Request request, int status) except *:
         self.current = None
+        if request.spool is not None:
+            request.spool.discard()
         self.idle_since_ns = tm_monotonic_ns()
         self.server.answered(request, status, self.idle_since_ns)
         if self.ends(request):

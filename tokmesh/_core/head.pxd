@@ -23,6 +23,7 @@ cdef class Head:
         readonly str allow
         readonly bint bad_path
         readonly bint is_validate
+        object spool                         # the route's SpoolSpec (api.spool): its bodies go to a file; None: to memory
         int parent                           # sampling.PARENT_…: what its traceparent says, while there is tracing
         public Grant grant
         public ApiKey admitted               # the key found to have the role and the address for this route and peer

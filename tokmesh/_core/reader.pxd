@@ -34,13 +34,17 @@ cdef class MessageReader:
     cdef bint awaits_continue(self) noexcept
     cdef Head next_repeated(self, const char** body, Py_ssize_t* body_size)
     cdef Head next_head(self)
+    cdef void forget(self) noexcept
     cdef bytes take_body(self)
+    cdef void unbound_body(self) noexcept
+    cdef bint read_body(self) except -1
+    cdef Py_ssize_t collected_bytes(self) noexcept
+    cdef bytearray take_piece(self)
+    cdef void end_message(self) noexcept
     cdef void refuse_body(self) noexcept
     cdef bint drop_body(self) except -1
     cdef void trim(self) noexcept
     cdef void clear(self) noexcept
-    cdef void _end_message(self) noexcept
     cdef bint _read_head(self) except -1
-    cdef bint _read_body(self) except -1
     cdef Py_ssize_t _chunked_end(self) except -1
     cdef void _remember(self, bytes raw) except *

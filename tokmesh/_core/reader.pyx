@@ -1,9 +1,10 @@
 """From bytes to messages, one at a time, for one connection.
 
 The connection pushes what the socket gave and pulls first a head, then, once it has decided on that, the body, which is kept
-(`take_body`) or dropped (`drop_body`). Bytes wait here unparsed until their turn, so the queue of pipelined requests is a piece of
-raw text of bounded size, and where a request ends is decided once: the head by its first empty line, the body by the parser.
-Whatever offsets the bytes were split at on their way, the same requests and the same rejections come out.
+(`take_body`), taken in pieces (`read_body`, `take_piece`) or dropped (`drop_body`). Bytes wait here unparsed until their turn, so
+the queue of pipelined requests is a piece of raw text of bounded size, and where a request ends is decided once: the head by its
+first empty line, the body by the parser. Whatever offsets the bytes were split at on their way, the same requests and the same
+rejections come out.
 
 A head that repeats the last one byte for byte is not parsed again (`next_repeated`): equal bytes cannot mean anything else.
 """
@@ -13,7 +14,9 @@ import httptools
 from tokmesh._core.counters import Counter
 from tokmesh._core.head import Rejected, check_request_line
 
+from cpython.bytearray cimport PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport INT64_MAX
 from libc.string cimport memcmp
 
 from tokmesh._core.head cimport Head
@@ -71,13 +74,47 @@ cdef class MessageReader:
         """The next request's head, or None while bytes of it are missing; its body is to be taken or dropped. Raises Rejected."""
         return self._head if self._read_head() else None
 
+    cdef void forget(self) noexcept:
+        """No request will be known by the head that came last."""
+        self._memo_raw = None
+        self.memo = None
+
     cdef bytes take_body(self):
         """The body of the request whose head came last, or None while bytes of it are missing. Raises Rejected."""
-        if not self._read_body():
+        if not self.read_body():
             return None
         body = bytes(self._collected)
-        self._end_message()
+        self.end_message()
         return body
+
+    cdef void unbound_body(self) noexcept:
+        """The body under way is taken in pieces, by someone who has a limit of his own."""
+        self._body_left = INT64_MAX
+
+    cdef bint read_body(self) except -1:
+        """Collects what is here of the body; whether that was the rest of it. Raises Rejected."""
+        cdef Py_ssize_t missing, end
+        while not self._message_done:
+            if self.buffered() == 0:
+                return False
+            if self._head.chunked:
+                end = self._chunked_end()
+            else:
+                missing = self._head.body_size - self.body_received
+                end = min(PyBytes_GET_SIZE(self._raw), self._at + missing)
+            piece = self._raw[self._at:end]
+            self._at = self._searched = end
+            self._feed(piece)
+        return True
+
+    cdef Py_ssize_t collected_bytes(self) noexcept:
+        return PyByteArray_GET_SIZE(self._collected)
+
+    cdef bytearray take_piece(self):
+        """What is collected of the body, which then is the caller's."""
+        piece = self._collected
+        self._collected = bytearray()
+        return piece
 
     cdef void refuse_body(self) noexcept:
         """From here on the body under way is only to be dropped; what was kept of it goes."""
@@ -86,12 +123,13 @@ cdef class MessageReader:
 
     cdef bint drop_body(self) except -1:
         """Whether the refused body is over. Raises Rejected for one without a proper end, or larger than is worth its reading."""
-        if not self._read_body():
+        if not self.read_body():
             return False
-        self._end_message()
+        self.end_message()
         return True
 
-    cdef void _end_message(self) noexcept:
+    cdef void end_message(self) noexcept:
+        """The body is over and done with: what is here behind it is the next request."""
         self.in_body = False
         self._head = None
         self._collected = None
@@ -106,9 +144,8 @@ cdef class MessageReader:
         """Lets go of everything: no request will be read any more."""
         self._raw = b""
         self._at = self._searched = 0
-        self._end_message()
-        self._memo_raw = None
-        self.memo = None
+        self.end_message()
+        self.forget()
 
     cdef bint _read_head(self) except -1:
         cdef bytes head_bytes
@@ -144,8 +181,6 @@ cdef class MessageReader:
         if not self._headers_done:
             raise Rejected(400, "TM-SYS-4000", Counter.REJECT_PARSE)
         self._head = Head(method, target, http10, self._fields, self._keep_alive)
-        if self._head.body_size > self._body_bytes_max:
-            raise Rejected(413, "TM-SYS-4130", Counter.REJECT_BODY_SIZE)
         self._at = self._searched = end + 4
         self.in_body = True
         self._remember(head_bytes)
@@ -178,21 +213,6 @@ cdef class MessageReader:
         else:
             self._memo_raw = raw
             self.memo = self._head
-
-    cdef bint _read_body(self) except -1:
-        cdef Py_ssize_t missing, end
-        while not self._message_done:
-            if self.buffered() == 0:
-                return False
-            if self._head.chunked:
-                end = self._chunked_end()
-            else:
-                missing = self._head.body_size - self.body_received
-                end = min(PyBytes_GET_SIZE(self._raw), self._at + missing)
-            piece = self._raw[self._at:end]
-            self._at = self._searched = end
-            self._feed(piece)
-        return True
 
     cdef Py_ssize_t _chunked_end(self) except -1:
         """Up to where the next piece of a chunked body goes: behind an empty line, which is how the message ends, or all there is.

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 from tokmesh._core.principal import ApiKey
@@ -9,6 +10,8 @@ class Request:
     peer_ip: str
     is_local: bool
     trace: Any
+    @property
+    def body_file(self) -> Path | None: ...
     @property
     def method(self) -> str: ...
     @property

@@ -14,6 +14,11 @@ cdef class Request:
     """
 
     @property
+    def body_file(self):
+        """The file that has the body, of a route that spools; `body` is then empty. Removed with the request's end."""
+        return None if self.spool is None else self.spool.path
+
+    @property
     def method(self) -> str:
         """As sent: case matters."""
         return self.head.method

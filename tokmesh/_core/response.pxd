@@ -30,8 +30,10 @@ cdef class Responder:
     cdef int put_error(self, str request_id, int64_t now_ms, int status, str code, object details,
                        bytes extra, bytes connection) except -1
     cdef int put_answer(self, str request_id, object answer, bytes extra, bytes connection) except -1
+    cdef int put_file_head(self, str request_id, object answer, bytes connection) except -1
     cdef int put_bodiless(self, str request_id, int status, bytes extra, bytes connection) except -1
     cdef bytes refusal_fields(self, int status, str allow, object retry_after_s)
     cdef int put_head(self, int status, bytes fields, bytes connection, const char* id_text, Py_ssize_t id_size,
                       Py_ssize_t body_size) except -1
+    cdef bytes _fields_of(self, object answer, bytes extra)
     cdef int _put_whole(self, str request_id, int status, bytes fields, bytes connection, bytes body) except -1

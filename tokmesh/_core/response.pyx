@@ -175,9 +175,17 @@ cdef class Responder:
 
     cdef int put_answer(self, str request_id, object answer, bytes extra, bytes connection) except -1:
         """An answer without the envelope (`api.answer.Answer`), such as metrics. extra: field lines beside the answer's own."""
+        return self._put_whole(request_id, answer.status, self._fields_of(answer, extra), connection, answer.body)
+
+    cdef int put_file_head(self, str request_id, object answer, bytes connection) except -1:
+        """The head of an answer whose `size` bytes follow in pieces (`api.answer.FileAnswer`)."""
+        cdef Py_ssize_t id_size = 0
+        cdef const char* id_text = PyUnicode_AsUTF8AndSize(request_id, &id_size)
+        return self.put_head(answer.status, self._fields_of(answer, b""), connection, id_text, id_size, answer.size)
+
+    cdef bytes _fields_of(self, object answer, bytes extra):
         own = b"".join([f"{name}: {value}\r\n".encode("ascii") for name, value in answer.headers])
-        fields = b"Content-Type: " + answer.content_type.encode("ascii") + b"\r\nCache-Control: no-store\r\n" + extra + own
-        return self._put_whole(request_id, answer.status, fields, connection, answer.body)
+        return b"Content-Type: " + answer.content_type.encode("ascii") + b"\r\nCache-Control: no-store\r\n" + extra + own
 
     cdef int put_bodiless(self, str request_id, int status, bytes extra, bytes connection) except -1:
         """A refusal of HEAD, which has no body, whatever the answer (RFC 9110 §9.3.2)."""

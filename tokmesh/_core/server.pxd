@@ -46,6 +46,7 @@ cdef class Server:
         Validator validator
         Responder responder
         tuple _role_masks              # per route: Role bits admitted; 0: no key needed
+        tuple _spools                  # per route: its SpoolSpec, or None
         int _validate_number
         readonly Py_ssize_t buffered_bytes    # of bodies and what waits behind them, held or given room, all connections together
         set _open                      # connections

@@ -105,6 +105,7 @@ cdef class Server:
         self.responder = Responder(int.from_bytes(os.urandom(8), "little"))
         self.responder.set_date(clock.now_ms())
         self._role_masks = tuple(_ROLE_MASKS[route.role] for route in self.router.routes)
+        self._spools = tuple(getattr(route, "spool", None) for route in self.router.routes)
         self._validate_number = self.router.match("POST", validate_route)[0]
         self.slow_ns = NEVER_NS
         self._open = set()
@@ -160,6 +161,8 @@ cdef class Server:
 
     cdef void resolve(self, Head head) except *:
         head.resolve(self.router, METHODS.index(head.method) if head.method in METHODS else 2, self._validate_number)
+        if head.route_number >= 0:
+            head.spool = self._spools[head.route_number]
         if self.sampler.enabled:
             head.parent = parent_kind(head.headers.get("traceparent"))
 

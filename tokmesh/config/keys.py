@@ -73,7 +73,9 @@ class HttpSettings:
         "10s", kinds.duration("100ms", "10m"), "Time from the first byte of a request to the end of its head"
     )
     min_body_rate_bytes_per_s: int = key(
-        "1KB/s", kinds.rate("0", "1GB"), "Slowest accepted body, over any 5 s; 0 for no minimum"
+        "1KB/s",
+        kinds.rate("0", "1GB"),
+        "Slowest accepted body, over any 5 s, and slowest taking of a file, over any keepalive_timeout; 0 for no minimum",
     )
     max_pipelined: int = key(
         "32", kinds.integer(1, 1024), "Most requests of a connection answered in one turn; those behind them wait for the next"
@@ -162,6 +164,13 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupSettings:
+    max_upload_size_bytes: int = key(
+        "64GB", kinds.size("1KB", "1TB"), "Largest uploaded backup; beyond it 413"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class EncryptionSettings:
     enabled: bool = key("false", kinds.boolean(), "Whether what is written is encrypted; needs `pip install tokmesh[encryption]`")
     key_file: Path | None = key("", kinds.optional_file(), "Keys, one a line, the first for what is written", reloadable=True)
@@ -180,6 +189,7 @@ class StorageSettings:
     dir: Path = key("./tokmesh-data", kinds.directory(), "Everything durable, and the administration socket; made with mode 0700")
     wal: WalSettings = section(WalSettings)
     snapshot: SnapshotSettings = section(SnapshotSettings)
+    backup: BackupSettings = section(BackupSettings)
     encryption: EncryptionSettings = section(EncryptionSettings)
 
 

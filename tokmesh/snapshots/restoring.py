@@ -23,7 +23,7 @@ from tokmesh.snapshots import loading
 from tokmesh.snapshots.taking import Snapshots
 from tokmesh.storage.recovery import Progress, RecoveryCancelled
 from tokmesh.storage.segment_keys import KeyMissing
-from tokmesh.storage.snapshot_directory import Draft, SnapshotFile
+from tokmesh.storage.snapshot_directory import DRAFT_SUFFIX, Draft, SnapshotFile
 from tokmesh.storage.snapshot_file import About, Kind, SnapshotDamaged, SnapshotReader, SnapshotWriter, split_records
 from tokmesh.store import Store
 
@@ -192,6 +192,13 @@ class Restores:
 
 
 _EXPECTED: Final = (SnapshotDamaged, ApiError, OSError, RecoveryCancelled)
+
+
+def keep_upload(path: Path) -> Path:
+    """Gives an uploaded file a name that outlives its request, for `begin`; a start removes what is left of that name. OSError."""
+    kept = path.with_name(f"{path.name}{DRAFT_SUFFIX}")
+    path.rename(kept)
+    return kept
 
 
 def _refusal() -> ApiError:

@@ -1,17 +1,20 @@
 """`/admin/v1/backups`: snapshots taken and listed, restores started and watched."""
 
+import asyncio
 from typing import Any, Final
 
 from tokmesh.api.admin.audited import Audited
-from tokmesh.api.answer import Reply, Request
+from tokmesh.api.answer import FileAnswer, Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.query import NO_QUERY
 from tokmesh.api.route import Route
+from tokmesh.api.spool import SpoolSpec
 from tokmesh.backups import Backups
 from tokmesh.errors import ApiError
-from tokmesh.snapshots.restoring import Job, Restores
+from tokmesh.snapshots.restoring import Job, Restores, keep_upload
 from tokmesh.snapshots.taking import Listed, Snapshots
 
+CONTENT_TYPE: Final = "application/octet-stream"
 _TAKE: Final = BodySpec()
 _RESTORE: Final = BodySpec(required={"snapshot_id": str})
 
@@ -34,6 +37,27 @@ class BackupHandlers:
         NO_QUERY.parse(request)
         items = [_shown(listed) for listed in self._snapshots.listed()]
         return {"items": items, "total_items": len(items), "next_cursor": None}
+
+    async def file(self, request: Request) -> Reply:
+        """GET /admin/v1/backups/snapshots/{snapshot_id}/file: its bytes."""
+        NO_QUERY.parse(request)
+        listed = self._named(request.params[0])
+        name = ("Content-Disposition", f'attachment; filename="{listed.file.path.name}"')
+        try:
+            return await FileAnswer.open(listed.file.path, CONTENT_TYPE, (name,))
+        except OSError as error:
+            raise ApiError("TM-ADMIN-4041") from error  # retention may have removed it meanwhile
+
+    async def upload(self, request: Request) -> Reply:
+        """POST /admin/v1/backups/uploads: the body is a backup file, which is restored."""
+        NO_QUERY.parse(request)
+        assert request.body_file is not None
+        path = await asyncio.get_running_loop().run_in_executor(None, keep_upload, request.body_file)
+        try:
+            return _described(await self._restores.begin(path, "an uploaded file", remove=True))
+        except ApiError:
+            await asyncio.get_running_loop().run_in_executor(None, path.unlink)
+            raise
 
     async def restore(self, request: Request) -> Reply:
         """POST /admin/v1/backups/restores: begins to replace everything with what a snapshot holds."""
@@ -96,6 +120,10 @@ def backup_routes(backups: Backups, audited: Audited) -> tuple[Route, ...]:
     return (
         Route("GET", "/admin/v1/backups/snapshots", "admin", handlers.list),
         Route("POST", "/admin/v1/backups/snapshots", "admin", audited("snapshot.taken", handlers.take, target="id")),
+        Route("GET", "/admin/v1/backups/snapshots/{snapshot_id}/file", "admin", audited("snapshot.fetched", handlers.file)),
+        Route("POST", "/admin/v1/backups/uploads", "admin",
+              audited("restore.begun", handlers.upload, target="job_id", facts=lambda _, data: {"source": data["source"]}),
+              spool=SpoolSpec(backups.directory, backups.upload_bytes_max)),
         Route("GET", "/admin/v1/backups/restores", "admin", handlers.restores),
         Route("POST", "/admin/v1/backups/restores", "admin",
               audited("restore.begun", handlers.restore, target="job_id", facts=lambda _, data: {"source": data["source"]})),

@@ -1,0 +1,3 @@
+from tokmesh._core.channel import Channel
+
+class Intake(Channel): ...
