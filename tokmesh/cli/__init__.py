@@ -84,6 +84,19 @@ exit codes:
 """
 
 
+_BACKUP_EXAMPLES: Final = """
+examples:
+  tokmesh backup create
+  tokmesh backup list
+  tokmesh backup fetch snapshot-00000000000000012345 /backup/tokmesh.tms
+  tokmesh backup verify /backup/tokmesh.tms && echo good
+  tokmesh backup restore /backup/tokmesh.tms
+  tokmesh backup restore --to-time=2026-01-31T12:00:00Z      (of a stopped server)
+
+A restore replaces everything: sessions, and API keys. A running server refuses writes while it restores, and goes on answering
+reads from what it had. docs/backup.md tells more. Exit codes: 0, 1 the restore failed, 65 a file is no whole backup.
+"""
+
 _DOCTOR_EXAMPLES: Final = """
 examples:
   tokmesh doctor && echo well
@@ -170,6 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_wal(commands)
     _add_storage(commands)
+    _add_backup(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -254,6 +268,28 @@ def _add_storage(commands: "argparse._SubParsersAction[_Parser]") -> None:
     rekey.add_argument("--remove-broken", action="store_true", help="remove the copies of torn tails, which stay as they are")
     rekey.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
     _add_settings_options(rekey)
+
+
+def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    backup = _add(commands, "backup", "take, fetch, check and restore snapshots", _BACKUP_EXAMPLES)
+    backup.set_defaults(module="backup")
+    actions = backup.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = _add(actions, "create", "take a snapshot of the running server", _BACKUP_EXAMPLES)
+    listing = _add(actions, "list", "list the snapshots that the server keeps, newest first", _BACKUP_EXAMPLES)
+    fetch = _add(actions, "fetch", "copy a snapshot of the running server to a file", _BACKUP_EXAMPLES)
+    fetch.add_argument("snapshot_id", metavar="SNAPSHOT", help="its id, as `list` shows it")
+    fetch.add_argument("file", metavar="FILE", help="a file that does not exist")
+    verify = _add(actions, "verify", "read backup files through, as a restore would", _BACKUP_EXAMPLES)
+    verify.add_argument("files", metavar="FILE", nargs="+")
+    restore = _add(actions, "restore", "replace everything with what a snapshot holds", _BACKUP_EXAMPLES)
+    restore.add_argument("what", metavar="SNAPSHOT", nargs="?", help="the id of a snapshot that is kept, or a file")
+    restore.add_argument("--to-sequence", type=int, metavar="N", help="instead: as of record N of the log; of a stopped server")
+    restore.add_argument("--to-time", metavar="TIME", help="instead: as of that time (ISO 8601 with its zone); of a stopped server")
+    for each in (create, listing):
+        each.add_argument("--json", action="store_true", help="print JSON")
+    for each in (create, listing, fetch, verify, restore):
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

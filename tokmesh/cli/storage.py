@@ -13,9 +13,11 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.config import ConfigError, Problem
     from tokmesh.host import data_directory, process
     from tokmesh.host.encryption_keys import read_keys
+    from tokmesh.snapshots.offline import rekey as rekey_snapshots
     from tokmesh.storage.rekey import rekey
     from tokmesh.storage.segment import LOG_DIRECTORY, list_segments, lock_directory
     from tokmesh.storage.segment_keys import SegmentKeys
+    from tokmesh.storage.snapshot_directory import SNAPSHOT_DIRECTORY
 
     given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
     storage = load_options(options, given).settings.storage
@@ -28,11 +30,14 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     lock_fd = lock_directory(directory)
     try:
         report = rekey(directory, keys)
+        snapshots = rekey_snapshots(storage.dir / SNAPSHOT_DIRECTORY, keys.keys, keys.sealing)
         form = f"encrypted under key {report.key_id.hex()}" if report.key_id else "not encrypted"
+        if snapshots:
+            print(f"{snapshots} snapshots are written anew: {form}")
         if report.segments:
             print(f"{report.segments} log segments with {report.records} records are written anew: {form}")
-        else:
-            print(f"nothing to do: every log segment is {form}")
+        elif not snapshots:
+            print(f"nothing to do: every log segment and snapshot is {form}")
         for path in report.broken if options.remove_broken else ():
             path.unlink()
             print(f"removed {path}")

@@ -10,52 +10,14 @@ otherwise): a setting that would be ignored is refused.
 
 # ruff: noqa: RUF009 - key() and section() return dataclass fields, as dataclasses.field() does
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from tokmesh.config import values as kinds
-from tokmesh.config.values import Address, Kind, Network
-
-ENVIRONMENT_PREFIX: Final = "TOKMESH_"
-_METADATA: Final = "tokmesh"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a field declares about its key. default: as it would be written; needs: the missing part, or None."""
-
-    default: str
-    kind: Kind
-    meaning: str
-    reloadable: bool
-    needs: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key: its dotted name, the path of its field in Settings, its row."""
-
-    name: str
-    field_path: tuple[str, ...]
-    row: Row
-
-    @property
-    def environment(self) -> str:
-        """The name of the environment variable: server.http.address → TOKMESH_SERVER_HTTP_ADDRESS."""
-        return ENVIRONMENT_PREFIX + self.name.upper().replace(".", "_")
-
-
-def key(default: str, kind: Kind, meaning: str, *, reloadable: bool = False, needs: str | None = None) -> Any:
-    """Declares a field of a section as a configuration key."""
-    row = Row(default, kind, meaning, reloadable, needs)
-    return field(default_factory=lambda: kind.parse(default, Path.cwd()), metadata={_METADATA: row})
-
-
-def section(factory: Callable[[], Any]) -> Any:
-    """Declares a field as a nested section."""
-    return field(default_factory=factory)
+from tokmesh.config.declaration import METADATA, Key, Row, key, section
+from tokmesh.config.values import Address, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +318,7 @@ class Settings:
 def _walk(owner: type, names: tuple[str, ...], path: tuple[str, ...]) -> Iterator[Key]:
     hints = get_type_hints(owner)
     for declared in fields(owner):
-        row: Row | None = declared.metadata.get(_METADATA)
+        row: Row | None = declared.metadata.get(METADATA)
         if row is not None:
             name = declared.name.removesuffix(row.kind.suffix)
             yield Key(".".join((*names, name)), (*path, declared.name), row)
@@ -382,7 +344,7 @@ def build_settings(values: dict[str, Any]) -> Settings:
         arguments: dict[str, Any] = {}
         for declared in fields(owner):
             here = (*path, declared.name)
-            if declared.metadata.get(_METADATA) is None:
+            if declared.metadata.get(METADATA) is None:
                 arguments[declared.name] = build(hints[declared.name], here)
             elif here in by_path:
                 arguments[declared.name] = by_path[here]

@@ -18,14 +18,13 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from tokmesh.config.declaration import ENVIRONMENT_PREFIX, Key
 from tokmesh.config.keys import (
-    ENVIRONMENT_PREFIX,
     KEYS,
     KEYS_BY_ENVIRONMENT,
     KEYS_BY_NAME,
     SECTIONS,
     EncryptionSettings,
-    Key,
     Settings,
     build_settings,
     value_of,

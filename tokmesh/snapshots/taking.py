@@ -229,7 +229,7 @@ class Snapshots:
                 await asyncio.shield(self._beside(draft.discard))
             raise
         self._log_bytes_then = log_bytes
-        listed = Listed(file, writer.bytes_written, header)
+        listed = Listed(file, writer.bytes_written, writer.header)
         self._listed = [listed, *(one for one in self._listed if one.file != file)]
         self._note_newest()
         return listed

@@ -35,6 +35,11 @@ def snapshot_path(directory: Path, sequence: int) -> Path:
     return directory / f"snapshot-{sequence:020d}.tms"
 
 
+def snapshot_named(directory: Path, snapshot_id: str) -> Path | None:
+    """The file of the snapshot with that id."""
+    return next((file.path for file in list_snapshots(directory) if file.id == snapshot_id), None)
+
+
 def list_snapshots(directory: Path) -> list[SnapshotFile]:
     """Newest first; other files are not looked at. [] where there is no directory. OSError."""
     if not directory.exists():

@@ -137,6 +137,7 @@ class SnapshotWriter:
     def __init__(self, fd: int, header: SnapshotHeader, about: About, sealer: "Sealer | None" = None) -> None:
         if sealer is not None:
             header = header._replace(key_id=sealer.key_id, salt=sealer.salt)
+        self.header = header
         self._fd = fd
         self._sealer = sealer
         self._head = encode_header(header)

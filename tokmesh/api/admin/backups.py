@@ -51,7 +51,8 @@ class BackupHandlers:
     async def upload(self, request: Request) -> Reply:
         """POST /admin/v1/backups/uploads: the body is a backup file, which is restored."""
         NO_QUERY.parse(request)
-        assert request.body_file is not None
+        if request.body_file is None:
+            raise ApiError("TM-ADMIN-4221", {"reason": "there is no body"})
         path = await asyncio.get_running_loop().run_in_executor(None, keep_upload, request.body_file)
         try:
             return _described(await self._restores.begin(path, "an uploaded file", remove=True))
