@@ -22,7 +22,7 @@ COUNT ?= 200
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills screenshot bench wheel wheels annotate constraints image clean
+.PHONY: help packages run build test lint tidy asan kills screenshot bench bench-storage wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -79,6 +79,10 @@ screenshot: packages  ## draw docs/console.png anew: the status page of a server
 bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, picture
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-storage: packages  ## with millions of sessions: memory and start beside Redis, snapshots, expiry, growth
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m benchmarks.storage $(ARGS)
 
 wheel: $(VENV)/stamp-run  ## build dist/tokmesh-*.whl for the interpreter of .venv
 	@rm -rf build/lib.* build/bdist.*

@@ -29,7 +29,7 @@ def free_port() -> int:
 
 def require_tools(*names: str) -> None:
     """Raises BenchmarkError naming every missing program and the Debian package that has it."""
-    packages = {"redis-server": "redis-server", "redis-benchmark": "redis-tools", "taskset": "util-linux"}
+    packages = {"redis-benchmark": "redis-tools", "redis-cli": "redis-tools", "taskset": "util-linux"}
     search_path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     missing = [name for name in names if shutil.which(name, path=search_path) is None]
     if missing:

@@ -139,10 +139,10 @@ def markdown(report: Report) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def publish(path: Path, text: str) -> None:
+def publish(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Puts `text` between the two marks of a page. The page must have both."""
     page = path.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin and end, f"{path} has lost its marks {BEGIN} and {END}"
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    assert found_begin and found_end, f"{path} has lost its marks {begin} and {end}"
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -125,6 +125,12 @@ def test_figures_reach_their_series(fakes: Fakes) -> None:
     assert samples[name + "_sum", route] == 0.1
 
 
+def test_a_yes_or_no_is_a_number(fakes: Fakes) -> None:
+    """`True` is an int to Python, and a parse error to Prometheus."""
+    fakes.log.figures["encrypted"] = True
+    assert scrape(fakes)["tokmesh_storage_encryption_enabled", ()] == 1
+
+
 def test_label_value_outside_its_closed_set_stops_the_scrape(fakes: Fakes) -> None:
     exposition = Exposition(fakes.sources)
     fakes.meter.others = [("BREW", "unmatched", "404", 1)]

@@ -176,7 +176,7 @@ def duration_blocks(sources: Sources, scrapes: Scrapes) -> list[HistogramBlock]:
 def _number(stats: Mapping[str, object], key: str) -> float:
     value = stats[key]
     assert isinstance(value, (int, float)), key
-    return value
+    return int(value) if isinstance(value, bool) else value  # whose text would be a word
 
 
 def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
