@@ -212,6 +212,22 @@ def test_what_ends_while_a_long_window_is_read_is_left_out(monkeypatch: pytest.M
     run(scenario)
 
 
+def test_a_list_under_way_while_a_restore_replaces_the_table_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_query, "STEP_ENTRIES", 5)
+
+    async def play() -> None:
+        domain, other = Domain(), Domain()
+        await fill(domain)
+        (only,) = [await other.sessions.create("new")]
+        listing = asyncio.ensure_future(domain.sessions.list(SessionFilter()))
+        await asyncio.sleep(0)
+        domain.table.exchange(other.table)
+        page = await listing
+        assert set(ids_of(domain, page)) <= {id16(only)}
+
+    asyncio.run(play())
+
+
 def test_bad_pages_orders_and_cursors_are_refused() -> None:
     async def scenario(domain: Domain) -> None:
         await fill(domain)

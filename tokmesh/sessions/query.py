@@ -129,10 +129,12 @@ class SessionQuery:
                 await _loop_turn()
             now_ms = self._clock.now_ms()
             for entry in entries[start : start + STEP_ENTRIES]:
-                if table.status(entry, now_ms) == _LIVE:
-                    view = table.session(entry)
-                    if passes(view):
-                        keys.append((getattr(view, wanted.sort_by), view.id))
+                try:
+                    view = table.session(entry) if table.status(entry, now_ms) == _LIVE else None
+                except IndexError:  # forgotten since the turn before, or a restore has put another table in place
+                    continue
+                if view is not None and passes(view):
+                    keys.append((getattr(view, wanted.sort_by), view.id))
         return keys
 
 

@@ -162,10 +162,16 @@ class Snapshots:
     async def take(self) -> Listed:
         """A snapshot of now, or the one under way. Raises ApiError TM-SYS-5001, and TM-ADMIN-5031 while paused."""
         if self._paused:
-            raise ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=5)
+            raise _busy()
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.get_running_loop().create_task(self._take(), name="tokmesh-snapshot")
-        return await asyncio.shield(self._under_way)
+        task = self._under_way
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():  # a restore, or the end, came in between
+                raise _busy() from None
+            raise
 
     # ── when ──
 
@@ -287,15 +293,16 @@ class Snapshots:
 
     def _list(self) -> None:
         """Reads the directory anew."""
-        self._listed = []
+        listed = []
         for file in snapshot_directory.list_snapshots(self._directory):
             if file.path in self._unusable:
                 continue
             try:
                 with SnapshotReader(file.path) as reader:
-                    self._listed.append(Listed(file, reader.size_bytes, reader.header))
+                    listed.append(Listed(file, reader.size_bytes, reader.header))
             except (SnapshotDamaged, OSError):
                 continue  # told at the start
+        self._listed = listed
         self._note_newest()
 
     def _note_newest(self) -> None:
@@ -305,3 +312,7 @@ class Snapshots:
             newest = self._listed[0]
             stats["last_time_ms"], stats["last_sequence"] = newest.header.time_ms, newest.file.sequence
             stats["last_bytes"] = newest.size_bytes
+
+
+def _busy() -> ApiError:
+    return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=5)
