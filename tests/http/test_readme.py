@@ -3,11 +3,12 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
-from tests.support.server import TokMeshProcess
+from tests.support.server import ROOT, TokMeshProcess
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 
 
 def shell_lines(after: str) -> list[str]:
@@ -51,6 +52,25 @@ def test_the_load_example_gets_good_answers(server: TokMeshProcess, tmp_path: Pa
     assert "Non-2xx" not in output
     assert re.search(r"Requests/sec: +[1-9]", output)
     assert server.data("GET", "/sessions?user_id=bob")["total_items"] == 1
+
+
+def test_the_backup_is_taken_fetched_verified_and_restored(server: TokMeshProcess, tmp_path: Path) -> None:
+    (session,) = [server.create_session("eve")]
+    target = tmp_path / "tokmesh.tms"
+    script = "\n".join(shell_lines("## Back it up")[:-1]).replace("/backup/tokmesh.tms", str(target))
+    output = run(command_is_here(script, server), server)
+    assert f"whole: {target}: " in output and "snapshot-" in output
+    server.data("POST", f"/sessions/{session['session_id']}/revoke", {})
+    assert not server.validate(session["token"])["valid"]
+    restore = shell_lines("## Back it up")[-1].replace("/backup/tokmesh.tms", str(target))
+    assert run(command_is_here(restore, server), server).startswith("restored: ")
+    assert server.validate(session["token"])["valid"]
+
+
+def command_is_here(script: str, server: TokMeshProcess) -> str:
+    """With a `tokmesh` that is the package under test, and knows the server."""
+    command = f"{sys.executable} -m tokmesh"
+    return f'cd {ROOT}; tokmesh() {{ {command} "$@" --storage.dir={server.directory}; }}\n{script}'
 
 
 def test_every_command_it_names_exists() -> None:
