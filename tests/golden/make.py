@@ -145,12 +145,15 @@ def read_state(directory: Path) -> dict[str, Any]:
     store = Store(table, keyring, replay_until_ms=READ_AT_MS)
     end, report = recovery.replay(directory, SEGMENT_BYTES, decode, store.replay)
     Appender(directory, end, SEGMENT_BYTES, Clock(T0), QUIET).close(seal=False)
-    tokens = sorted({f"token {number}" for number in (*range(10, 14), *range(40, 43), 50, 51)} | {"token 10, second"})
+    tokens = {f"token {number}" for number in (*range(10, 14), *range(40, 43), 50, 51)} | {"token 10, second"}
+    return {"torn_tail": report.torn_tail, "last_sequence": report.last_sequence, **told(table, keyring, tokens)}
+
+
+def told(table: Table, keyring: KeyRing, tokens: set[str]) -> dict[str, Any]:
+    """Sessions, what is said of `tokens`, and keys as plain values, as of READ_AT_MS."""
     return {
-        "torn_tail": report.torn_tail,
-        "last_sequence": report.last_sequence,
         "sessions": _sessions(table),
-        "verdicts": {name: table.check(hash32(name), READ_AT_MS)[0] for name in tokens},
+        "verdicts": {name: table.check(hash32(name), READ_AT_MS)[0] for name in sorted(tokens)},
         "keys": [
             {
                 "key_id": stored.api_key.key_id, "role": stored.api_key.role_name, "active": stored.api_key.active,

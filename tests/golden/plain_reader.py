@@ -55,7 +55,7 @@ def read_log(directory: Path, keys: Sequence[bytes] = ()) -> dict[str, Any]:
             raise ValueError(f"{path.name}: header")
         if (first_sequence, chain_before, path.name) != (sequence_due, chain, f"wal-{first_sequence:020}.log"):
             raise ValueError(f"{path.name}: does not follow")
-        cipher = _cipher(data[16:24] + key[:8], key[8:], keys) if flags else None
+        cipher = cipher_of("log segment", data[16:24] + key[:8], key[8:], keys) if flags else None
         offset, frames = 64, []
         while offset < len(data) and data[offset:].strip(b"\0"):
             frame = _read_frame(data, offset, segment_id, sequence_due, chain, cipher)
@@ -71,10 +71,10 @@ def read_log(directory: Path, keys: Sequence[bytes] = ()) -> dict[str, Any]:
     return {"segments": segments, "records": records, "torn_tail": torn_tail}
 
 
-def _cipher(salt: bytes, key_id: bytes, keys: Sequence[bytes]) -> AESGCM:
-    """Of a segment. KeyError when none of the keys has that id."""
+def cipher_of(kind: str, salt: bytes, key_id: bytes, keys: Sequence[bytes]) -> AESGCM:
+    """Of a file of that kind. KeyError when none of the keys has that id."""
     by_id = {HKDF(SHA256(), 8, None, b"tokmesh key id").derive(key): key for key in keys}
-    return AESGCM(HKDF(SHA256(), 32, salt, b"tokmesh file: log segment").derive(by_id[key_id]))
+    return AESGCM(HKDF(SHA256(), 32, salt, b"tokmesh file: " + kind.encode()).derive(by_id[key_id]))
 
 
 def _read_frame(
