@@ -50,7 +50,7 @@ class Backups:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """When the state is made."""
         state = self._state
-        self.snapshots.start(loop, unusable=state.snapshots_unusable, log_bytes=state.progress.bytes_read)
+        self.snapshots.start(loop, unusable=state.snapshots_unusable, log_bytes=state.progress.bytes_applied)
 
     async def stop(self) -> None:
         """While the log still runs."""

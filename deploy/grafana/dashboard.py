@@ -147,6 +147,23 @@ STORAGE: Final = Row("Storage", (
            ("sum(tokmesh_session_expiry_backlog{{at}})", "waiting to expire"))),
 ))  # fmt: skip
 
+SNAPSHOTS: Final = Row("Snapshots", (
+    Panel("Due", "Share of the interval, or of the log's threshold, that has gone by since the newest snapshot. Normal: up to 1. "
+          "An alert fires beyond 3.", "percentunit", (("tokmesh_snapshot_due_ratio{{at}}", "{{instance}}"),),
+          steps=((None, GREEN), (1.5, YELLOW), (3, RED))),
+    Panel("Log behind the newest", "Bytes of the log written since the newest snapshot: what a start would replay.", "bytes",
+          (("tokmesh_snapshot_log_bytes{{at}}", "{{instance}}"),)),
+    Panel("Attempts that failed", "Attempts that failed since the last snapshot that was taken, and snapshots that the last start "
+          "could not use. Normal: 0.", "short",
+          (("tokmesh_snapshot_failed_attempts{{at}}", "{{instance}} failed"),
+           ("tokmesh_snapshot_unusable_files{{at}}", "{{instance}} unusable")), steps=NONE_STEPS),
+    Panel("Size", "Size of the newest snapshot, compressed.", "bytes", (("tokmesh_snapshot_last_bytes{{at}}", "{{instance}}"),)),
+    Panel("Time to take one", "How long taking the last snapshot took. Requests go on meanwhile.", "s",
+          (("tokmesh_snapshot_last_duration_seconds{{at}}", "{{instance}}"),)),
+    Panel("Kept", "Snapshots kept, by node: at most storage.snapshot.retention_count, none but the newest older than "
+          "retention_days.", "short", (("tokmesh_snapshot_files{{at}}", "{{instance}}"),)),
+))  # fmt: skip
+
 CLUSTER: Final = Row("Cluster", (
     _stat("Nodes active", "Nodes that are heard, as the node that hears fewest sees it.", "short",
           'min(tokmesh_cluster_nodes_total{{at}, status="active"})'),
@@ -201,7 +218,7 @@ SECURITY: Final = Row("Security", (
           (("max by (instance, version, python) (tokmesh_build_info{{at}})", "{{instance}}: {{version}}, Python {{python}}"),)),
 ))  # fmt: skip
 
-ROWS: Final = (OVERVIEW, LATENCY, STORAGE, CLUSTER, SECURITY)
+ROWS: Final = (OVERVIEW, LATENCY, STORAGE, SNAPSHOTS, CLUSTER, SECURITY)
 
 
 def expression(template: str) -> str:

@@ -54,6 +54,7 @@ class FakeLog:
         )
         self.figures: dict[str, object] = dict.fromkeys(names.split(), 0)
         self.figures["state"] = "open"
+        self.figures["encrypted"] = False  # as the log tells it
         self.fsync_histogram = HistogramBlock(1, LATENCY_BOUNDS_NS)
         self.group_histogram = HistogramBlock(1, GROUP_BOUNDS)
 
@@ -73,7 +74,8 @@ class Fakes:
             index_load=0.0, index_rebuilding=0, expiry_backlog=0, interned_strings=0, arena_free_bytes=0,
         )  # fmt: skip
         self.snapshots = FakeStats(
-            taken=0, failed=0, running=0, count=0, last_time_ms=0, last_sequence=0, last_bytes=0, last_seconds=0.0, unusable=0
+            taken=0, failed=0, failed_since=0, log_bytes=0, due_ratio=0, running=0, count=0, last_time_ms=0, last_sequence=0,
+            last_bytes=0, last_seconds=0.0, unusable=0,
         )
         self.authenticator = FakeStats(
             argon2_runs_total=0, prefilter_rejects_total=0, cache_hits=0, cache_misses=0, cache_entries=0,

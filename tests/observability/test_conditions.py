@@ -27,6 +27,9 @@ CASES = (
     Case("TokMeshWalFsyncFailed", {"log_state": "open", "sync_failures": 0}, {"log_state": "open", "sync_failures": 1}),
     Case("TokMeshWalFsyncFailed", {"log_state": "full"}, {"log_state": "failed"}),
     Case("TokMeshLogFull", {"log_state": "open"}, {"log_state": "full"}),
+    Case("TokMeshSnapshotUnusable", {"snapshots_unusable": 0}, {"snapshots_unusable": 1}),
+    Case("TokMeshSnapshotFailing", {"snapshot_failed_attempts": 0}, {"snapshot_failed_attempts": 1}),
+    Case("TokMeshSnapshotOverdue", {"snapshot_due_ratio": 3}, {"snapshot_due_ratio": 3.01}),
     Case("TokMeshQuorumLost", {"quorum_lost": False}, {"quorum_lost": True}),
     Case(
         "TokMeshApiKeyFailures",

@@ -33,6 +33,7 @@ THRESHOLDS = {
     "TokMeshTableNearLimit": (conditions.TABLE_RATIO_MAX,),
     "TokMeshExpiryBacklog": (conditions.EXPIRY_BACKLOG_MAX,),
     "TokMeshFileDescriptorsHigh": (conditions.OPEN_FILES_RATIO_MAX,),
+    "TokMeshSnapshotOverdue": (conditions.SNAPSHOT_DUE_RATIO_MAX,),
     "TokMeshReplicationLag": (conditions.REPLICATION_LAG_SECONDS_MAX,),
 }
 WITH_ALERT = [rule.code for rule in RULES if rule.code not in WITHOUT_ALERT]

@@ -41,7 +41,7 @@ def test_the_file_is_what_the_table_of_panels_makes() -> None:
 
 def test_the_rows_are_those_an_operator_looks_for() -> None:
     titles = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert titles == ["Overview", "Latency", "Storage", "Cluster", "Security"]
+    assert titles == ["Overview", "Latency", "Storage", "Snapshots", "Cluster", "Security"]
     assert DASHBOARD["schemaVersion"] >= 41 and DASHBOARD["uid"] == "tokmesh"
 
 

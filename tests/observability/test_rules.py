@@ -32,7 +32,8 @@ WARNING: Final = {
     "TokMeshEvenNodeCount", "TokMeshNodeDown", "TokMeshErrorRatioHigh", "TokMeshAvailabilityBudgetBurn", "TokMeshLatencyBudgetBurn",
 }  # fmt: skip
 BEYOND: Final = {
-    "TokMeshLogFull": "critical", "TokMeshDiskFillingUp": "warning", "TokMeshWalSlow": "warning",
+    "TokMeshLogFull": "critical", "TokMeshSnapshotUnusable": "critical", "TokMeshSnapshotFailing": "warning",
+    "TokMeshSnapshotOverdue": "warning", "TokMeshDiskFillingUp": "warning", "TokMeshWalSlow": "warning",
     "TokMeshTornTailRepaired": "warning", "TokMeshTableNearLimit": "warning", "TokMeshExpiryBacklog": "warning",
     "TokMeshEventLoopLag": "warning", "TokMeshFileDescriptorsHigh": "warning", "TokMeshConnectionsRefused": "warning",
     "TokMeshApiKeyChecksOverloaded": "warning", "TokMeshApiKeyForeignAddress": "warning",

@@ -22,6 +22,7 @@ from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
 from tokmesh.storage import snapshot_directory
+from tokmesh.storage.segment import NO_ROOM
 from tokmesh.storage.snapshot_directory import Draft, SnapshotFile
 from tokmesh.storage.snapshot_file import About, SnapshotDamaged, SnapshotHeader, SnapshotReader, SnapshotWriter
 
@@ -57,10 +58,14 @@ class Rules(Protocol):
 
 
 class SnapshotStats(TypedDict):
-    """Figures for metrics. last_…: of the newest one there is, 0 without one; seconds: that the last taking took."""
+    """Figures for metrics. last_…: of the newest one there is, 0 without one; seconds: that the last taking took; failed_since:
+    attempts since the last that succeeded; log_bytes: of the log behind the newest; due_ratio: see `due_ratio`."""
 
     taken: int
     failed: int
+    failed_since: int
+    log_bytes: int
+    due_ratio: float
     unusable: int
     running: bool
     count: int
@@ -112,15 +117,14 @@ class Snapshots:
         self._started_at_ms = 0  # what the first interval is counted from, where there is no snapshot yet
         self._log_bytes_then = 0  # of the log's write_bytes_total, at the newest snapshot
         self._stats: SnapshotStats = {
-            "taken": 0, "failed": 0, "unusable": 0, "running": False, "count": 0, "last_time_ms": 0, "last_sequence": 0,
-            "last_bytes": 0, "last_seconds": 0.0,
+            "taken": 0, "failed": 0, "failed_since": 0, "log_bytes": 0, "due_ratio": 0.0, "unusable": 0, "running": False,
+            "count": 0, "last_time_ms": 0, "last_sequence": 0, "last_bytes": 0, "last_seconds": 0.0,
         }  # fmt: skip
 
     def start(self, loop: asyncio.AbstractEventLoop, *, unusable: Sequence[Path], log_bytes: int) -> None:
         """Begins to take snapshots as they become due. unusable: that the start could not use; log_bytes: that it read behind the
         newest that it could."""
         self._unusable = frozenset(unusable)
-        self._stats["unusable"] = len(unusable)
         self._log_bytes_then = self._log.stats()["write_bytes_total"] - log_bytes
         self._list()
         if not self._listed:
@@ -137,8 +141,12 @@ class Snapshots:
         self._thread.shutdown()
 
     def stats(self) -> SnapshotStats:
-        """See SnapshotStats."""
-        return self._stats.copy()
+        """See SnapshotStats. Any thread."""
+        stats = self._stats.copy()
+        stats["log_bytes"] = max(0, self._log_bytes())
+        stats["due_ratio"] = self.due_ratio()
+        stats["unusable"] = len(self._unusable)
+        return stats
 
     def listed(self) -> list[Listed]:
         """The snapshots there are, newest first."""
@@ -185,13 +193,18 @@ class Snapshots:
     def _is_due(self) -> bool:
         if self._paused or self._clock.monotonic_ns() / 1e9 < self._retry_at_s:
             return False
-        if self._applied_sequence() == self._stats["last_sequence"]:
-            return False
-        log = self._log.stats()
-        if log["state"] not in ("open", "full"):
-            return False
-        old = self._clock.now_ms() - max(self._stats["last_time_ms"], self._started_at_ms) >= self._rules.interval_ms
-        return old or log["write_bytes_total"] - self._log_bytes_then >= self._rules.threshold_bytes
+        return self._log.stats()["state"] in ("open", "full") and self.due_ratio() >= 1
+
+    def due_ratio(self) -> float:
+        """How much of the interval, or of the threshold, has gone by since the newest snapshot: the larger of both. One is due at
+        1. 0 while nothing was recorded since. Any thread."""
+        if self._timer is None or self._applied_sequence() == self._stats["last_sequence"]:
+            return 0.0
+        age_ms = self._clock.now_ms() - max(self._stats["last_time_ms"], self._started_at_ms)
+        return max(age_ms / self._rules.interval_ms, self._log_bytes() / self._rules.threshold_bytes, 0.0)
+
+    def _log_bytes(self) -> int:
+        return self._log.stats()["write_bytes_total"] - self._log_bytes_then
 
     # ── how ──
 
@@ -202,13 +215,15 @@ class Snapshots:
             listed = await self._write()
         except (OSError, MemoryError, ApiError) as error:
             self._stats["failed"] += 1
+            self._stats["failed_since"] += 1
             self._retry_at_s = self._clock.monotonic_ns() / 1e9 + RETRY_S
             logger.error("a snapshot could not be taken", extra={"reason": str(error)})
-            raise ApiError("TM-SYS-5001", {"reason": f"the snapshot could not be taken: {error}"}) from error
+            raise ApiError("TM-SYS-5001", {"reason": _public(error)}) from error
         finally:
             self._table.image.abandon()
             self._stats["running"] = False
         self._stats["taken"] += 1
+        self._stats["failed_since"] = 0
         self._stats["last_seconds"] = (self._clock.monotonic_ns() - started_ns) / 1e9
         logger.info("snapshot taken", extra={"snapshot": listed.file.id, "bytes": listed.size_bytes})
         await self._drop_superfluous()
@@ -235,6 +250,7 @@ class Snapshots:
                 await asyncio.shield(self._beside(draft.discard))
             raise
         self._log_bytes_then = log_bytes
+        self._unusable -= {file.path}  # replaced, if it is one of those
         listed = Listed(file, writer.bytes_written, writer.header)
         self._listed = [listed, *(one for one in self._listed if one.file != file)]
         self._note_newest()
@@ -280,6 +296,8 @@ class Snapshots:
         kept = [one for one in self._listed if one.file not in dropped]
         try:
             await self._beside(lambda: snapshot_directory.remove(self._directory, dropped))
+            unusable = self._unusable
+            self._unusable = await self._beside(lambda: frozenset(path for path in unusable if path.exists()))
             self._listed = kept
             self._note_newest()
             segments = 0
@@ -316,3 +334,10 @@ class Snapshots:
 
 def _busy() -> ApiError:
     return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=5)
+
+
+def _public(error: Exception) -> str:
+    """What a client is told: nothing of this host's paths."""
+    if isinstance(error, OSError):
+        return "disk_full" if error.errno in NO_ROOM else "disk_error"
+    return "no_memory" if isinstance(error, MemoryError) else "log failed"

@@ -44,14 +44,14 @@ class RecoveryCancelled(Exception):
 
 class Progress:
     """How far a start is, with a snapshot and then with the log; another thread may read it, and may end it after the frame (or
-    chunk) under way."""
+    chunk) under way. bytes_applied: of the frames that were applied, without the zeros behind them."""
 
-    __slots__ = ("_base_bytes", "_cancelled", "bytes_read", "bytes_total", "phase", "records")
+    __slots__ = ("_base_bytes", "_cancelled", "bytes_applied", "bytes_read", "bytes_total", "phase", "records")
 
     def __init__(self) -> None:
         self.phase = "replaying the log"
         self.records = self.bytes_read = self.bytes_total = 0
-        self._base_bytes = 0
+        self._base_bytes = self.bytes_applied = 0
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -138,7 +138,10 @@ def replay(
             for sequence, data in enumerate(frame.records, frame.first_sequence):
                 if sequence > base.sequence:
                     apply(sequence, _decoded(path, offset, sequence, data, decode))
-            progress.advance(frame.first_sequence + len(frame.records) - 1, frame.end)
+            last = frame.first_sequence + len(frame.records) - 1
+            if last > base.sequence:
+                progress.bytes_applied += frame.end - offset
+            progress.advance(last, frame.end)
 
     every = list_segments(directory)
     segments = _leading_on(directory, every, base)

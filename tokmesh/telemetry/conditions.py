@@ -29,6 +29,7 @@ LOOP_LAG_P99_SECONDS_MAX: Final = 0.1
 REVOKE_PENDING_SECONDS_MAX: Final = 30
 REPLICATION_LAG_SECONDS_MAX: Final = 2
 EXPIRY_BACKLOG_MAX: Final = 100_000
+SNAPSHOT_DUE_RATIO_MAX: Final = 3
 
 Severity = Literal["critical", "warning"]
 
@@ -43,6 +44,9 @@ class Readings:
     log_state: str | None = None  # a value of catalog.LOG_STATES
     sync_failures: float | None = None  # since the start of the process
     sync_mode: str | None = None
+    snapshots_unusable: float | None = None  # that the last start passed over
+    snapshot_failed_attempts: float | None = None  # since the last that succeeded
+    snapshot_due_ratio: float | None = None  # 1: one is due
     disk_free_bytes: float | None = None
     disk_total_bytes: float | None = None
     memory_used_bytes: float | None = None
@@ -124,6 +128,24 @@ def _wal_fsync_failed(at: Readings) -> str | None:
 def _log_full(at: Readings) -> str | None:
     if at.log_state == "full":
         return "The log cannot grow, the disk is full: only revocations are taken. It goes on by itself when there is space."
+    return None
+
+
+def _snapshot_unusable(at: Readings) -> str | None:
+    if (at.snapshots_unusable or 0) > 0:
+        return "The last start passed over a damaged snapshot for an older one. The state is right; the disk is to be doubted."
+    return None
+
+
+def _snapshot_failing(at: Readings) -> str | None:
+    if (at.snapshot_failed_attempts or 0) > 0:
+        return "The last attempt to take a snapshot failed: the log grows until one succeeds. The server's log says why."
+    return None
+
+
+def _snapshot_overdue(at: Readings) -> str | None:
+    if (at.snapshot_due_ratio or 0) > SNAPSHOT_DUE_RATIO_MAX:
+        return f"{at.snapshot_due_ratio:.0f} times the interval, or the threshold, has gone by since the newest snapshot."
     return None
 
 
@@ -276,6 +298,7 @@ def _clock_unsynchronised(at: Readings) -> str | None:
 RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshWalFsyncFailed", "critical", _wal_fsync_failed),
     Rule("TokMeshLogFull", "critical", _log_full),
+    Rule("TokMeshSnapshotUnusable", "critical", _snapshot_unusable),
     Rule("TokMeshQuorumLost", "critical", _quorum_lost),
     Rule("TokMeshApiKeyFailures", "critical", _api_key_failures),
     Rule("TokMeshDiskSpaceLow", "critical", _disk_space_low),
@@ -287,6 +310,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshNodeDown", "warning", _node_down),
     Rule("TokMeshErrorRatioHigh", "warning", _error_ratio_high),
     Rule("TokMeshWalSlow", "warning", _wal_slow),
+    Rule("TokMeshSnapshotFailing", "warning", _snapshot_failing),
+    Rule("TokMeshSnapshotOverdue", "warning", _snapshot_overdue),
     Rule("TokMeshEventLoopLag", "warning", _event_loop_lag),
     Rule("TokMeshTableNearLimit", "warning", _table_near_limit),
     Rule("TokMeshExpiryBacklog", "warning", _expiry_backlog),

@@ -116,6 +116,7 @@ class Status:
             "requests": _requests(now),
             "rates": _rates(self._trends.before(now, RATE_SECONDS), now),
             "log": self._log(snapshot, now),
+            "snapshots": _snapshots(snapshot),
             "disk": _numbers(snapshot, free_bytes="disk_free_bytes", total_bytes="disk_total_bytes"),
             "memory": {
                 **_numbers(snapshot, used_bytes="mem_usage_bytes", limit_bytes="mem_limit_bytes"),
@@ -179,6 +180,9 @@ class Status:
             self._posture.readings(),
             log_state=_state(snapshot),
             sync_failures=snapshot.number("tokmesh_wal_fsync_failed_total"),
+            snapshots_unusable=snapshot.number("tokmesh_snapshot_unusable_files"),
+            snapshot_failed_attempts=snapshot.number("tokmesh_snapshot_failed_attempts"),
+            snapshot_due_ratio=snapshot.number("tokmesh_snapshot_due_ratio"),
             disk_free_bytes=snapshot.number("tokmesh_disk_free_bytes"),
             disk_total_bytes=snapshot.number("tokmesh_disk_total_bytes"),
             memory_used_bytes=snapshot.number("tokmesh_mem_usage_bytes"),
@@ -236,6 +240,22 @@ def _sessions(snapshot: Snapshot) -> dict[str, Any]:
         tombstones="table_tombstones",
         expiry_backlog="session_expiry_backlog",
     )
+
+
+def _snapshots(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "running": snapshot.number("tokmesh_snapshot_running") > 0,
+        "last_taken_at": int(snapshot.number("tokmesh_snapshot_last_timestamp_seconds") * 1000) or None,
+        **_numbers(
+            snapshot,
+            kept="snapshot_files",
+            unusable="snapshot_unusable_files",
+            failed_attempts="snapshot_failed_attempts",
+            due_ratio="snapshot_due_ratio",
+            log_bytes="snapshot_log_bytes",
+            last_bytes="snapshot_last_bytes",
+        ),
+    }
 
 
 def _requests(now: Sample) -> dict[str, Any]:
