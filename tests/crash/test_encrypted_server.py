@@ -1,6 +1,7 @@
 """A real server that encrypts: nothing can be read on its disk, keys change under load, and what is missing is said."""
 
 import hashlib
+import json
 import os
 import secrets
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.server_load import Load
+from tests.golden.plain_snapshot_reader import read_snapshot
 from tests.support.canaries import Canary
 from tests.support.encryption import ENABLED, encryption, new_key, write_keys
 from tests.support.server import TokMeshProcess, run_command
@@ -18,6 +20,8 @@ from tests.support.waiting import wait_until
 from tokmesh._core import wal
 from tokmesh.storage.segment import list_segments
 
+SNAPSHOTS = "/admin/v1/backups/snapshots"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SMALL_SEGMENTS = "--storage.wal.segment_size=1MB"
 USER, DEVICE, AGENT, ADDRESS = "user-Zyzzyva-01", "device-Quixotry-02", "Agent-Mugwump-03/1.0", "203.0.113.77"
 DATA_KEY, DATA_VALUE, DESCRIPTION = "field-Syzygy-04", "value-Flummox-05", "description-Kerfuffle-06"
@@ -75,17 +79,20 @@ def tear(server: TokMeshProcess) -> None:
 
 
 def live_through(server: TokMeshProcess, key_file: Path | None) -> list[bytes]:
-    """Writes over several segments, another key, a kill, a torn tail, a restart, more writes: all forbidden pieces."""
+    """Writes over several segments, snapshots, another key, a kill, a torn tail, a restart, more writes: all forbidden pieces."""
+    server.data("POST", SNAPSHOTS)  # the log behind the oldest one stays
     forbidden = write_canaries(server, 700)
     if key_file is not None:
         write_keys(key_file, new_key(), *key_file.read_text().split())
         server.send_signal(signal.SIGHUP)
         wait_until(partial(has_keys, server, 2), "the new key is followed")
     forbidden += write_canaries(server, 100)
+    server.data("POST", SNAPSHOTS)
     server.kill()
     tear(server)
     server.start()
     forbidden += write_canaries(server, 20)
+    server.data("POST", SNAPSHOTS)
     server.kill()
     return forbidden
 
@@ -96,6 +103,8 @@ def test_nothing_that_is_stored_can_be_read_in_any_file(tmp_path: Path) -> None:
         found = files(server.directory)
         assert {"log/spare.tmp", "node_id", "audit.jsonl"} <= found.keys()
         assert len([name for name in found if name.startswith("log/wal-")]) >= 5 and any(".broken" in name for name in found)
+        snapshots = [content for name, content in found.items() if name.startswith("snapshots/")]
+        assert len(snapshots) == 3 and not [content for content in snapshots if ZSTD_MAGIC in content], "nothing to decompress"
         readable = [(piece, name) for name, content in found.items() for piece in forbidden if piece in content]
         assert not readable, readable[:5]
         keys = (tmp_path / "keys").read_text().split()
@@ -111,6 +120,10 @@ def test_the_same_is_found_without_encryption(tmp_path: Path) -> None:
         texts = (USER, DEVICE, AGENT, ADDRESS, DATA_KEY, DATA_VALUE, DESCRIPTION, "$argon2", "x" * 64)
         assert [text for text in texts if text.encode() not in content] == []
         assert len([piece for piece in forbidden if len(piece) == 32 and piece in content]) >= 6, "hashes of tokens"
+        newest = max((server.directory / "snapshots").iterdir())
+        assert ZSTD_MAGIC in newest.read_bytes()
+        held = json.dumps(read_snapshot(newest))
+        assert [text for text in texts if text not in held] == []
 
 
 def test_no_answer_shows_a_key(tmp_path: Path) -> None:

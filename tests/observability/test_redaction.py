@@ -26,12 +26,14 @@ from tests.support.canaries import Canary, leaks
 from tests.support.server import TokMeshProcess, run_command
 from tests.support.waiting import wait_until
 from tests.unit.test_logs import make
+from tokmesh.storage.snapshot_file import SnapshotReader
 
 TOKEN = "tmtk_Ab3-xY9_kL0pQr7sTu2vWz5cDe8fGh1iJm4nOo6Ba3Q"
 SECRET = "tmas_9Zq8Yp7Xo6Wn5Vm4Ul3Tk2Sj1Ri0QhAgBfCeDdEcFbG"
 PLANTED = (Canary("planted token", TOKEN), Canary("planted secret", SECRET))
 UNKNOWN_ID = "tmak-01arz3ndektsv4rrffq69g5fav"
 USER_ID = "somebody-called-alice"
+BACKUPS = "/admin/v1/backups"
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 BROWSER = {"Accept": "text/html"}
@@ -135,9 +137,9 @@ class Watched:
         for query in (f"{quoted}=1", quoted):
             self.ask(case.method, f"{path}{mark}{query}", body)
         self.ask(case.method, f"{path}/{quoted}", body)
-        for part in (self.session_id, "settled", "tmak-01arz3ndektsv4rrffq69g5fav"):
+        for part in (self.session_id, "settled", "tmak-01arz3ndektsv4rrffq69g5fav", "none", "restores/x"):
             if part in path:
-                self.ask(case.method, path.replace(part, quoted), body)
+                self.ask(case.method, path.replace(part, f"restores/{quoted}" if "/" in part else quoted), body)
         if case.method == "POST":
             self.plant_in_body(case, path, secret)
         self.server.data("POST", "/admin/v1/log-level", {"level": "debug"})  # whatever was just asked for
@@ -150,6 +152,35 @@ class Watched:
         for name in case.body or {}:
             for value in (secret, [secret], {secret: secret}, {"k": secret}):
                 self.ask("POST", path, json={**(case.body or {}), name: value})
+
+    def back_up(self) -> None:
+        """Snapshots taken, fetched and refused, and restores that succeed and fail, with a session whose data is a secret."""
+        self.server.create_session("backup", data={"t": TOKEN, "s": SECRET})
+        taken = self.server.data("POST", f"{BACKUPS}/snapshots")
+        status, _, content = self.server.exchange("GET", f"{BACKUPS}/snapshots/{taken['id']}/file")
+        assert status == 200
+        for upload in (content[:-1], content + TOKEN.encode(), f"{TOKEN} {SECRET}".encode()):
+            assert self.ask("POST", f"{BACKUPS}/uploads", upload) == 422
+        draft = self.server.directory / "snapshots" / "restored.tmp"
+        draft.mkdir()
+        assert self.restored("restores", json={"snapshot_id": taken["id"]}) == "failed"
+        draft.rmdir()
+        draft.with_name("snapshot.tmp").mkdir()
+        assert self.ask("POST", f"{BACKUPS}/snapshots") == 503
+        draft.with_name("snapshot.tmp").rmdir()
+        assert self.restored("uploads", content) == self.restored("restores", json={"snapshot_id": taken["id"]}) == "done"
+        for path in ("snapshots", "restores"):
+            assert self.ask("GET", f"{BACKUPS}/{path}") == 200
+
+    def restored(self, route: str, body: object = None, **options: Any) -> str:
+        """How a restore ends."""
+        assert self.ask("POST", f"{BACKUPS}/{route}", body, **options) == 200
+
+        def newest() -> str:
+            return str(self.server.data("GET", f"{BACKUPS}/restores")["items"][0]["state"])
+
+        wait_until(lambda: newest() != "running", "the restore")
+        return newest()
 
     def raise_what_nobody_catches(self) -> None:
         """In threads, in destructors, as warnings; and holds the loop until the watchdog tells where."""
@@ -178,11 +209,14 @@ class Watched:
         return b"".join(body for _, _, _, body in self.receiver.requests)
 
     def command_lines(self) -> str:
+        newest = max((self.server.directory / "snapshots").iterdir())
         lines = (
             ("key", "list"), ("key", "list", "--json"), ("key", "disable", TOKEN), ("log-level", "set", SECRET),
             ("log-level", "get"), ("config", "show"), ("config", "check", f"--server.http.address={TOKEN}"),
             ("config", "check", f"--{SECRET}.x=1"),
             ("key", "create", "--role=issuer", f"--allow={SECRET}"),
+            ("backup", "list"), ("backup", "fetch", TOKEN, f"/{SECRET}/{TOKEN}"), ("backup", "restore", TOKEN),
+            ("backup", "restore", f"--to-time={SECRET}"), ("backup", "verify", str(newest)),
         )  # fmt: skip
         done = [self.server.command_line(*line) for line in lines]
         unused = f"--storage.dir={self.server.directory}-unused"
@@ -197,6 +231,9 @@ class Watched:
         for path in self.server.directory.rglob("*"):
             if path.is_file():
                 yield str(path.relative_to(self.server.directory)), path.read_bytes().rstrip(b"\0")
+            if path.suffix == ".tms":
+                with SnapshotReader(path) as reader:
+                    yield f"snapshots/{path.name}, decompressed", b"".join(raw for _, raw in reader.contents())
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +246,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watch
             for canary in watched.planted:
                 for case in CASES:
                     watched.plant(case, canary.secret)
+            watched.back_up()
             watched.raise_what_nobody_catches()
             watched.ask("GET", "/health", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=kept"})
             watched.ask("POST", "/tokens/validate", json={"token": watched.token, "surprise": watched.admin_key})
@@ -238,7 +276,10 @@ def test_every_sink_was_reached(everything: tuple[Watched, dict[str, str | bytes
     assert '"logger":"tokmesh.sessions"' in log and '"level":"DEBUG"' in log
     assert '"audit":true' in log
     assert "TM-SYS-5000" in str(sinks["error answer"]) and "TM-TOKN-4000" in str(sinks["error answer"])
-    assert '"event":"user.sessions_revoked"' in str(sinks["answer to an administrator"])
+    told_admins = str(sinks["answer to an administrator"])
+    assert '"event":"user.sessions_revoked"' in told_admins and '"event":"restore.begun"' in told_admins
+    assert "TM-ADMIN-4221" in told_admins and '"state":"failed"' in told_admins and "disk_error" in told_admins
+    assert '"restored"' in log and '"the restore failed"' in log and "a snapshot could not be taken" in log
     for told in ("bug of a thread: ", "bug of a destructor: ", "bug that warns: ", "the line a stack shows: "):
         assert f"{told}tm" in log, told
     assert "# HELP tokmesh_" in str(sinks["metrics"]) and "# EOF" in str(sinks["metrics OpenMetrics"])
@@ -251,6 +292,7 @@ def test_every_sink_was_reached(everything: tuple[Watched, dict[str, str | bytes
     for told in ("KEY ID", "TM-CFG-1001", "unexpected: the server ends", "bug at the start: tmtk_", "TM-SYS-5000"):
         assert told in str(sinks["command line"])
     assert any(TOKEN.encode() in content for name, content in watched.files() if name.startswith("log/")), "a session's own data"
+    assert any(TOKEN.encode() in content for name, content in watched.files() if name.endswith("decompressed")), "and in snapshots"
 
 
 def test_no_sink_carries_a_secret(everything: tuple[Watched, dict[str, str | bytes]]) -> None:
@@ -278,14 +320,16 @@ def test_what_is_counted_traced_or_drawn_names_no_user_session_or_key(
         assert re.search(r"tm(ss|ak)-[0-9a-z]{26}", text) is None, name
 
 
-def test_no_file_carries_a_secret_but_for_the_data_of_sessions_in_the_log(
+def test_no_file_carries_a_secret_but_for_the_data_of_sessions_in_log_and_snapshots(
     everything: tuple[Watched, dict[str, str | bytes]],
 ) -> None:
     watched, _ = everything
     files = dict(watched.files())
     assert {"audit.jsonl", "node_id"} <= set(files)
     assert leaks(watched.real, files) == []
-    assert leaks(watched.planted, {name: content for name, content in files.items() if not name.startswith("log/")}) == []
+    others = {name: content for name, content in files.items() if not name.startswith(("log/", "snapshots/"))}
+    assert leaks(watched.planted, others) == []
+    assert all(name.startswith("snapshots/snapshot-") for name in files if name.startswith("snapshots/")), "no upload is left"
 
 
 secrets = st.sampled_from([form for canary in PLANTED for form in canary.forms])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import TokMeshProcess
+from tests.support.waiting import wait_until
 
 SNAPSHOTS = "/admin/v1/backups/snapshots"
 BULK = {name: name * 1000 for name in "abc"}  # 3 KB of a session
@@ -68,7 +69,8 @@ def test_a_snapshot_that_is_due_and_not_taken_is_told(server: TokMeshProcess) ->
         server.create_session("u", data=BULK)
     assert told(server)["due_ratio"] == pytest.approx(told(server)["log_bytes"] / (1 << 20))
     assert 3 < told(server)["due_ratio"] < 4
-    assert conditions(server) == {"TokMeshSnapshotFailing", "TokMeshSnapshotOverdue"}
+    both = {"TokMeshSnapshotFailing", "TokMeshSnapshotOverdue"}
+    wait_until(lambda: conditions(server) == both, "it was tried")
     in_the_way.rmdir()
     server.data("POST", SNAPSHOTS)
     assert conditions(server) == set()
