@@ -18,11 +18,12 @@ ARGS ?=
 # A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
 ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
 COUNT ?= 200
+SCALE ?= 1
 
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills screenshot bench bench-storage wheel wheels annotate constraints image clean
+.PHONY: help packages run build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -71,6 +72,14 @@ asan: $(VENV)/stamp-dev  ## unit and model tests under AddressSanitizer and Unde
 kills: packages  ## SIGKILL a server COUNT times (200) during a write load; every acknowledged change must be found again
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m tests.crash.server_kills --count $(COUNT) $(ARGS)
+
+torture: packages  ## every fault that storage must survive, and a table: hours at SCALE=1, minutes at SCALE=0.01; as root
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.crash.torture --scale $(SCALE) $(ARGS)
+
+mutants: packages  ## plant each known defect in a copy of the tree; its tests must fail
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 screenshot: packages  ## draw docs/console.png anew: the status page of a server under a little load, in headless Chromium
 	@$(MAKE) $(VENV)/stamp-dev build

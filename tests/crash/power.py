@@ -1,6 +1,6 @@
 """Power cuts: a file system that stops at once and forgets what was not on the disk; nothing acknowledged may be lost.
 
-    python -m tests.crash.power --count 50 [--seed S] [--directory D] [--no-sync]
+    python -m tests.crash.power --count 50 [--seed S] [--directory D] [--no-sync] [--encrypted]
 
 Each round mounts an ext4 image, lets `tests.crash.driver` write, stops the file system with EXT4_IOC_SHUTDOWN (no flush
 of data or journal) at a random moment, mounts it again and compares the log with every acknowledgement. `--no-sync`
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.kills import acknowledged, strace
-from tests.crash.records import Note, read_log
+from tests.crash.records import FORMS, Note, read_log
 from tests.support.rounds import Lost, long_form
 
 SEGMENT_BYTES = 64 << 10
@@ -57,10 +57,10 @@ def cut_power(point: Path) -> None:
         os.close(fd)
 
 
-def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str]) -> dict[int, Note]:
+def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str], form: str) -> dict[int, Note]:
     """Runs a driver on the mounted disk, cuts the power `delay_s` after its first acknowledgement; what it
     acknowledged."""
-    driver = [sys.executable, "-m", "tests.crash.driver", str(point / "wal"), "--prefix", prefix]
+    driver = [sys.executable, "-m", "tests.crash.driver", str(point / "wal"), "--prefix", prefix, "--form", form]
     options = ["--records", "100000", "--clients", "8", "--segment-bytes", str(SEGMENT_BYTES), "--retry", "1"]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([*wrapper, *driver, *options], stdout=output, stderr=subprocess.DEVNULL)
@@ -79,8 +79,11 @@ def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str]
         return acknowledged(output.read().decode().split("\n")[:-1])
 
 
-def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_every: int = 0) -> int:
-    """Number of acknowledgements checked. Lost, with the seed, when one is not in the log after a cut."""
+def run(
+    count: int, seed: int, directory: Path, no_sync: bool = False, report_every: int = 0, encrypted: bool = False
+) -> int:
+    """Number of acknowledgements checked. Lost, with the seed, when one is not in the log after a cut. encrypted: in most rounds,
+    and off in the others, on the same log."""
     randomness = random.Random(seed)
     image, point = directory / "disk.img", directory / "disk"
     point.mkdir()
@@ -91,16 +94,17 @@ def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_ev
     expected: dict[int, Note] = {}
     total = 0
     for index in range(count):
+        form = "plain" if not encrypted else randomness.choices(("encrypted", "unsealed"), (3, 1))[0]
         with mounted(image, point):
             if index % ROUNDS_PER_LOG == 0:
                 shutil.rmtree(point / "wal", ignore_errors=True)
                 expected = {}
-            fresh = write_until_cut(point, f"p{index}", randomness.random() * 0.2, wrapper)
+            fresh = write_until_cut(point, f"p{index}", randomness.random() * 0.2, wrapper, form)
         total += len(fresh)
         expected |= fresh
         with mounted(image, point):
             try:
-                notes, _ = read_log(point / "wal", SEGMENT_BYTES)
+                notes, _ = read_log(point / "wal", SEGMENT_BYTES, FORMS[form])
             except Exception as error:
                 raise Lost(f"seed {seed}, round {index}: the log does not open: {error}") from error
         for sequence, note in expected.items():
@@ -113,10 +117,11 @@ def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_ev
 
 def main() -> int:
     def long_run(arguments: argparse.Namespace, directory: Path) -> str:
-        total = run(arguments.count, arguments.seed, directory, arguments.no_sync, report_every=10)
+        total = run(arguments.count, arguments.seed, directory, arguments.no_sync, 10, arguments.encrypted)
         return f"{arguments.count} cuts, {total} acknowledged, 0 lost"
 
-    return long_form(__doc__, 50, long_run, {"--no-sync": "syncs do nothing: a loss must be found"})
+    flags = {"--no-sync": "syncs do nothing: a loss must be found", "--encrypted": "with encryption at rest, turned on and off"}
+    return long_form(__doc__, 50, long_run, flags)
 
 
 if __name__ == "__main__":

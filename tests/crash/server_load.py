@@ -61,11 +61,11 @@ class Client:
 
     def run(self) -> None:
         """Writes until the server is gone or `stop`; pauses after refusals."""
-        self._connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
+        self.connect()
         try:
             while not self.stop.is_set():  # ends with the server, or by the test that started it
                 try:
-                    operation = self._step()
+                    operation = self.step()
                     self.written_after_refusal += bool(self.refused) and operation != "touch"
                 except Refused as refusal:
                     self.refused[refusal.args] += 1
@@ -73,9 +73,19 @@ class Client:
         except (OSError, http.client.HTTPException):
             pass
         finally:
+            self.close()
+
+    def connect(self) -> None:
+        """To the server as it runs now."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
             self._connection.close()
 
-    def _step(self) -> str:
+    def step(self) -> str:
+        """One random operation, which was acknowledged. Refused, OSError, HTTPException."""
         live = [each for each in self.sessions[-SESSIONS_PER_USER:] if not each.revoked and each.asked is None]
         operation = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0] if live else "create"
         if operation == "create":

@@ -8,9 +8,10 @@ from tests.crash import power
 from tests.support.rounds import Lost, short_form
 
 
-def test_no_acknowledged_record_is_lost_to_a_power_cut(tmp_path: Path) -> None:
-    count, seed = short_form("TOKMESH_POWER_CUTS", 8)
-    assert power.run(count, seed, tmp_path) > count
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_no_acknowledged_record_is_lost_to_a_power_cut(tmp_path: Path, encrypted: bool) -> None:
+    count, seed = short_form("TOKMESH_POWER_CUTS", 5)
+    assert power.run(count, seed, tmp_path, encrypted=encrypted) > count
 
 
 def test_without_syncs_power_cuts_do_lose_records(tmp_path: Path) -> None:

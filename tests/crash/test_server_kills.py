@@ -18,6 +18,12 @@ def test_no_change_that_a_server_acknowledged_is_lost_to_sigkill(tmp_path: Path,
     assert all(totals[operation] > count for operation in WEIGHTS), totals
 
 
+def test_no_change_is_lost_to_sigkill_while_snapshots_are_taken_and_the_log_behind_them_is_dropped(tmp_path: Path) -> None:
+    count, seed = short_form("TOKMESH_KILLS", 5)
+    totals = server_kills.run(count, seed, tmp_path, encrypted=seed % 2 == 1, snapshots=True)
+    assert totals["checked"] > 10 * count and totals["snapshots"] > 0, totals
+
+
 @pytest.mark.parametrize("lost", ["revocation", "update", "rotation", "session"])
 def test_the_check_sees_what_is_lost(server: TokMeshProcess, lost: str) -> None:
     """The test above proves nothing unless its ledger differs from a server that forgot something."""

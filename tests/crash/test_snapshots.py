@@ -249,6 +249,17 @@ def test_a_restore_brings_back_what_was_and_survives_a_kill(server: TokMeshProce
     assert everything(server, sessions) == then and server.validate(after["token"])["valid"]
 
 
+def test_a_snapshot_that_takes_the_place_of_a_restored_one_still_says_where_a_history_begins(server: TokMeshProcess) -> None:
+    """Without a change in between both have one sequence, and so one name; what the log before it held leads elsewhere."""
+    taken = take(server)
+    restored(server, {"snapshot_id": taken["id"]})
+    (newest, _) = server.data("GET", SNAPSHOTS)["items"]
+    again = take(server)
+    assert newest["restored"] and again == {**newest, "taken_at": again["taken_at"]}
+    server.create_session()
+    assert take(server)["restored"] is False
+
+
 def test_a_restore_of_what_is_not_there_or_not_whole_changes_nothing(server: TokMeshProcess) -> None:
     sessions = a_history(server, 10)
     taken = take(server)

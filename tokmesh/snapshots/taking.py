@@ -235,7 +235,7 @@ class Snapshots:
         sequence, time_ms = self._applied_sequence(), self._clock.now_ms()
         sessions, users, devices = self._table.begin_image()
         keys = [record.encode() for record in self._keyring.records()]
-        header = SnapshotHeader(sequence, time_ms, sessions, users, devices)
+        header = SnapshotHeader(sequence, time_ms, sessions, users, devices, restored=self._is_restored(sequence))
         draft: Draft | None = None
         try:
             draft = await self._beside(lambda: Draft(self._directory))
@@ -255,6 +255,10 @@ class Snapshots:
         self._listed = [listed, *(one for one in self._listed if one.file != file)]
         self._note_newest()
         return listed
+
+    def _is_restored(self, sequence: int) -> bool:
+        """Whether a restore made the state at that sequence, and nothing has followed: what takes its snapshot's place says so too."""
+        return any(one.header.restored for one in self._listed if one.file.sequence == sequence)
 
     async def _write_sessions(self, writer: SnapshotWriter) -> None:
         image = self._table.image
