@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.catalogue import MUTANTS, Edit, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Edit, Mutant
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LEFT_OUT: Final = (".git", ".venv*", "__pycache__", "dist", "asan", "data", "tokmesh-data", ".*_cache", ".hypothesis", "*.egg-info")
