@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
 from tests.support.server import ROOT
 
 
