@@ -2,9 +2,9 @@
 
     python -m tests.crash.full_disks [--count 1] [--seed S] [--directory D]
 
-A limit on the size of files stops a write at any byte, with EFBIG instead of ENOSPC, which the log takes alike; a small tmpfs, filled
-to every page, is the kernel's own ENOSPC (test_full_disk.py does that to the log, here it is a snapshot). What was acknowledged stays,
-no draft is left, and once there is room everything goes on. --count: look at one byte in so many.
+A limit on the size of files stops a write at any byte, with EFBIG instead of ENOSPC, which the log takes alike; a small tmpfs,
+filled to every page, is the kernel's own ENOSPC (test_full_disk.py does that to the log, here it is a snapshot). What was
+acknowledged stays, no draft is left, and once there is room everything goes on. --count: look at one byte in so many.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 Each history has a directory, a seed and one client, which does one thing after the other and knows what is due for every session it
 ever made: so a difference is certain, and its seed repeats it. (What many clients at once are promised is `server_kills`' affair.)
-A snapshot is remembered with a copy of the dictionary; a restore makes that copy the truth, and every token that came later unknown.
+A snapshot is remembered with a copy of the dictionary; a restore makes that copy the truth, and every later token unknown.
 """
 
 import argparse

@@ -79,9 +79,7 @@ def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str]
         return acknowledged(output.read().decode().split("\n")[:-1])
 
 
-def run(
-    count: int, seed: int, directory: Path, no_sync: bool = False, report_every: int = 0, encrypted: bool = False
-) -> int:
+def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_every: int = 0, encrypted: bool = False) -> int:
     """Number of acknowledgements checked. Lost, with the seed, when one is not in the log after a cut. encrypted: in most rounds,
     and off in the others, on the same log."""
     randomness = random.Random(seed)

@@ -32,7 +32,7 @@ SNAPSHOTS: Final = ("--storage.snapshot.threshold=1MB", "--storage.snapshot.rete
 def run(
     count: int, seed: int, directory: Path, report_every: int = 0, encrypted: bool = False, snapshots: bool = False
 ) -> Counter[str]:
-    """Acknowledged operations by kind, "checked" sessions, "torn" tails, starts from "snapshots". Lost, with the seed in its text."""
+    """Acknowledged operations by kind, "checked" sessions, "torn" tails, starts from "snapshots". Lost, with the seed."""
     randomness = random.Random(seed)
     totals: Counter[str] = Counter()
     for first in range(0, count, ROUNDS_PER_DIRECTORY):

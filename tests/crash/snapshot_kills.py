@@ -84,8 +84,8 @@ def ask(server: TokMeshProcess, connection: http.client.HTTPConnection, path: st
 
 
 def run(count: int, seed: int, directory: Path, encrypted: bool = False, first: int = 1, step: int = 1) -> Counter[str]:
-    """Rounds "killed", snapshots "done" before the call was reached, "compared" sessions, "dropped" rounds with segments gone. first, step:
-    of N. Lost."""
+    """Rounds "killed", "done" (the snapshot was, before the call), "dropped" (segments were gone); "compared" sessions. first,
+    step: of N. Lost."""
     totals: Counter[str] = Counter()
     when = first + random.Random(seed).randrange(step)
     index = 0

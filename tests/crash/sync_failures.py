@@ -36,7 +36,7 @@ def run(first: int, last: int, step: int, directory: Path) -> tuple[int, int]:
 
 def check(lines: list[str], trace: str) -> int:
     """Acknowledgements before the failure. Lost for one behind it, and when the log was touched again."""
-    before, _, after = trace.partition("(INJECTED)")
+    _, _, after = trace.partition("(INJECTED)")
     if not after or not lines or not lines[-1].startswith("S "):
         raise Lost(f"the failure did not strike: {lines[-1:]}")
     stats = json.loads(lines[-1][2:])

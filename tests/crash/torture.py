@@ -3,8 +3,9 @@
     python -m tests.crash.torture [--scale 1] [--seed S] [--jobs N] [--only WORD] [--directory D]
 
 A row is one of the loops beside this file; large ones are cut into pieces of their own seeds, so that they run side by side and a
-failure is repeated in a minute. A row counts as lost when an acknowledged change was missing or altered, as wrong when anything else
-was not as it has to be; the control row must lose, or the rows above it prove nothing. Exit code 1 when a row is not as it must be.
+failure is repeated in a minute. A row counts as lost when an acknowledged change was missing or altered, as wrong when anything
+else was not as it has to be; the control row must lose, or the rows above it prove nothing. Exit code 1 when a row is not as it
+must be. With less than all, one place of those that are gone through one by one is looked at in 1/scale.
 """
 
 import argparse
@@ -174,10 +175,10 @@ ROWS: Final = (
 
 
 class Piece(NamedTuple):
-    """Part of a row: what one process does at a time. row: its number."""
+    """Part of a row: what one process does at a time. row: its number; rounds: or, of a row of places, the step."""
 
     row: int
-    count: int
+    rounds: int
     number: int
     seed: int
 
@@ -206,7 +207,7 @@ def do(piece: Piece, directory: Path | None) -> Outcome:
     outcome = Outcome()
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         try:
-            outcome.done, told = row.run(piece.count, piece.number, piece.seed, Path(folder))
+            outcome.done, told = row.run(piece.rounds, piece.number, piece.seed, Path(folder))
             outcome.told = (told,) if told else ()
         except Lost as lost:
             outcome.lost, outcome.told = 1, (f"LOST (piece seed {piece.seed}): {lost}",)

@@ -32,6 +32,7 @@ class Copy:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._originals: dict[str, str] = {}  # of what is changed
         shutil.copytree(ROOT, path, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOKMESH_", "PYTEST_"))}
         self._environment = {**kept, "PYTHONPATH": str(path)}
@@ -52,9 +53,10 @@ class Copy:
         path = self.path / edit.path
         text, old, new = path.read_text(), edit.old, edit.new
         if back:
-            shutil.copy(ROOT / edit.path, path)  # with a time of its own, so that a build sees it
+            path.write_text(self._originals.pop(edit.path, text))
         else:
             assert text.count(old) == 1, f"{edit.path}: the text to replace stands there {text.count(old)} times"
+            self._originals.setdefault(edit.path, text)
             path.write_text(text.replace(old, new))
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()

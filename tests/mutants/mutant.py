@@ -1,4 +1,4 @@
-"""What a planted defect is: edits of the sources, and the tests that must fail for them."""
+"""A defect that can be planted: edits of the sources, and the tests that must fail for them."""
 
 from typing import NamedTuple
 

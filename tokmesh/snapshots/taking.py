@@ -257,7 +257,7 @@ class Snapshots:
         return listed
 
     def _is_restored(self, sequence: int) -> bool:
-        """Whether a restore made the state at that sequence, and nothing has followed: what takes its snapshot's place says so too."""
+        """Whether a restore made the state at that sequence and nothing has followed: what takes its snapshot's place says so."""
         return any(one.header.restored for one in self._listed if one.file.sequence == sequence)
 
     async def _write_sessions(self, writer: SnapshotWriter) -> None:
