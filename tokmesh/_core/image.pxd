@@ -12,8 +12,8 @@ from tokmesh._core.layout cimport Row, Slot
 #   56 session_id 16   72 created_at_ms i64   80 last_active_ms i64   88 version u64
 #   96 sizes u16: user_id, device_id, ip_address, last_access_ip (SAME), user_agent, last_access_ua (SAME), created_by, data
 #
-# and, if has_alias, with the token it had before: token_hash 32, expires_at_ms i64, gone_tick u32; then the texts, escaped for JSON,
-# in the order of their sizes. SAME: the text is that of the first access, and not there again.
+# and, if has_alias, with the token it had before: token_hash 32, expires_at_ms i64, gone_tick u32; then the texts, escaped for
+# JSON, in the order of their sizes. SAME: the text is that of the first access, and not there again.
 cdef enum ImageKind:
     IMAGE_SESSION = 1
     IMAGE_ENDED_ALIAS = 2
