@@ -1,8 +1,8 @@
 """An image of the table at one moment, taken piece by piece while the table goes on changing.
 
 What is about to change or to be forgotten is saved first (`save`), what begins after the moment is left out (`skip`), the rest is
-saved as a cursor passes over it (`step`): so all images together are the table as it was when `begin` was called. Soft state alone may
-be newer: last active, last address and last user agent are those of the time of saving.
+saved as a cursor passes over it (`step`): so all images together are the table as it was when `begin` was called. Soft state alone
+may be newer: last active, last address and last user agent are those of the time of saving.
 
 Invariants: an entry is saved at most once; a session's alias is in its session's image, never one of its own; beyond
 UNTAKEN_BYTES_MAX of images that nobody took the image fails, so that a slow disk costs an image and not the memory.

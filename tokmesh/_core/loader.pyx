@@ -48,7 +48,9 @@ _SIZES_MAX[:] = [
 ]
 
 cdef dict _REASONS = {
-    LOAD_MALFORMED: "not an image of a session", LOAD_TWICE: "a session is in it twice", LOAD_FULL: "more sessions than the table holds",
+    LOAD_MALFORMED: "not an image of a session",
+    LOAD_TWICE: "a session is in it twice",
+    LOAD_FULL: "more sessions than the table holds",
 }
 
 
