@@ -64,13 +64,14 @@ def page(summary: dict[str, Any]) -> "RenderableType":
 
 def _figures(summary: dict[str, Any]) -> "Table":
     rates, log, latency = summary["rates"], summary["log"], summary["rates"]["validate_latency_seconds"]
-    verdicts = rates["validations"]
+    verdicts, snapshots = rates["validations"], summary["snapshots"]
     rows = (
         ("sessions", f"{summary['sessions']['active']:,.0f} active", f"{summary['sessions']['expiry_backlog']:,.0f} to be swept"),
         ("requests", f"{_rate(rates['requests'])}", f"{_rate(rates['errors'])} of them 5xx"),
         ("validations", f"{_rate(verdicts.get('valid'))} valid", f"{_rate(verdicts.get('invalid'))} invalid"),
         ("latency of validate", f"P50 {_ms(latency['p50'])}", f"P99 {_ms(latency['p99'])}  P99.9 {_ms(latency['p999'])}"),
         ("log", f"{log['state']}, {log['sync_mode']}", f"{log['segments']:.0f} segments, {log['pending_records']:.0f} waiting"),
+        ("snapshots", f"{snapshots['kept']:.0f} kept", f"{_bytes(snapshots['log_bytes'])} of log behind the newest"),
         ("disk", f"{_bytes(summary['disk']['free_bytes'])} free", f"of {_bytes(summary['disk']['total_bytes'])}"),
         ("memory", _bytes(summary["memory"]["used_bytes"]), f"of {_bytes(summary['memory']['limit_bytes'])}"),
         ("CPU", _percent(summary["cpu"]["usage_ratio"]), f"of {summary['cpu']['available_cores']:g} cores"),

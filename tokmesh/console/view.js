@@ -86,7 +86,7 @@ export function showTiles(summary, point) {
 }
 
 export function showFacts(summary, point, points) {
-  const { log, disk, memory, cpu, cluster, sessions, connections } = summary;
+  const { log, snapshots, disk, memory, cpu, cluster, sessions, connections } = summary;
   const used = 1 - disk.free_bytes / disk.total_bytes;
   find("log").replaceChildren(
     gauge("Disk", `${format.bytes(disk.free_bytes)} free of ${format.bytes(disk.total_bytes)}`, used, 0.9),
@@ -98,6 +98,8 @@ export function showFacts(summary, point, points) {
       ["Durable up to", format.integer(log.durable_sequence)],
       ["Waiting", format.integer(log.pending_records)],
       ["Failed syncs", format.integer(log.sync_failed_total)],
+      ["Snapshots", `${format.integer(snapshots.kept)}, newest ${format.bytes(snapshots.last_bytes)}`],
+      ["Log behind the newest", format.bytes(snapshots.log_bytes)],
     ),
   );
   find("resources").replaceChildren(

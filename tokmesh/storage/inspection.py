@@ -70,7 +70,7 @@ class Inspection:
                 _check_file(path)
         keys.refuse_unknown(path for _, path in self.segments)
         self.begins_at, chain = _beginning(self.segments[0])
-        self.position = Position(self.begins_at, chain, keys)
+        self.position = Position(self.begins_at, chain, keys, over_restores=True)
         self._lock_fd = -1
 
     def __enter__(self) -> Self:

@@ -90,7 +90,7 @@ def _frames(directory: Path, keys: SegmentKeys) -> Iterator[tuple[Path, Iterator
     """Each segment of a log with its frames, all of which must be taken before the next. LogDamaged, OSError, ApiError."""
     segments = list_segments(directory)
     first = _header(segments[0][1])
-    position = Position(first.first_sequence, first.chain, keys)
+    position = Position(first.first_sequence, first.chain, keys, over_restores=True)
     for (name_sequence, path), successor in itertools.pairwise(segments):
         yield path, closed_segment(path, name_sequence, successor, position)
     name_sequence, path = segments[-1]

@@ -9,6 +9,7 @@ filler, a record that changes nothing. Invariants:
   the segment itself is lost, its id is the one that most whole frames in the file bear;
 - what a start would cut as a torn tail was never acknowledged as durable, and is left out here too;
 - frames that another release wrote are not damage: LogUnreadable, and nothing is written;
+- of a log that was restored, only what came behind the restore is taken: what is before it was undone, revocations or not;
 - what was encrypted is encrypted again, under the first key; without the header of its segment it is lost.
 """
 
@@ -27,6 +28,8 @@ from tokmesh.storage.scan import FLAGS_KNOWN, LogDamaged, LogUnreadable, header_
 from tokmesh.storage.segment import LOG_DIRECTORY, make_directory, sync_directory
 from tokmesh.storage.segment_keys import SegmentKeys
 from tokmesh.storage.segment_writer import SegmentWriter
+from tokmesh.storage.snapshot_directory import SNAPSHOT_DIRECTORY, list_snapshots
+from tokmesh.storage.snapshot_file import SnapshotDamaged, SnapshotReader
 
 R = TypeVar("R", bound=Timed)
 
@@ -99,7 +102,11 @@ class Salvage(Generic[R]):
         self._target = target
         self._decode = decode
         self._filler = filler
-        self._sources = sorted(_source(*segment) for segment in inspection.segments)
+        self._restored_at = _restored_at(inspection.directory.parent / SNAPSHOT_DIRECTORY)
+        sources = sorted(_source(*segment) for segment in inspection.segments)
+        self._sources = [source for source in sources if source.first_sequence > self._restored_at]
+        if not self._sources:
+            raise LogDamaged(sources[0].path, 0, f"nothing was written behind the restore at {self._restored_at}")
         headers = [source.header for source in self._sources if source.header is not None]
         self._known_ids = frozenset(header.segment_id for header in headers)
         keys = inspection.keys
@@ -136,8 +143,10 @@ class Salvage(Generic[R]):
 
     def _beginning(self) -> tuple[int, int]:
         """(sequence, chain) of the new log: those of the old one where a snapshot stands for what was before it."""
-        snapshots = self._inspection.directory.parent / "snapshots"
+        snapshots = self._inspection.directory.parent / SNAPSHOT_DIRECTORY
         first = self._sources[0]
+        if self._restored_at:
+            return self._restored_at + 1, first.header.chain if first.header is not None else 0
         if snapshots.is_dir() and any(snapshots.iterdir()):
             return first.first_sequence, first.header.chain if first.header is not None else 0
         return 1, 0
@@ -243,6 +252,15 @@ class Salvage(Generic[R]):
         self._report.add_missing(self._due, sequence - 1)
         self._writer.add_repeated(self._filler(self._time_ms), sequence - self._due)
         self._due = sequence
+
+
+def _restored_at(snapshots: Path) -> int:
+    """The sequence of the newest restore; what is behind it is the log, what is before it another history. 0: there was none."""
+    for file in list_snapshots(snapshots):
+        with contextlib.suppress(SnapshotDamaged, OSError), SnapshotReader(file.path) as reader:
+            if reader.header.restored:
+                return file.sequence
+    return 0
 
 
 def _source(name_sequence: int, path: Path) -> _Source:

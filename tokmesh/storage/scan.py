@@ -65,11 +65,14 @@ class LogUnreadable(LogDamaged):
 
 class Position:
     """Where a scan stands; moves over the segments with it. torn: the last segment ends, at `offset`, in a write cut short; keys:
-    that open what is encrypted."""
+    that open what is encrypted; over_restores: go on where a restore made the log jump, into another history."""
 
-    __slots__ = ("chain", "keys", "offset", "opener", "sealed", "sequence_due", "torn")
+    __slots__ = ("chain", "keys", "offset", "opener", "over_restores", "sealed", "sequence_due", "torn")
 
-    def __init__(self, sequence_due: int = 1, chain: int = 0, keys: SegmentKeys = PLAIN) -> None:
+    def __init__(
+        self, sequence_due: int = 1, chain: int = 0, keys: SegmentKeys = PLAIN, *, over_restores: bool = False
+    ) -> None:
+        self.over_restores = over_restores
         self.keys = keys
         self.opener: Opener | None = None  # of the segment under way
         self.sequence_due = sequence_due
@@ -147,6 +150,11 @@ def closed_segment(path: Path, name_sequence: int, successor: tuple[int, Path], 
         header_next = header_of(path_next, file.read(wal.SEGMENT_HEADER_BYTES))
     header = check_header(path, name_sequence, data, position)
     status = yield from _frames(data, header, position, sequence_next, header_next.chain)
+    if position.over_restores and position.sequence_due < sequence_next and header_next.chain in (0, position.chain):
+        # A running server goes on with the chain, a start behind a restore of a stopped one begins it anew. No loss looks so.
+        if status != FrameStatus.FRAME_END:
+            _refuse_unless_torn(path, data, header, position, status)
+        position.sequence_due, position.chain = sequence_next, header_next.chain
     if position.sequence_due != sequence_next or position.chain != header_next.chain:
         _refuse_foreign_frame(path, data, status, position)
         raise LogDamaged(path, position.offset, f"record {position.sequence_due} is damaged or missing")
