@@ -3,11 +3,12 @@
     python -m tests.crash.full_disks [--count 1] [--seed S] [--directory D]
 
 A limit on the size of files stops a write at any byte, with EFBIG instead of ENOSPC, which the log takes alike; a small tmpfs,
-filled to every page, is the kernel's own ENOSPC (test_full_disk.py does that to the log, here it is a snapshot). What was
-acknowledged stays, no draft is left, and once there is room everything goes on. --count: look at one byte in so many.
+filled to every page, is the kernel's own ENOSPC. What was acknowledged stays, no draft is left, and once there is room everything
+goes on. --count: look at one byte in so many.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import resource
@@ -16,16 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.kills import acknowledged, run_driver
-from tests.crash.records import FORMS, read_log
+from tests.crash.records import FORMS, Note, make_log, read_log
 from tests.support.rounds import Lost, long_form
 from tests.support.server import TokMeshProcess
-from tests.support.small_disk import fill, small_disk
+from tests.support.small_disk import PAGE_BYTES, fill, small_disk
 from tests.support.snapshots import Made, write_snapshot
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 from tokmesh._core import wal
+from tokmesh.errors import ApiError
+from tokmesh.log.file_log import FileLog
 from tokmesh.storage.segment import NO_ROOM
 
 SEGMENT_BYTES = 4096
+PAGED_SEGMENT_BYTES = 64 << 10
+SEGMENT_PAGES = PAGED_SEGMENT_BYTES // PAGE_BYTES
 SNAPSHOTS = "/admin/v1/backups/snapshots"
 
 
@@ -56,6 +61,46 @@ def run_log(first: int, step: int, directory: Path) -> int:
             if notes[sequence - 1] != note:
                 raise Lost(f"limit {size}: record {sequence} is another")
     return len(sizes)
+
+
+async def propose_until_full(log: FileLog[Note], name: str) -> int:
+    for index in range(10_000):
+        try:
+            await log.propose(Note(f"{name}.{index}", 500))
+        except ApiError as error:
+            assert error.code == "TM-SYS-5001" and error.details == {"reason": "disk full"}
+            return index
+    raise AssertionError("never full")
+
+
+async def until_writable(log: FileLog[Note]) -> None:
+    await until(lambda: log.writable, "the log notices that there is room again")
+
+
+def run_pages(disk: Path, form: str, step: int) -> int:
+    """How many fillings of a disk of 512k around a rotation of the log, which took writes again when there was room. Lost."""
+
+    async def life(free_pages: int) -> list[Note]:
+        log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        fill(disk / "filler", free_pages)
+        await propose_until_full(log, f"p{free_pages}")
+        (disk / "filler").unlink()
+        await until_writable(log)
+        await log.propose(Note("again"))
+        await log.close()
+        return notes
+
+    fillings = range(0, SEGMENT_PAGES + 3, step)
+    for free_pages in fillings:
+        notes = asyncio.run(asyncio.wait_for(life(free_pages), 60))
+        if read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] != notes:
+            raise Lost(f"{free_pages} pages: what was acknowledged is not what the log holds")
+        for path in (disk / "wal").iterdir():
+            path.unlink()
+    return len(fillings)
 
 
 def run_snapshot(step: int, directory: Path, form: str) -> int:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import full_disks
+from tests.crash.full_disks import PAGED_SEGMENT_BYTES, propose_until_full, until_writable
 from tests.crash.records import FORMS, Note, make_log, read_log
-from tests.support.small_disk import PAGE_BYTES, fill, small_disk
-from tests.support.waiting import until
+from tests.support.small_disk import fill, small_disk
 from tokmesh.errors import ApiError
-from tokmesh.log.file_log import FileLog
 
-SEGMENT_BYTES = 64 << 10
 IN_BOTH_FORMS = pytest.mark.parametrize("form", ["plain", "encrypted"])
 
 
@@ -22,24 +21,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield point
 
 
-async def propose_until_full(log: FileLog[Note], name: str) -> int:
-    for index in range(10_000):
-        try:
-            await log.propose(Note(f"{name}.{index}", 500))
-        except ApiError as error:
-            assert error.code == "TM-SYS-5001" and error.details == {"reason": "disk full"}
-            return index
-    raise AssertionError("never full")
-
-
-async def until_writable(log: FileLog[Note]) -> None:
-    await until(lambda: log.writable, "the log notices that there is room again")
-
-
 @IN_BOTH_FORMS
 def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk: Path, form: str) -> None:
     async def life() -> list[Note]:
-        log = make_log(disk / "wal", SEGMENT_BYTES, keys=FORMS[form])
+        log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
         notes: list[Note] = []
         log.recover(lambda sequence, note: notes.append(note))
         log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
@@ -68,26 +53,9 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk
         return notes
 
     notes = asyncio.run(asyncio.wait_for(life(), 60))
-    assert read_log(disk / "wal", SEGMENT_BYTES, FORMS[form])[0] == notes
+    assert read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] == notes
 
 
 @IN_BOTH_FORMS
 def test_disk_full_at_every_page_around_a_rotation(disk: Path, form: str) -> None:
-    async def life(free_pages: int) -> list[Note]:
-        log = make_log(disk / "wal", SEGMENT_BYTES, keys=FORMS[form])
-        notes: list[Note] = []
-        log.recover(lambda sequence, note: notes.append(note))
-        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
-        fill(disk / "filler", free_pages)
-        await propose_until_full(log, f"p{free_pages}")
-        (disk / "filler").unlink()
-        await until_writable(log)
-        await log.propose(Note("again"))
-        await log.close()
-        return notes
-
-    for free_pages in range(SEGMENT_BYTES // PAGE_BYTES + 3):
-        notes = asyncio.run(asyncio.wait_for(life(free_pages), 60))
-        assert read_log(disk / "wal", SEGMENT_BYTES, FORMS[form])[0] == notes
-        for path in (disk / "wal").iterdir():
-            path.unlink()
+    assert full_disks.run_pages(disk, form, 1) == full_disks.SEGMENT_PAGES + 3

@@ -37,6 +37,7 @@ from tests.crash import (
 )
 from tests.crash.records import FORMS
 from tests.support.rounds import SEEDS, Lost
+from tests.support.small_disk import small_disk
 
 # A kill by chance may find the process ended already: so many rounds give 10,000 that struck.
 LOG_ROUNDS: Final = 13_000
@@ -126,6 +127,11 @@ def full_log(step: int, number: int, seed: int, folder: Path) -> tuple[int, str]
     return full_disks.run_log(0, step, folder), ""
 
 
+def full_pages(step: int, number: int, seed: int, folder: Path) -> tuple[int, str]:
+    with small_disk(folder / "disk", "512k") as disk:
+        return sum(full_disks.run_pages(disk, form, min(step, 4)) for form in ("plain", "encrypted")), ""
+
+
 def full_snapshot(step: int, number: int, seed: int, folder: Path) -> tuple[int, str]:
     return sum(full_disks.run_snapshot(step, folder / form, form) for form in ("plain", "encrypted")), ""
 
@@ -166,6 +172,7 @@ ROWS: Final = (
     Row("bit or length of a snapshot, encrypted", 1, 1, file_flips("encrypted"), step=True),
     Row("EIO of fdatasync at N up to 200", 1, 1, failing_syncs, step=True),
     Row("disk full at a byte of a log segment", 1, 1, full_log, step=True),
+    Row("disk full at a page around a rotation of the log", 1, 1, full_pages, step=True),
     Row("disk full at a byte of a snapshot", 1, 1, full_snapshot, step=True),
     Row("disk full at a page, a server taking snapshots", 1, 1, full_server, step=True),
     Row("expiry while the wall clock jumps ±10 years", 100, 10, jumps),
