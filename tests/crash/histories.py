@@ -48,11 +48,14 @@ class History:
 
     def run(self) -> None:
         """STEPS steps, and a comparison. Lost."""
-        for _ in range(STEPS):
-            step = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-            self.totals[step] += 1
-            getattr(self, "_" + step.replace(" ", "_"))()
-        self._compare()
+        try:
+            for _ in range(STEPS):
+                step = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+                self.totals[step] += 1
+                getattr(self, "_" + step.replace(" ", "_"))()
+            self._compare()
+        finally:
+            self._client.close()
 
     def _write(self) -> None:
         for _ in range(self._random.randrange(1, WRITES_MAX)):
