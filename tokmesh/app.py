@@ -305,11 +305,10 @@ class App:
             return
         created = await self._keys.create(role="admin", description="made at the first start")
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
-        print(
-            f"tokmesh: the first start made this admin key. It is shown only now; keep it.\n{created.key_id}:{created.key_secret}",
-            file=sys.stderr,
-            flush=True,
-        )
+        words = "tokmesh: the first start made this admin key. It is shown only now; keep it."
+        # In one piece: log lines may go to the same place.
+        sys.stderr.write(f"{words}\n{created.key_id}:{created.key_secret}\n")
+        sys.stderr.flush()
 
     def _warn(self) -> None:
         for condition in posture_of(self._config.settings).conditions():

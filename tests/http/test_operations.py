@@ -109,6 +109,8 @@ def test_the_configuration_is_shown_tried_and_reloaded(tmp_path: Path) -> None:
         file.write_text("session: {ttl: {default: soon}}\nx: 1\n")
         by_command = server.command_line("config", "check", f"--config={file}").stderr
         assert all(f"{each['code']} {each['key']} " in by_command for each in answer["data"]["problems"])
+        status, answer = server.request("POST", "/admin/v1/config/validate", '"\\ud800": x')
+        assert status == 200 and answer["data"]["problems"][0]["key"] == "\\ud800", "YAML can name what UTF-8 cannot say"
 
         refused = server.data("POST", "/admin/v1/config/reload")
         assert [problem["key"] for problem in refused["problems"]] == ["x", "session.ttl.default"]

@@ -19,6 +19,7 @@ from tests.support.server import TokMeshProcess, clean_environment, run_command
 from tests.support.waiting import TIMEOUT_S, wait_until
 from tokmesh.cli import main
 
+UNIGNORED = ("env", "--default-signal=INT")  # whoever runs the tests may ignore it, as a shell does in the background
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -35,7 +36,8 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tokmesh", "top", *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            [*UNIGNORED, sys.executable, "-m", "tokmesh", "top", *args],
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env={**clean_environment(), "TERM": "xterm"},
         )  # fmt: skip
         os.close(slave)

@@ -21,7 +21,7 @@ from tokmesh.telemetry.tracing.span import INTERNAL, Span, TraceContext
 class Rig:
     """An exporter, what it counts, and spans for it. Started at once; closed with what is left dropped."""
 
-    def __init__(self, endpoint: str, *, queue_spans: int = 4096, timeout_s: float = 5.0) -> None:
+    def __init__(self, endpoint: str, *, queue_spans: int = 4096, timeout_s: float = 5.0, start: bool = True) -> None:
         self.figures = TracingFigures()
         self.receiver = Receiver(endpoint, {}, timeout_s, rejected_spans)
         self.exporter = Exporter(
@@ -29,7 +29,8 @@ class Rig:
             logger=logging.getLogger("test"), jitter=lambda: 0.0,
         )  # fmt: skip
         self.offered = 0
-        self.exporter.start()
+        if start:
+            self.exporter.start()
 
     def offer(self, count: int = 1) -> None:
         context = TraceContext(b"t" * 16, b"", "", 0, lambda size: b"s" * size, self.exporter.offer)
@@ -270,6 +271,14 @@ def test_the_end_comes_in_time_whatever_the_receiver_does(
     wait_until(lambda: bool(receiver.requests), "a request under way")
     assert rig.close(time_s) < taken_s_max
     assert rig.dropped == {"shutdown": 700}
+
+
+def test_an_end_before_the_start_is_no_error(receiver: FaultyReceiver) -> None:
+    """What kept the server from serving is what is told."""
+    rig = Rig(receiver.endpoint, start=False)
+    rig.offer(3)
+    rig.close(1.0)
+    assert rig.dropped == {"shutdown": 3}
 
 
 def test_what_is_offered_after_the_end_is_counted_as_lost(receiver: FaultyReceiver) -> None:

@@ -202,6 +202,7 @@ def test_rules_over_several_keys(tmp_path: Path) -> None:
     ]
     assert load_errors({"server.https.tls.cert_file": str(tmp_path / "none")}) == [("TM-CFG-1003", "server.https.tls.cert_file")]
     assert load_errors({"storage.dir": str(file)}) == [("TM-CFG-1004", "storage.dir")]
+    assert load_errors({"storage.dir": str(tmp_path / ("x" * 300))}) == [("TM-CFG-1004", "storage.dir")]
     same = {
         "server.https.enabled": "true",
         "server.https.tls.cert_file": str(file),

@@ -293,8 +293,13 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
             rule = "needs the package opentelemetry-proto, which is not installed: pip install tokmesh[otel]"
             yield Problem("TM-CFG-1006", "telemetry.tracing.enabled", sources["telemetry.tracing.enabled"], rule)
     yield from _check_encryption(settings.storage.encryption, sources)
-    if settings.storage.dir.exists() and not settings.storage.dir.is_dir():
-        yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], "is not a directory")
+    try:
+        not_one = settings.storage.dir.exists() and not settings.storage.dir.is_dir()
+    except OSError as error:  # a folder above it is closed to this user, or its name is too long
+        yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], f"cannot be looked at ({error.strerror})")
+    else:
+        if not_one:
+            yield Problem("TM-CFG-1004", "storage.dir", sources["storage.dir"], "is not a directory")
 
 
 def _check_encryption(encryption: EncryptionSettings, sources: Mapping[str, str]) -> Iterator[Problem]:

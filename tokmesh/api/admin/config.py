@@ -45,6 +45,12 @@ def _shown(outcome: Outcome) -> dict[str, Any]:
         "applied": outcome.applied,
         "needs_restart": outcome.needs_restart,
         "problems": [
-            {"code": each.code, "key": each.name, "source": each.source, "rule": each.rule} for each in outcome.problems
+            {"code": each.code, "key": _sendable(each.name), "source": each.source, "rule": _sendable(each.rule)}
+            for each in outcome.problems
         ],
     }
+
+
+def _sendable(text: str) -> str:
+    """With escapes in the place of what YAML can name and UTF-8 cannot say: lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -80,6 +80,9 @@ class Exporter:
         margin_s = min(CUT_S_MAX, timeout_s / 4)
         self._closing.set()
         self._enough.set()
+        if self._thread.ident is None:  # the server ended before it served
+            self._drop("shutdown", len(self._queue))
+            return
         self._thread.join(timeout_s - margin_s)
         if self._thread.is_alive():
             self._receiver.cut()
