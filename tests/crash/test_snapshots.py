@@ -160,6 +160,20 @@ def test_a_bad_newest_snapshot_is_passed_over_loudly_and_nothing_is_missing(serv
     assert [item["id"] for item in server.data("GET", SNAPSHOTS)["items"]] == [first["id"]]
 
 
+def test_the_log_that_leads_on_from_the_older_snapshot_is_kept(tmp_path: Path) -> None:
+    with TokMeshProcess(tmp_path, "--session.quota.max_per_user=10000", "--storage.wal.segment_size=1MB") as server:
+        for _ in range(3):
+            for _ in range(400):
+                server.create_session("u", data=BULK)
+            take(server)
+        assert not segments(server)[0].endswith("00001.log"), "segments were dropped"
+        path = path_of(server, server.data("GET", SNAPSHOTS)["items"][0])
+        path.write_bytes(path.read_bytes()[:-1])
+        server.kill()
+        server.start()
+        assert metric(server, "tokmesh_sessions_active_total") == 1200
+
+
 def test_without_a_snapshot_that_can_be_used_and_without_the_log_before_it_the_start_is_refused(server: TokMeshProcess) -> None:
     server.create_session()
     taken = take(server)

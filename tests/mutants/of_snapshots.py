@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutant
+from tests.mutants.mutant import Edit, Mutant, mutant
 
 ORDER: Final = "tests/crash/test_call_order.py"
 NAMED: Final = f"{ORDER}::test_a_snapshot_is_named_when_it_and_the_log_are_synced_and_things_are_removed_after_that"
@@ -57,12 +57,17 @@ TAKING: Final = (
         "users, devices)",
         TAKEN,
     ),
-    mutant(
-        "rename a snapshot before it is synced",
-        "storage/snapshot_directory.py",
-        "        sync(self.fd)\n        path = snapshot_path(self._directory, sequence)\n        os.rename(self._path, path)\n",
-        "        path = snapshot_path(self._directory, sequence)\n        os.rename(self._path, path)\n        sync(self.fd)\n",
-        NAMED,
+    Mutant(
+        "name a snapshot without a sync of its contents",
+        (
+            Edit(
+                "tokmesh/storage/snapshot_directory.py",
+                "        sync(self.fd)\n        path = snapshot_path(self._directory, sequence)\n",
+                "        path = snapshot_path(self._directory, sequence)\n",
+            ),
+            Edit("tokmesh/storage/snapshot_file.py", "        os.fsync(self._fd)\n", ""),  # the writer's own, before that
+        ),
+        (NAMED,),
     ),
     mutant(
         "skip the directory's sync behind a snapshot's rename",

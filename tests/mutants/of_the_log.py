@@ -61,7 +61,7 @@ COMMITS: Final = (
         "log/file_log.py",
         "if self._apply_failed or (self._interval_s and self._writer.failure is not None):",
         "if self._apply_failed:",
-        FAILING,
+        "tests/unit/test_wal_file_log.py",
     ),
     mutant(
         "apply a record twice",
@@ -158,7 +158,7 @@ READING: Final = (
         "storage/recovery.py",
         "        os.fdatasync(fd)\n",
         "",
-        FAILING,
+        "tests/crash/test_server_storage.py::test_a_disk_that_fails_at_the_start_is_told_in_one_line",
     ),
     mutant(
         "start from a snapshot without the log that leads on from it",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.crash.records import Note, make_log, read_log
-from tests.support.waiting import until
+from tests.support.waiting import until, wait_until
 from tokmesh._core.wal import FRAME_HEADER_BYTES, RECORD_HEADER_BYTES
 from tokmesh.errors import ApiError
 from tokmesh.log import appender, file_log
@@ -165,6 +165,21 @@ def test_interval_answers_after_the_write_and_syncs_in_its_time(tmp_path: Path) 
 
     run(tmp_path / "wal", body, sync_mode="interval", sync_interval_ms=200)
     assert len(read_log(tmp_path / "wal", 4096)[0]) == 20
+
+
+def test_what_was_written_and_not_answered_when_a_sync_at_intervals_fails_is_refused(tmp_path: Path) -> None:
+    async def body(log: FileLog[Note], applied: Applied) -> None:
+        assert log._writer is not None and log._appender is not None
+        await log.propose(Note("answered"))
+        waiting = log.propose(Note("written"))
+        log._commits.wake()
+        wait_until(lambda: log.stats()["records_total"] == 2, "the record is written")  # the loop stands still: no answer goes out
+        log._writer.fail("fdatasync: Input/output error", True)
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            await waiting
+        assert log.stats()["fsync_failed_total"] == 1
+
+    assert run(tmp_path / "wal", body, sync_mode="interval", sync_interval_ms=60_000).notes == [Note("answered")]
 
 
 def test_close_answers_what_was_proposed_and_refuses_what_comes_later(tmp_path: Path) -> None:
