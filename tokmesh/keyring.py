@@ -42,6 +42,14 @@ class StoredKey:
         self.salt = record.salt
         self.tag = record.tag
 
+    def created_record(self) -> KeyCreated:
+        """The record that makes this key, enabled."""
+        key = self.api_key
+        return KeyCreated(
+            self.created_at_ms, self.key_id16, key.role_name, self.description, self.allowedlist, key.rate_per_second,
+            key.expires_at_ms, self.argon2_hash, self.salt, self.tag,
+        )  # fmt: skip
+
 
 class KeyRing:
     """All keys by `tmak-…`, in order of creation."""
@@ -66,13 +74,8 @@ class KeyRing:
         """Records that make an empty ring this one."""
         found: list[KeyCreated | KeyStatusChanged] = []
         for stored in self._keys.values():
-            key = stored.api_key
-            made = KeyCreated(
-                stored.created_at_ms, stored.key_id16, key.role_name, stored.description, stored.allowedlist, key.rate_per_second,
-                key.expires_at_ms, stored.argon2_hash, stored.salt, stored.tag,
-            )  # fmt: skip
-            found.append(made)
-            if not key.active:
+            found.append(stored.created_record())
+            if not stored.api_key.active:
                 found.append(KeyStatusChanged(stored.created_at_ms, stored.key_id16, False))
         return found
 

@@ -9,18 +9,28 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tokmesh._core.table import Outcome, Table
+from tokmesh.following import Following
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import (
     AnyRecord,
+    ClusterStated,
     KeyCreated,
+    KeyStated,
     KeyStatusChanged,
+    NodeStated,
+    RecordError,
     SessionCreated,
     SessionRenewed,
     SessionsRevoked,
+    SessionStated,
     SessionsTouched,
     SessionUpdated,
+    StreamBound,
+    Streamed,
     TokenRotated,
+    decode,
 )
+from tokmesh.log.stream_record import decode_envelope
 
 # A decision may reach the log this much after the moment it was made for; the wheel stays as far behind the records.
 REPLAY_SLACK_MS: Final = 60_000
@@ -39,7 +49,7 @@ class Store:
     under a clock that ran ahead end no session early.
     """
 
-    __slots__ = ("_apply_by_type", "_keyring", "_replay_until_ms", "_replayed", "_table", "applied_sequence")
+    __slots__ = ("_apply_by_type", "_keyring", "_replay_until_ms", "_replayed", "_table", "applied_sequence", "following")
 
     def __init__(self, table: Table, keyring: KeyRing, *, replay_until_ms: int = _FOREVER_MS) -> None:
         self._table = table
@@ -47,6 +57,7 @@ class Store:
         self._replay_until_ms = replay_until_ms
         self._replayed = 0
         self.applied_sequence = 0
+        self.following = Following(table)
         self._apply_by_type: dict[type[AnyRecord], Callable[[Any], int]] = {
             SessionCreated: self._session_created,
             SessionRenewed: self._session_renewed,
@@ -56,13 +67,20 @@ class Store:
             SessionsTouched: self._sessions_touched,
             KeyCreated: keyring.apply_created,
             KeyStatusChanged: keyring.apply_status,
+            SessionStated: self._session_stated,
+            KeyStated: self._key_stated,
+            Streamed: self._streamed,
+            StreamBound: self._stream_bound,
+            NodeStated: self.following.apply_node,
+            ClusterStated: self.following.apply_cluster,
         }
 
     def apply(self, sequence: int, record: AnyRecord) -> int | None:
         """Applies the record at `sequence` (≥ 1, rising); None when it was applied before.
 
-        Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated a table Outcome; of SessionsRevoked
-        the number of sessions it ended; of SessionsTouched 0; of the key records 1 when they changed something, else 0.
+        Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated, SessionStated a table Outcome; of
+        SessionsRevoked the number of sessions it ended; of SessionsTouched 0; of the records of keys and of the cluster 1 when they
+        changed something, else 0; of Streamed that of what it holds, -1 when that meant nothing here.
         """
         if sequence <= self.applied_sequence:
             return None
@@ -125,3 +143,75 @@ class Store:
         for session_id, last_active_ms, ip_address, user_agent in record.touches:
             touch(session_id, last_active_ms, ip_address, user_agent)
         return 0
+
+    def _session_stated(self, record: SessionStated) -> int:
+        table, session_id = self._table, record.session_id
+        entry = table.find(session_id)
+        if entry < 0:
+            outcome = self._insert_stated(record)
+            created = True
+        else:
+            outcome = self._bring_up(entry, record)
+            created = False
+        if outcome in (_INSERTED, _DONE):
+            if record.version != 1 or not created:
+                table.set_version(session_id, record.version)
+            if record.last_active_ms > record.created_at_ms:
+                table.touch(session_id, record.last_active_ms)
+        return outcome
+
+    def _insert_stated(self, record: SessionStated) -> int:
+        table = self._table
+        first_hash = record.old_token_hash or record.token_hash
+        outcome = table.insert(
+            record.session_id,
+            first_hash,
+            record.user_id,
+            record.device_id,
+            record.ip_address,
+            record.user_agent,
+            record.created_by,
+            record.created_at_ms,
+            record.expires_at_ms,
+            record.idle_seconds,
+            record.data,
+        )
+        if outcome == _INSERTED and record.old_token_hash:
+            table.rotate(record.session_id, record.token_hash, record.old_valid_until_ms, record.time_ms)
+        return outcome
+
+    def _bring_up(self, entry: int, record: SessionStated) -> int:
+        """A session that is there becomes what is stated. A revoked one stays so."""
+        table, session_id, time_ms = self._table, record.session_id, record.time_ms
+        view = table.session(entry)
+        outcome = table.renew(session_id, record.expires_at_ms, time_ms)
+        if outcome == _DONE and view.data != record.data:
+            outcome = table.update(session_id, record.data, time_ms)
+        if outcome == _DONE and table.hashes(entry)[0] != record.token_hash:
+            outcome = table.rotate(session_id, record.token_hash, record.old_valid_until_ms, time_ms)
+        return outcome
+
+    def _key_stated(self, record: KeyStated) -> int:
+        changed = self._keyring.apply_created(record.created)
+        return self._keyring.apply_status(KeyStatusChanged(record.time_ms, record.created.key_id, record.active)) or changed
+
+    def _streamed(self, record: Streamed) -> int:
+        """What the stream holds is another machine's bytes: what means nothing here is passed over, not died of."""
+        if not self.following.accepts(record):
+            return -1
+        try:
+            inner = decode(decode_envelope(record.envelope).record)
+            apply = self._apply_by_type[type(inner)]
+        except (RecordError, KeyError):
+            self.following.pass_over(record.position)
+            return -1
+        if isinstance(inner, Streamed | StreamBound):
+            self.following.pass_over(record.position)
+            return -1
+        outcome = apply(inner)
+        self.following.advance(record.position, record.time_ms, inner)
+        return outcome
+
+    def _stream_bound(self, record: StreamBound) -> int:
+        self.following.bind(record)
+        return 1

@@ -129,6 +129,8 @@ cdef class Connection(Intake):
             return False
         if not is_token(token, TOKEN_SIZE) or head.grant.check(now_ms) != GRANTED:
             return False
+        if started_ns > self.server.fresh_until_ns:
+            return False
         self.server.counters.add(AUTH_OK, 1)
         return self.put_verdict(head, token, now_ms, started_ns)
 
@@ -224,6 +226,7 @@ cdef class Connection(Intake):
             # The key has changed while the body came.
             if not self.server.authorize(head, self.server.clock.read_ms(), self.peer_address):
                 return self._verify_and_handle(request, handler)
+        self.server.require_fresh(head)
         self.accept(request)
         if head.is_validate and not self.is_local and self._answer_at_once(request):
             return None
@@ -242,6 +245,7 @@ cdef class Connection(Intake):
 
     async def _verify_and_handle(self, Request request, handler):
         await self.server.verify(request.head, self.peer_address)
+        self.server.require_fresh(request.head)
         self.accept(request)
         return await handler(request)
 

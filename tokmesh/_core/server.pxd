@@ -37,6 +37,7 @@ cdef class Server:
         readonly object loop
         readonly Request handling      # whose handler runs at this moment, or None: what is logged now belongs to it
         public int64_t slow_ns         # requests that take as long are logged
+        public int64_t fresh_until_ns  # monotonic: until then what this node knows may be told; later it may be out of date
         public object on_denied        # (request, template, code): administration was refused; None: nobody wants to know
         public object gate             # (path): raises ApiError, or lets in without a key; None: no gate
         readonly Sampler sampler
@@ -47,6 +48,7 @@ cdef class Server:
         Responder responder
         tuple _role_masks              # per route: Role bits admitted; 0: no key needed
         tuple _spools                  # per route: its SpoolSpec, or None
+        tuple _tells_state             # per route: whether the answer depends on sessions being up to date
         int _validate_number
         readonly Py_ssize_t buffered_bytes    # of bodies and what waits behind them, held or given room, all connections together
         set _open                      # connections
@@ -58,6 +60,7 @@ cdef class Server:
     cdef void closed(self, object connection) except *
     cdef void resolve(self, Head head) except *
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1
+    cdef int require_fresh(self, Head head) except -1
     cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1
     cdef int _admit(self, Head head, int64_t now_ms, object peer_address, int mask) except -1
     cdef object begin_trace(self, Head head, object transport, int64_t started_ns)

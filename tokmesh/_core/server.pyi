@@ -71,6 +71,7 @@ class Server:
     draining: bool
     buffered_bytes: int
     slow_ns: int
+    fresh_until_ns: int
     handling: Request | None
     on_denied: Callable[[Request, str, str], None] | None
     gate: Callable[[str], None] | None

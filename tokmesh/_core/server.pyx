@@ -39,13 +39,14 @@ from tokmesh._core.principal cimport (
     ROLE_VALIDATOR,
     Grant,
 )
+from tokmesh._core.phases cimport tm_monotonic_ns
 from tokmesh._core.request cimport Request
 from tokmesh._core.response cimport Responder
 from tokmesh._core.router cimport Router
 from tokmesh._core.sampling cimport Sampler, parent_kind
 from tokmesh._core.validate cimport Validator
 
-NEVER_NS = (1 << 63) - 1    # slow_ns without a limit
+NEVER_NS = (1 << 63) - 1    # slow_ns and fresh_until_ns without a limit
 _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
 
 # A role admits those above it (contract §3).
@@ -107,7 +108,8 @@ cdef class Server:
         self._role_masks = tuple(_ROLE_MASKS[route.role] for route in self.router.routes)
         self._spools = tuple(getattr(route, "spool", None) for route in self.router.routes)
         self._validate_number = self.router.match("POST", validate_route)[0]
-        self.slow_ns = NEVER_NS
+        self._tells_state = tuple(route.role in ("validator", "issuer") for route in self.router.routes)
+        self.slow_ns = self.fresh_until_ns = NEVER_NS
         self._open = set()
         self._timer = loop.call_later(_TICK_S, self._tick)
 
@@ -183,6 +185,12 @@ cdef class Server:
         except ApiError:
             head.grant = None
             return 1
+
+    cdef int require_fresh(self, Head head) except -1:
+        """Raises TM-CLST-5030 when the route tells of sessions and this node may not know of all that was acknowledged."""
+        if tm_monotonic_ns() > self.fresh_until_ns and self._tells_state[head.route_number]:
+            raise ApiError("TM-CLST-5030", {"reason": "stale"}, retry_after_s=1)
+        return 0
 
     cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1:
         """Whether a body may be held beside all that is, of which `charged_bytes` are the asking connection's own."""

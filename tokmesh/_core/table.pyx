@@ -206,6 +206,16 @@ cdef class Table(Views):
             self.settle(entry)
         return DONE
 
+    def set_version(self, bytes session_id, uint64_t version) -> int:
+        """The version that the session has where it comes from. DONE, MISSING or REVOKED_ALREADY."""
+        cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
+        cdef int outcome = self._changeable(entry)
+        if outcome == DONE:
+            slot_open(&self.slots[entry])
+            self.block_of(entry).version = version
+            slot_close(&self.slots[entry])
+        return outcome
+
     def drain_touched(self, Py_ssize_t limit) -> list[tuple[bytes, int, str | None, str | None]]:
         """Sessions touched since they were last drained, at most `limit`, longest waiting first: id, last_active, and last address
         and user agent where those changed. [] only when none are left.

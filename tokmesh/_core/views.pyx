@@ -14,8 +14,8 @@ from tokmesh._core.entries cimport DEVICE_LIST, USER_LIST, Entries, EntryList
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport InternedString
 from tokmesh._core.layout cimport (
-    DEVICE_CHARS_MAX, ESCAPED_MAX, SAME_AS_IP, SESSION_JSON_BYTES_MAX, SLOT_EXPIRED, SLOT_LIVE, SLOT_REVOKED, USER_CHARS_MAX,
-    Block, Slot, slot_deadline_ms,
+    DEVICE_CHARS_MAX, ESCAPED_MAX, SAME_AS_IP, SESSION_JSON_BYTES_MAX, SLOT_ALIAS, SLOT_EXPIRED, SLOT_LIVE, SLOT_REVOKED,
+    USER_CHARS_MAX, Block, Slot, slot_deadline_ms,
 )
 from tokmesh._core.lookup cimport look_up, write_session
 from tokmesh._core.text cimport escape_json
@@ -115,6 +115,15 @@ cdef class Views(Entries):
             block.created_at_ms, slot.expires_at_ms, slot.last_active_ms, <bytes>data[:block.data_size], block.version,
             slot.idle_seconds,
         )
+
+    def hashes(self, entry) -> tuple[bytes, bytes, int]:
+        """The session's token hash; of a token rotated away and in its grace hash and end (b"" and 0 without one). IndexError."""
+        cdef Slot* slot = self.session_slot(entry)
+        cdef uint32_t alias = self.rows[<uint32_t>entry].partner
+        current = <bytes>(<const char*>slot.token_hash)[:32]
+        if alias == 0 or self.slots[alias].state != SLOT_ALIAS:
+            return current, b"", 0
+        return current, <bytes>(<const char*>self.slots[alias].token_hash)[:32], self.slots[alias].expires_at_ms
 
     def session_json(self, entry) -> bytes:
         """The session as JSON (contract §2), at most SESSION_JSON_BYTES_MAX bytes. IndexError if the entry holds no session."""

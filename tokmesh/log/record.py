@@ -20,10 +20,19 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     5 TokenRotated      session_id 16 · token_hash 32 · old_valid_until_ms i64
     6 SessionsTouched   each, to the end: session_id 16 · last_active_ms i64 · length of ip_address u8 (255: unchanged) · length of
                         user_agent u16 (65535: unchanged) · the two texts
+    7 SessionStated     session_id 16 · token_hash 32 · old_token_hash 32 (zeros: none) · old_valid_until_ms i64 (0: none) ·
+                        created_at_ms i64 · expires_at_ms i64 · last_active_ms i64 · version u64 · idle_seconds u32 · lengths of
+                        user_id u16, device_id u16, ip_address u8, user_agent u16, created_by u8, data u16 · the six texts
     16 KeyCreated       key_id 16 · role u8 · expires_at_ms i64 (0: never) · rate_limit f64 (requests/s, 0: none) · salt 16 ·
                         tag 32 · lengths of description u16, allowedlist u16 (networks joined with a blank), argon2_hash u16 ·
                         the texts
     17 KeyStatusChanged key_id 16 · active u8 (0, 1)
+    18 KeyStated        active u8 · a KeyCreated, whole
+    32 Streamed         position u64 · previous u64 · envelope, to the end: format u8 (1) · incarnation u64 · number u64 ·
+                        lengths of origin u8, request_id u8 · the two texts · a record, whole
+    33 StreamBound      cluster_id 16 · created_ns i64 · position u64
+    34 NodeStated       incarnation u64 · status u8 (0 removed, 1 member) · length of node_id u8 · node_id
+    35 ClusterStated    cluster_id 16
 
 A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
 makes: any other bytes are a RecordError, never another exception.
@@ -46,25 +55,38 @@ from tokmesh.log.session_record import (
     TokenRotated,
     Touch,
 )
+from tokmesh.log.stated_record import STATED_DECODERS, KeyStated, SessionStated, StatedRecord
+from tokmesh.log.stream_record import STREAM_DECODERS, ClusterStated, NodeStated, StreamBound, Streamed, StreamRecord
 
 __all__ = [
     "AnyRecord",
+    "ClusterStated",
     "KeyCreated",
+    "KeyStated",
     "KeyStatusChanged",
+    "NodeStated",
     "Record",
     "RecordError",
     "SessionCreated",
     "SessionRenewed",
+    "SessionStated",
     "SessionUpdated",
     "SessionsRevoked",
     "SessionsTouched",
+    "StreamBound",
+    "Streamed",
     "TokenRotated",
     "Touch",
     "decode",
 ]
 
-AnyRecord = SessionRecord | KeyRecord
-_DECODERS: Final[dict[int, Callable[[bytes], AnyRecord]]] = {**SESSION_DECODERS, **KEY_DECODERS}
+AnyRecord = SessionRecord | KeyRecord | StatedRecord | StreamRecord
+_DECODERS: Final[dict[int, Callable[[bytes], AnyRecord]]] = {
+    **SESSION_DECODERS,
+    **KEY_DECODERS,
+    **STATED_DECODERS,
+    **STREAM_DECODERS,
+}
 
 
 def decode(payload: bytes) -> AnyRecord:

@@ -1,0 +1,116 @@
+"""From a record that says a change to the records of the stream, each of which says all of one thing.
+
+A change was decided against the table as it is in this moment; what is stated is that table with the change made, and holds only if
+nobody has stated anything else since (`expected`). A revocation holds in any case.
+"""
+
+from typing import Final, NamedTuple
+
+from tokmesh._core.table import Table
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.following import Following
+from tokmesh.ids import format_key_id
+from tokmesh.keyring import KeyRing
+from tokmesh.log.record import (
+    AnyRecord,
+    KeyCreated,
+    KeyStated,
+    KeyStatusChanged,
+    SessionCreated,
+    SessionRenewed,
+    SessionsRevoked,
+    SessionStated,
+    SessionUpdated,
+    TokenRotated,
+)
+
+UNCONDITIONAL: Final = -1
+UNKNOWN: Final = -2  # the stream must be asked which sequence the subject has
+# What the stream keeps beyond a session's end, so that nodes whose clocks differ agree on what it was.
+SLACK_MS: Final = 60_000
+
+
+class Statement(NamedTuple):
+    """One message. expected: sequence that the last record of the subject must have, 0 for none, or UNCONDITIONAL, UNKNOWN; ttl_ms:
+    how long the stream keeps it, 0: for ever; conflict: the error code when it is not as expected."""
+
+    subject: str
+    record: AnyRecord
+    expected: int
+    ttl_ms: int
+    conflict: str
+
+
+class Stating:
+    """Statements of this node's table and keys. tombstone_ttl_ms: as in the configuration; life_ms_max: of any session."""
+
+    def __init__(
+        self, subjects: Subjects, table: Table, keyring: KeyRing, following: Following, tombstone_ttl_ms: int, life_ms_max: int
+    ) -> None:
+        self._subjects = subjects
+        self._table = table
+        self._keyring = keyring
+        self._following = following
+        self._tombstone_ttl_ms = tombstone_ttl_ms
+        self._life_ms_max = life_ms_max
+
+    def of(self, record: AnyRecord) -> list[Statement]:
+        """What is to be published for a record, on the loop's thread, in the turn in which it was decided on."""
+        if isinstance(record, SessionCreated):
+            return [self._created(record), *(self.revocation(each, record.time_ms) for each in record.evicts)]
+        if isinstance(record, SessionsRevoked):
+            return [self.revocation(each, record.time_ms) for each in record.session_ids]
+        if isinstance(record, SessionRenewed | SessionUpdated | TokenRotated):
+            return [self._changed(record)]
+        if isinstance(record, KeyCreated):
+            return [Statement(self._subjects.key(record.key_id), KeyStated(record.time_ms, True, record), 0, 0, "TM-ADMIN-4091")]
+        assert isinstance(record, KeyStatusChanged), type(record).__name__
+        return [self._key(record)]
+
+    def revocation(self, session_id: bytes, time_ms: int) -> Statement:
+        """Kept for the rest of the session's life: what was published before it cannot come after it, whatever happens."""
+        entry = self._table.find(session_id)
+        expires_at_ms = self._table.session(entry).expires_at if entry >= 0 else time_ms + self._life_ms_max
+        record = SessionsRevoked(time_ms, (session_id,))
+        return Statement(self._subjects.session(session_id), record, UNCONDITIONAL, self._ttl_ms(expires_at_ms, time_ms), "")
+
+    def _created(self, record: SessionCreated) -> Statement:
+        stated = SessionStated(
+            record.time_ms, record.session_id, record.token_hash, b"", 0, record.time_ms, record.expires_at_ms, record.time_ms, 1,
+            record.idle_seconds, record.user_id, record.device_id, record.ip_address, record.user_agent, record.created_by,
+            record.data,
+        )  # fmt: skip
+        ttl_ms = self._ttl_ms(record.expires_at_ms, record.time_ms)
+        return Statement(self._subjects.session(record.session_id), stated, 0, ttl_ms, "TM-SESS-4090")
+
+    def _changed(self, record: SessionRenewed | SessionUpdated | TokenRotated) -> Statement:
+        entry = self._table.find(record.session_id)
+        assert entry >= 0, "decided in this turn"
+        view = self._table.session(entry)
+        token_hash, old_hash, old_until_ms = self._table.hashes(entry)
+        expires_at_ms, data, conflict = view.expires_at, view.data, "TM-SESS-4091"
+        if isinstance(record, SessionRenewed):
+            expires_at_ms = record.expires_at_ms
+        elif isinstance(record, SessionUpdated):
+            data = record.data
+        else:
+            token_hash, old_hash, old_until_ms = record.token_hash, token_hash, record.old_valid_until_ms
+            conflict = "TM-TOKN-4090"
+        time_ms = record.time_ms
+        stated = SessionStated(
+            time_ms, view.id, token_hash, old_hash, old_until_ms, view.created_at, expires_at_ms, max(view.last_active, time_ms),
+            view.version + 1, view.idle_seconds, view.user_id, view.device_id, view.ip_address, view.user_agent, view.created_by,
+            data,
+        )  # fmt: skip
+        expected = self._following.sequence_of_entry(entry) or UNKNOWN
+        return Statement(self._subjects.session(view.id), stated, expected, self._ttl_ms(expires_at_ms, time_ms), conflict)
+
+    def _key(self, record: KeyStatusChanged) -> Statement:
+        stored = self._keyring.get(format_key_id(record.key_id))
+        assert stored is not None, "decided in this turn"
+        stated = KeyStated(record.time_ms, record.active, stored.created_record())
+        expected = self._following.sequence_of_name(record.key_id.hex()) or UNKNOWN
+        return Statement(self._subjects.key(record.key_id), stated, expected, 0, "TM-ADMIN-4091")
+
+    def _ttl_ms(self, expires_at_ms: int, time_ms: int) -> int:
+        return max(expires_at_ms - time_ms, 0) + self._tombstone_ttl_ms + SLACK_MS

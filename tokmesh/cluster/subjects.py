@@ -1,0 +1,44 @@
+"""The names that a cluster has on NATS: its stream, and the subjects of what is in it and beside it.
+
+A session's subject is made of a hash of its id, so that subjects are of one length and tell nothing; the two digits before it are
+the shard that the session belongs to, one of 64.
+"""
+
+from hashlib import blake2b
+from typing import Final
+
+SHARDS: Final = 64
+_HASH_BYTES: Final = 16
+
+
+class Subjects:
+    """Of the cluster of that name (a-z, 0-9, -)."""
+
+    __slots__ = ("_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "stream", "touches")
+
+    def __init__(self, name: str) -> None:
+        root = f"tokmesh.{name}"
+        self.stream = f"TOKMESH_{name}_0"
+        self._sessions, self._keys, self._nodes = f"{root}.s.", f"{root}.k.", f"{root}.n."
+        self.cluster = f"{root}.c.cluster"
+        self.patterns = [f"{root}.{kind}.>" for kind in "sknc"]
+        self.beats = f"{root}.core.beat"
+        self.touches = f"{root}.core.touch"
+
+    def session(self, session_id: bytes) -> str:
+        """Of a session (16-byte id)."""
+        digest = blake2b(session_id, digest_size=_HASH_BYTES)
+        return f"{self._sessions}{shard_of(session_id):02}.{digest.hexdigest()}"
+
+    def key(self, key_id: bytes) -> str:
+        """Of an API key (16-byte id)."""
+        return self._keys + key_id.hex()
+
+    def node(self, node_id: str) -> str:
+        """Of a node (`tmnd-…`)."""
+        return self._nodes + node_id
+
+
+def shard_of(session_id: bytes) -> int:
+    """The shard of a session, 0..63."""
+    return blake2b(session_id, digest_size=_HASH_BYTES).digest()[0] % SHARDS

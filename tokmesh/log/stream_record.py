@@ -1,0 +1,167 @@
+"""Records of a cluster: whose stream a node follows and how far, and who belongs to it. Their bytes are told in record.py.
+
+What the stream holds is an envelope: who proposed a record, and the record's bytes. What a node's own log holds of it is the same
+envelope with its place in the stream (`Streamed`), so that the log of a node is a copy of the stream as far as it has come.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
+
+NODE_ID_BYTES_MAX: Final = 128
+REQUEST_ID_BYTES_MAX: Final = 64
+CLUSTER_ID_BYTES: Final = 16
+ENVELOPE_FORMAT: Final = 1
+
+_ENVELOPE: Final = struct.Struct("<BQQBB")
+_STREAMED: Final = struct.Struct("<BBqQQ")
+_BOUND: Final = struct.Struct("<BBq16sqQ")
+_NODE: Final = struct.Struct("<BBqQBB")
+_CLUSTER: Final = struct.Struct("<BBq16s")
+_NODE_STATUSES: Final = ("removed", "member")
+
+
+class Envelope(NamedTuple):
+    """origin: id of the node that proposed `record` (its bytes); incarnation, number: its start, and which of its proposals since;
+    request_id: of the request that asked for it, or ""."""
+
+    origin: str
+    incarnation: int
+    number: int
+    request_id: str
+    record: bytes
+
+    def encode(self) -> bytes:
+        """The bytes of a message of the stream."""
+        origin, request = self.origin.encode(), self.request_id.encode()
+        head = _ENVELOPE.pack(ENVELOPE_FORMAT, self.incarnation, self.number, len(origin), len(request))
+        return b"".join((head, origin, request, self.record))
+
+
+class UnknownFormat(RecordError):
+    """An envelope of a format that this release does not know: a newer one wrote it."""
+
+
+def decode_envelope(payload: bytes) -> Envelope:
+    """Raises RecordError; UnknownFormat where a newer release must have written it."""
+    try:
+        format_number, incarnation, number, origin_length, request_length = _ENVELOPE.unpack_from(payload)
+        if format_number != ENVELOPE_FORMAT:
+            raise UnknownFormat("unknown format of an envelope")
+        request_at = _ENVELOPE.size + origin_length
+        record_at = request_at + request_length
+        require(
+            len(payload) > record_at and 0 < origin_length <= NODE_ID_BYTES_MAX and request_length <= REQUEST_ID_BYTES_MAX
+        )
+        origin = payload[_ENVELOPE.size : request_at].decode()
+        return Envelope(origin, incarnation, number, payload[request_at:record_at].decode(), payload[record_at:])
+    except (struct.error, UnicodeDecodeError) as error:
+        raise RecordError("no envelope") from error
+
+
+class Streamed(Record):
+    """What stood at `position` of the stream. previous: the position that the node had come to before; they may be far apart, as
+    the stream keeps only the last record of a subject."""
+
+    __slots__ = ("envelope", "position", "previous")
+    KIND = 32
+
+    def __init__(self, time_ms: int, position: int, previous: int, envelope: bytes) -> None:
+        self.time_ms = time_ms
+        self.position = position
+        self.previous = previous
+        self.envelope = envelope
+
+    def encode(self) -> bytes:
+        return _STREAMED.pack(32, FORMAT, self.time_ms, self.position, self.previous) + self.envelope
+
+
+class StreamBound(Record):
+    """The node follows the stream that was made at `created_ns` (Unix) and belongs to that cluster, and has come to `position`."""
+
+    __slots__ = ("cluster_id", "created_ns", "position")
+    KIND = 33
+
+    def __init__(self, time_ms: int, cluster_id: bytes, created_ns: int, position: int) -> None:
+        self.time_ms = time_ms
+        self.cluster_id = cluster_id
+        self.created_ns = created_ns
+        self.position = position
+
+    def encode(self) -> bytes:
+        return _BOUND.pack(33, FORMAT, self.time_ms, self.cluster_id, self.created_ns, self.position)
+
+
+class NodeStated(Record):
+    """A node of the cluster. status: "member", "removed"; incarnation: of the start that says so."""
+
+    __slots__ = ("incarnation", "node_id", "status")
+    KIND = 34
+
+    def __init__(self, time_ms: int, node_id: str, incarnation: int, status: str) -> None:
+        self.time_ms = time_ms
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.status = status
+
+    def encode(self) -> bytes:
+        name = self.node_id.encode()
+        return _NODE.pack(34, FORMAT, self.time_ms, self.incarnation, _NODE_STATUSES.index(self.status), len(name)) + name
+
+
+class ClusterStated(Record):
+    """The cluster's identity, made with its stream."""
+
+    __slots__ = ("cluster_id",)
+    KIND = 35
+
+    def __init__(self, time_ms: int, cluster_id: bytes) -> None:
+        self.time_ms = time_ms
+        self.cluster_id = cluster_id
+
+    def encode(self) -> bytes:
+        return _CLUSTER.pack(35, FORMAT, self.time_ms, self.cluster_id)
+
+
+StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated
+
+
+def _decode_streamed(payload: bytes) -> Streamed:
+    _, _, time_ms, position, previous = _STREAMED.unpack_from(payload)
+    require(position > previous and len(payload) > _STREAMED.size)
+    return Streamed(time_ms, position, previous, payload[_STREAMED.size :])
+
+
+def _decode_bound(payload: bytes) -> StreamBound:
+    _, _, time_ms, cluster_id, created_ns, position = _BOUND.unpack(payload)
+    return StreamBound(time_ms, cluster_id, created_ns, position)
+
+
+def _decode_node(payload: bytes) -> NodeStated:
+    _, _, time_ms, incarnation, status, length = _NODE.unpack_from(payload)
+    require(status < len(_NODE_STATUSES) and 0 < length <= NODE_ID_BYTES_MAX and len(payload) == _NODE.size + length)
+    return NodeStated(time_ms, payload[_NODE.size :].decode(), incarnation, _NODE_STATUSES[status])
+
+
+def _decode_cluster(payload: bytes) -> ClusterStated:
+    _, _, time_ms, cluster_id = _CLUSTER.unpack(payload)
+    return ClusterStated(time_ms, cluster_id)
+
+
+STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {
+    32: _decode_streamed,
+    33: _decode_bound,
+    34: _decode_node,
+    35: _decode_cluster,
+}
+
+
+def time_of(record: bytes) -> int:
+    """`time_ms` of a record's bytes. Raises RecordError."""
+    try:
+        time_ms: int = HEAD.unpack_from(record)[2]
+    except struct.error as error:
+        raise RecordError("no record") from error
+    return time_ms
