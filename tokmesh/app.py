@@ -29,7 +29,7 @@ from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
 from tokmesh.api.spool import remove_leftovers
 from tokmesh.backups import Backups
-from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
+from tokmesh.config import ConfigError, LiveConfig, Loaded, Problem, Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
@@ -58,6 +58,7 @@ from tokmesh.telemetry.tracing.switch import Tracing
 from tokmesh.telemetry.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from tokmesh.cluster.node import ClusterNode
     from tokmesh.telemetry.tracing.span import Span
 
 T = TypeVar("T")
@@ -92,7 +93,8 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
         signal.signal(number, _stop_at_once)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        state = State(settings, clock, data_directory.node_id(settings.storage.dir, clock), keys)
+        node_id = settings.cluster.node_id or data_directory.node_id(settings.storage.dir, clock)
+        state = State(settings, clock, node_id, keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
     except _Stopped:
@@ -139,10 +141,13 @@ class App:
         self._tracing = Tracing(
             settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=state.node_id, version=__version__
         )
-        log, self._apply_record = self._tracing.in_front_of(state.log, state.store.apply)
+        self._cluster = self._make_cluster(settings) if settings.cluster.enabled else None
+        own_log: Any = state.log if self._cluster is None else self._cluster.log
+        log, self._apply_record = self._tracing.in_front_of(own_log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
-        self._sessions = Sessions(state.table, log, state.clock, settings.session, counters)
+        everywhere = None if self._cluster is None else self._cluster.everywhere
+        self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, everywhere)
         self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
@@ -185,6 +190,27 @@ class App:
         if settings.telemetry.metrics.native_histograms:
             self._count_natively()
 
+    def _make_cluster(self, settings: Settings) -> "ClusterNode":
+        from tokmesh.cluster.node import ClusterNode  # what it needs is an extra
+
+        def request_id() -> str:
+            request = self._server.handling
+            return "" if request is None else request.request_id
+
+        def set_fresh_until(monotonic_ns: int) -> None:
+            self._server.fresh_until_ns = monotonic_ns
+
+        return ClusterNode(
+            settings.cluster,
+            self._state,
+            incarnation=data_directory.next_incarnation(settings.storage.dir, self._state.clock),
+            version=__version__,
+            tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
+            life_ms_max=settings.session.ttl.max_ms,
+            request_id=request_id,
+            set_fresh_until=set_fresh_until,
+        )
+
     def _count_natively(self) -> None:
         for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
             block.enable_native()  # they count before the exposition is made
@@ -193,6 +219,8 @@ class App:
         readiness = Readiness()
         readiness.add("recovery", self._gate.reason)
         readiness.add("storage", lambda: self._state.log.failure)
+        if self._cluster is not None:
+            readiness.add("cluster", self._cluster.reason)
         readiness.add("restore", self._backups.restores.reason)
         readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         return readiness
@@ -249,7 +277,9 @@ class App:
                 logger.info("stopped before serving")
                 return
             self._exposition = self._make_exposition()
-            self._state.log.start(loop, self._apply_record)
+            if not await self._start_log():
+                logger.info("stopped before serving")
+                return
             self._tracing.start()
             await self._make_first_key()
             self._upkeep.start(loop)
@@ -266,6 +296,30 @@ class App:
         finally:
             await self._shut_down()
         logger.info("stopped")
+
+    async def _start_log(self) -> bool:
+        """False when a signal came first: in a cluster this may take as long as NATS is away."""
+        following = self._state.store.following
+        if self._cluster is None:
+            if following.bound:
+                rule = "this directory is of a node of a cluster; alone it would go its own way: give it back, or use an empty one"
+                raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
+            self._state.log.start(self._loop, self._apply_record)
+            return True
+        if self._state.store.applied_sequence and not following.bound:
+            rule = "this directory is of a node that was alone; what it holds is not in the cluster: use an empty one"
+            raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
+        self._server.fresh_until_ns = 0
+        starting = self._loop.create_task(self._cluster.start(self._loop, self._apply_record))
+        stopped = self._loop.create_task(self._stop.wait())
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return False
+        starting.result()
+        return not self._stop.is_set()
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         settings = self._config.settings
@@ -293,6 +347,8 @@ class App:
         self._keys.close()
         if self._exposition is not None:
             self._exposition.close()
+        if self._cluster is not None:
+            await self._cluster.stop()
         await self._state.log.close()
         await self._loop.run_in_executor(None, self._tracing.close, max(0.0, until_s - self._loop.time()))
         self._config.close()
@@ -301,7 +357,7 @@ class App:
 
     async def _make_first_key(self) -> None:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
-        if self._keys.has_any():
+        if self._keys.has_any() or (self._cluster is not None and not self._cluster.is_founder):
             return
         created = await self._keys.create(role="admin", description="made at the first start")
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})

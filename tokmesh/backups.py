@@ -24,6 +24,7 @@ class Backups:
             state.snapshots_directory,
             state.table,
             state.keyring,
+            state.store.following,
             lambda: state.store.applied_sequence,
             state.log,
             settings.snapshot,

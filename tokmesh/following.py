@@ -26,16 +26,18 @@ _GROWTH_ENTRIES: Final = 4096
 
 
 class Following:
-    """See the module. created_ns: when the stream was made, Unix; 0: none is followed. members: node ids, with the incarnation of
-    their last start. quarantined: positions of records that meant nothing here."""
+    """See the module. created_ns: when the stream was made, Unix; 0: none is followed. members: ids of the nodes that belong to the
+    cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here."""
 
     __slots__ = (
         "_sequence_by_entry",
-        "_sequence_by_name",
+        "_sequence_by_key",
         "_table",
         "cluster_id",
         "created_ns",
+        "incarnations",
         "members",
+        "members_at",
         "position",
         "quarantined",
         "quarantined_total",
@@ -48,11 +50,13 @@ class Following:
         self.created_ns = 0
         self.position = 0
         self.time_ms = 0
-        self.members: dict[str, int] = {}
+        self.members: tuple[str, ...] = ()
+        self.members_at = 0  # position of the record that says them; 0: not known
+        self.incarnations: dict[str, int] = {}
         self.quarantined: list[int] = []
         self.quarantined_total = 0
         self._sequence_by_entry = array("Q")
-        self._sequence_by_name: dict[str, int] = {}
+        self._sequence_by_key: dict[bytes, int] = {}
 
     @property
     def bound(self) -> bool:
@@ -66,14 +70,15 @@ class Following:
         found: list[StreamBound | ClusterStated | NodeStated] = [
             StreamBound(self.time_ms, self.cluster_id, self.created_ns, self.position)
         ]
-        return found + [NodeStated(self.time_ms, name, incarnation, "member") for name, incarnation in self.members.items()]
+        found.append(ClusterStated(self.time_ms, self.cluster_id, self.members))
+        return found + [NodeStated(self.time_ms, name, incarnation) for name, incarnation in self.incarnations.items()]
 
     def bind(self, record: StreamBound) -> None:
         """For Store.apply."""
         self.cluster_id, self.created_ns, self.position = record.cluster_id, record.created_ns, record.position
         self.time_ms = record.time_ms
         self._sequence_by_entry = array("Q")
-        self._sequence_by_name = {}
+        self._sequence_by_key = {}
 
     def accepts(self, record: Streamed) -> bool:
         """Whether the record is the next. For Store.apply."""
@@ -88,9 +93,9 @@ class Following:
             for session_id in record.session_ids:
                 self._note_entry(self._table.find(session_id), position)
         elif isinstance(record, KeyStated):
-            self._sequence_by_name[record.created.key_id.hex()] = position
-        elif isinstance(record, NodeStated):
-            self._sequence_by_name[record.node_id] = position
+            self._sequence_by_key[record.created.key_id] = position
+        elif isinstance(record, ClusterStated):
+            self.members_at = position
 
     def pass_over(self, position: int) -> None:
         """What stood there meant nothing: it is left where it is, and told. For Store.apply."""
@@ -101,30 +106,29 @@ class Following:
 
     def apply_node(self, record: NodeStated) -> int:
         """1 when it changed something. For Store.apply."""
-        if record.status == "removed":
-            return int(self.members.pop(record.node_id, None) is not None)
-        changed = self.members.get(record.node_id) != record.incarnation
-        self.members[record.node_id] = record.incarnation
-        return int(changed)
+        if record.incarnation <= self.incarnations.get(record.node_id, 0):
+            return 0
+        self.incarnations[record.node_id] = record.incarnation
+        return 1
 
     def apply_cluster(self, record: ClusterStated) -> int:
         """1 when it changed something. For Store.apply."""
-        changed = self.cluster_id != record.cluster_id
-        self.cluster_id = record.cluster_id
+        changed = (self.cluster_id, self.members) != (record.cluster_id, record.members)
+        self.cluster_id, self.members = record.cluster_id, record.members
         return int(changed)
 
     def sequence_of_entry(self, entry: int) -> int:
         """Of the session at a table entry."""
         return self._sequence_by_entry[entry] if 0 <= entry < len(self._sequence_by_entry) else 0
 
-    def sequence_of_name(self, name: str) -> int:
-        """Of a key (16-byte id in hex) or a node."""
-        return self._sequence_by_name.get(name, 0)
+    def sequence_of_key(self, key_id: bytes) -> int:
+        """Of an API key (16-byte id)."""
+        return self._sequence_by_key.get(key_id, 0)
 
     def exchange(self, other: "Following") -> None:
         """Takes over the other's place."""
         self.bind(StreamBound(other.time_ms, other.cluster_id, other.created_ns, other.position))
-        self.members = dict(other.members)
+        self.members, self.incarnations = other.members, dict(other.incarnations)
 
     def _note_entry(self, entry: int, position: int) -> None:
         if entry < 0:

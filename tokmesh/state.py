@@ -53,7 +53,8 @@ class State:
         self.store = Store(self.table, self.keyring, replay_until_ms=self.clock.now_ms())
         self.log: FileLog[AnyRecord] = FileLog(
             self._log_directory,
-            sync_mode=wal.sync_mode,
+            # In a cluster the stream is what makes durable; this log is a copy that spares reading it again.
+            sync_mode="interval" if settings.cluster.enabled else wal.sync_mode,
             sync_interval_ms=wal.sync_interval_ms,
             segment_bytes_max=wal.segment_size_bytes,
             decode=decode,
@@ -116,6 +117,8 @@ class State:
         self.table.exchange(loaded.table)
         self.keyring.exchange(loaded.keyring)
         self.store.applied_sequence = loaded.header.sequence
+        for record in loaded.cluster:
+            self.store.take_place(record)
         seconds = (self.clock.monotonic_ns() - started_ns) / 1e9
         logger.info("snapshot loaded", extra={"snapshot": loaded.path.stem, "seconds": round(seconds, 3)})
         return Base(loaded.header.sequence, loaded.header.restored)

@@ -30,7 +30,7 @@ from tokmesh.log.record import (
     TokenRotated,
     decode,
 )
-from tokmesh.log.stream_record import decode_envelope
+from tokmesh.log.stream_record import StreamRecord, decode_envelope
 
 # A decision may reach the log this much after the moment it was made for; the wheel stays as far behind the records.
 REPLAY_SLACK_MS: Final = 60_000
@@ -87,6 +87,10 @@ class Store:
         outcome = self._apply_by_type[type(record)](record)
         self.applied_sequence = sequence
         return outcome
+
+    def take_place(self, record: StreamRecord) -> None:
+        """A record of `Following.records`, from a snapshot."""
+        self._apply_by_type[type(record)](record)
 
     def replay(self, sequence: int, record: AnyRecord) -> int | None:
         """`apply` for records read back from the log: every 65,536 of them the wheel is moved to 60 s before the record."""

@@ -104,12 +104,12 @@ class SessionHandlers:
     async def revoke(self, request: Request) -> Reply:
         """POST /sessions/{session_id}/revoke: 1 revoked by this request, or 0: it was revoked before.
 
-        `sync` asks to wait for every node; on one node the answer always follows the revocation.
+        `sync` asks to wait until no node of the cluster can say yes any more, and to be told of the nodes; a node alone is all.
         """
         NO_QUERY.parse(request)
-        _REVOKE.parse(request.body)
+        fields = _REVOKE.parse(request.body)
         revoked = await self._sessions.revoke(session_id_of(request.params[0]))
-        return {"revoked_count": int(revoked)}
+        return {"revoked_count": int(revoked), **await spread_of(self._sessions, fields)}
 
     async def list(self, request: Request) -> Reply:
         """GET /sessions: live sessions that pass every filter, a page at a time."""
@@ -124,6 +124,15 @@ class SessionHandlers:
             "total_items": page.total_items,
             "next_cursor": page.next_cursor,
         }
+
+
+async def spread_of(sessions: Sessions, fields: dict[str, Any]) -> dict[str, Any]:
+    """What a `sync` revocation adds to its answer, when it is everywhere: nodes that have it, nodes that answer nothing without it,
+    milliseconds. Nothing without `sync`, nor on a node alone."""
+    reached = await sessions.everywhere() if fields.get("sync") else None
+    if reached is None:
+        return {}
+    return {"nodes_reached": reached.applied, "nodes_fenced": reached.fenced, "spread_ms": reached.took_ms}
 
 
 def page_of(query: dict[str, Any]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import session_id_of
 from tokmesh.api.query import NO_QUERY
+from tokmesh.api.sessions import spread_of
 from tokmesh.sessions import Sessions
 
 _REVOKE: Final = BodySpec(optional={"except_session_id": str, "sync": bool})
@@ -23,4 +24,5 @@ class UserHandlers:
         fields = _REVOKE.parse(request.body)
         kept = fields.get("except_session_id")
         except_id = None if kept is None else session_id_of(kept, "except_session_id")
-        return {"revoked_count": await self._sessions.revoke_user(request.params[0], except_id)}
+        count = await self._sessions.revoke_user(request.params[0], except_id)
+        return {"revoked_count": count, **await spread_of(self._sessions, fields)}

@@ -109,7 +109,7 @@ class Stating:
         stored = self._keyring.get(format_key_id(record.key_id))
         assert stored is not None, "decided in this turn"
         stated = KeyStated(record.time_ms, record.active, stored.created_record())
-        expected = self._following.sequence_of_name(record.key_id.hex()) or UNKNOWN
+        expected = self._following.sequence_of_key(record.key_id) or UNKNOWN
         return Statement(self._subjects.key(record.key_id), stated, expected, 0, "TM-ADMIN-4091")
 
     def _ttl_ms(self, expires_at_ms: int, time_ms: int) -> int:

@@ -265,41 +265,41 @@ class TelemetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class NatsTlsSettings:
-    ca_file: Path | None = key("", kinds.optional_file(), "Authorities of the NATS servers, PEM", needs="clusters")
-    cert_file: Path | None = key("", kinds.optional_file(), "Client certificate, PEM", needs="clusters")
-    key_file: Path | None = key("", kinds.optional_file(), "Private key of the client certificate, PEM", needs="clusters")
+    ca_file: Path | None = key("", kinds.optional_file(), "Authorities of the NATS servers, PEM")
+    cert_file: Path | None = key("", kinds.optional_file(), "Client certificate, PEM")
+    key_file: Path | None = key("", kinds.optional_file(), "Private key of the client certificate, PEM")
 
 
 @dataclass(frozen=True, slots=True)
 class NatsSettings:
-    servers: tuple[str, ...] = key("[]", kinds.texts("a list of NATS URLs"), "NATS servers", needs="clusters")
-    credentials_file: Path | None = key("", kinds.optional_file(), "NATS credentials", needs="clusters")
+    servers: tuple[str, ...] = key("[]", kinds.texts("a list of NATS URLs"), "NATS servers")
+    replicas: int = key("3", kinds.integer(1, 5), "NATS servers that hold the stream, when it is made here; 1 survives no failure")
+    credentials_file: Path | None = key("", kinds.optional_file(), "NATS credentials")
     tls: NatsTlsSettings = section(NatsTlsSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    enabled: bool = key("false", kinds.boolean(), "Whether this node is one of many", needs="clusters")
+    enabled: bool = key("false", kinds.boolean(), "Whether this node is one of many; needs `pip install tokmesh[cluster]`")
     name: str = key(
         "tokmesh",
         kinds.pattern(r"[a-z0-9-]{1,32}", "1 to 32 of a-z, 0-9 and -"),
         "Name of the cluster",
-        needs="clusters",
     )
     node_id: str = key(
         "",
         kinds.pattern(r"(tmnd-[a-z0-9-]{1,58})?", "tmnd- and 1 to 58 of a-z, 0-9 and -, or empty"),
         "Identity of this node; empty: made once and kept in the data directory",
-        needs="clusters",
     )
     nats: NatsSettings = section(NatsSettings)
-    streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters")
-    replication_factor: int | str = key("all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="clusters")
+    streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters of several streams")
+    replication_factor: int | str = key(
+        "all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="placement of sessions"
+    )
     max_staleness_ms: int = key(
         "2s",
         kinds.duration("500ms", "1m"),
         "Longest time a node answers without proof that it is current",
-        needs="clusters",
     )
 
 

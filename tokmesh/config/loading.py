@@ -24,6 +24,7 @@ from tokmesh.config.keys import (
     KEYS_BY_ENVIRONMENT,
     KEYS_BY_NAME,
     SECTIONS,
+    ClusterSettings,
     EncryptionSettings,
     Settings,
     build_settings,
@@ -293,6 +294,7 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
             rule = "needs the package opentelemetry-proto, which is not installed: pip install tokmesh[otel]"
             yield Problem("TM-CFG-1006", "telemetry.tracing.enabled", sources["telemetry.tracing.enabled"], rule)
     yield from _check_encryption(settings.storage.encryption, sources)
+    yield from _check_cluster(settings.cluster, sources)
     try:
         not_one = settings.storage.dir.exists() and not settings.storage.dir.is_dir()
     except OSError as error:  # a folder above it is closed to this user, or its name is too long
@@ -314,6 +316,18 @@ def _check_encryption(encryption: EncryptionSettings, sources: Mapping[str, str]
         name = "storage.encryption.enabled" if encryption.enabled else given[0]
         rule = "needs the package cryptography, which is not installed: pip install tokmesh[encryption]"
         yield Problem("TM-CFG-1006", name, sources[name], rule)
+
+
+def _check_cluster(cluster: ClusterSettings, sources: Mapping[str, str]) -> Iterator[Problem]:
+    if not cluster.enabled:
+        return
+    if not cluster.nats.servers:
+        yield Problem("TM-CFG-1006", "cluster.nats.servers", "", "cluster.enabled needs it")
+    if not _can_import("nats"):
+        rule = "needs the package nats-py, which is not installed: pip install tokmesh[cluster]"
+        yield Problem("TM-CFG-1006", "cluster.enabled", sources["cluster.enabled"], rule)
+    if (cluster.nats.tls.cert_file is None) != (cluster.nats.tls.key_file is None):
+        yield Problem("TM-CFG-1006", "cluster.nats.tls.cert_file", "", "cert_file and key_file are given together or not at all")
 
 
 def variable(name: str) -> str | None:

@@ -61,6 +61,26 @@ def node_id(directory: Path, clock: Clock) -> str:
     return made
 
 
+def next_incarnation(directory: Path, clock: Clock) -> int:
+    """A number for this start of the node, larger than that of any start before: the time in Unix ms, unless the clock went back.
+    Raises ConfigError with TM-CFG-1004."""
+    path = directory / "incarnation"
+    try:
+        last = int(path.read_bytes()[:NODE_ID_BYTES_MAX].strip() or b"0")
+    except FileNotFoundError:
+        last = 0
+    except OSError as error:
+        raise _refused(path, f"cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise _refused(path, "does not hold a number") from None
+    made = max(clock.now_ms(), last + 1)
+    try:
+        _write_durably(path, f"{made}\n".encode())
+    except OSError as error:
+        raise _refused(path, f"cannot be written ({error.strerror})") from None
+    return made
+
+
 def _write_durably(path: Path, content: bytes) -> None:
     """A file that is there in full or not at all, whatever happens in between."""
     unfinished = path.with_name(path.name + ".new")

@@ -275,6 +275,11 @@ class FileLog(Generic[R]):
         return "full" if writer.full else "open"
 
     @property
+    def waiting(self) -> int:
+        """Records proposed and not settled."""
+        return len(self._waiting)
+
+    @property
     def last_sequence(self) -> int:
         """Of the last record applied."""
         return self._last_sequence

@@ -31,8 +31,8 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     32 Streamed         position u64 · previous u64 · envelope, to the end: format u8 (1) · incarnation u64 · number u64 ·
                         lengths of origin u8, request_id u8 · the two texts · a record, whole
     33 StreamBound      cluster_id 16 · created_ns i64 · position u64
-    34 NodeStated       incarnation u64 · status u8 (0 removed, 1 member) · length of node_id u8 · node_id
-    35 ClusterStated    cluster_id 16
+    34 NodeStated       incarnation u64 · length of node_id u8 · node_id
+    35 ClusterStated    cluster_id 16 · count u8 · of each member, in order: length u8 · node_id
 
 A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
 makes: any other bytes are a RecordError, never another exception.

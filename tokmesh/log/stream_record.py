@@ -5,22 +5,21 @@ envelope with its place in the stream (`Streamed`), so that the log of a node is
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
 
 NODE_ID_BYTES_MAX: Final = 128
 REQUEST_ID_BYTES_MAX: Final = 64
-CLUSTER_ID_BYTES: Final = 16
+MEMBERS_MAX: Final = 64
 ENVELOPE_FORMAT: Final = 1
 
 _ENVELOPE: Final = struct.Struct("<BQQBB")
 _STREAMED: Final = struct.Struct("<BBqQQ")
 _BOUND: Final = struct.Struct("<BBq16sqQ")
-_NODE: Final = struct.Struct("<BBqQBB")
-_CLUSTER: Final = struct.Struct("<BBq16s")
-_NODE_STATUSES: Final = ("removed", "member")
+_NODE: Final = struct.Struct("<BBqQB")
+_CLUSTER: Final = struct.Struct("<BBq16sB")
 
 
 class Envelope(NamedTuple):
@@ -95,34 +94,36 @@ class StreamBound(Record):
 
 
 class NodeStated(Record):
-    """A node of the cluster. status: "member", "removed"; incarnation: of the start that says so."""
+    """A node has started: incarnation, of this start, is larger than of any before."""
 
-    __slots__ = ("incarnation", "node_id", "status")
+    __slots__ = ("incarnation", "node_id")
     KIND = 34
 
-    def __init__(self, time_ms: int, node_id: str, incarnation: int, status: str) -> None:
+    def __init__(self, time_ms: int, node_id: str, incarnation: int) -> None:
         self.time_ms = time_ms
         self.node_id = node_id
         self.incarnation = incarnation
-        self.status = status
 
     def encode(self) -> bytes:
         name = self.node_id.encode()
-        return _NODE.pack(34, FORMAT, self.time_ms, self.incarnation, _NODE_STATUSES.index(self.status), len(name)) + name
+        return _NODE.pack(34, FORMAT, self.time_ms, self.incarnation, len(name)) + name
 
 
 class ClusterStated(Record):
-    """The cluster's identity, made with its stream."""
+    """The cluster's identity, made with its stream, and the nodes that belong to it, in order of their ids."""
 
-    __slots__ = ("cluster_id",)
+    __slots__ = ("cluster_id", "members")
     KIND = 35
 
-    def __init__(self, time_ms: int, cluster_id: bytes) -> None:
+    def __init__(self, time_ms: int, cluster_id: bytes, members: Sequence[str]) -> None:
         self.time_ms = time_ms
         self.cluster_id = cluster_id
+        self.members = tuple(sorted(members))
 
     def encode(self) -> bytes:
-        return _CLUSTER.pack(35, FORMAT, self.time_ms, self.cluster_id)
+        names = [name.encode() for name in self.members]
+        head = _CLUSTER.pack(35, FORMAT, self.time_ms, self.cluster_id, len(names))
+        return b"".join((head, *(bytes((len(name),)) + name for name in names)))
 
 
 StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated
@@ -140,14 +141,24 @@ def _decode_bound(payload: bytes) -> StreamBound:
 
 
 def _decode_node(payload: bytes) -> NodeStated:
-    _, _, time_ms, incarnation, status, length = _NODE.unpack_from(payload)
-    require(status < len(_NODE_STATUSES) and 0 < length <= NODE_ID_BYTES_MAX and len(payload) == _NODE.size + length)
-    return NodeStated(time_ms, payload[_NODE.size :].decode(), incarnation, _NODE_STATUSES[status])
+    _, _, time_ms, incarnation, length = _NODE.unpack_from(payload)
+    require(0 < length <= NODE_ID_BYTES_MAX and len(payload) == _NODE.size + length)
+    return NodeStated(time_ms, payload[_NODE.size :].decode(), incarnation)
 
 
 def _decode_cluster(payload: bytes) -> ClusterStated:
-    _, _, time_ms, cluster_id = _CLUSTER.unpack(payload)
-    return ClusterStated(time_ms, cluster_id)
+    _, _, time_ms, cluster_id, count = _CLUSTER.unpack_from(payload)
+    require(count <= MEMBERS_MAX)
+    members: list[str] = []
+    at = _CLUSTER.size
+    for _ in range(count):
+        require(at < len(payload))
+        end = at + 1 + payload[at]
+        require(at + 1 < end <= len(payload) and payload[at] <= NODE_ID_BYTES_MAX)
+        members.append(payload[at + 1 : end].decode())
+        at = end
+    require(at == len(payload) and members == sorted(set(members)))
+    return ClusterStated(time_ms, cluster_id, members)
 
 
 STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {

@@ -14,8 +14,8 @@ All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULI
 the caller awaits. Errors are ApiError; each method names those of its own, and each write can also raise the log's TM-SYS-5001.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
@@ -35,6 +35,9 @@ from tokmesh.sessions import rules
 from tokmesh.sessions.query import SessionFilter, SessionPage, SessionQuery
 from tokmesh.sessions.reservations import Reservations, UserReservations, WriteTurns
 from tokmesh.sessions.touch_flush import TouchFlush
+
+if TYPE_CHECKING:
+    from tokmesh.cluster.spread import Reached
 
 __all__ = ["Created", "Rotated", "SessionFilter", "SessionPage", "Sessions"]
 
@@ -110,8 +113,11 @@ class Sessions:
         clock: Clock,
         settings: SessionSettings,
         counters: CounterBlock,
+        spread: "Callable[[], Awaitable[Reached]] | None" = None,
+        *,
         random: RandomSource | None = None,
     ) -> None:
+        self._spread = spread
         self._table = table
         self._log = log
         self._clock = clock
@@ -292,6 +298,10 @@ class Sessions:
         count: int = await self._log.propose(SessionsRevoked(now_ms, ids))
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return count
+
+    async def everywhere(self) -> "Reached | None":
+        """Waits until no node of the cluster can answer without what was revoked so far; None on a node alone, where that is so."""
+        return None if self._spread is None else await self._spread()
 
     async def rotate(self, token: str, grace_seconds: int = 0) -> Rotated:
         """Gives the token's session a new token; the old one stays good for the grace, within the session's life.

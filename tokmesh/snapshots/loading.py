@@ -14,7 +14,8 @@ from tokmesh._core.loader import Loader
 from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
-from tokmesh.log.record import KeyCreated, KeyStatusChanged, RecordError, decode
+from tokmesh.log.record import ClusterStated, KeyCreated, KeyStatusChanged, NodeStated, RecordError, StreamBound, decode
+from tokmesh.log.stream_record import StreamRecord
 from tokmesh.storage.recovery import Progress
 from tokmesh.storage.segment_keys import KeyMissing
 from tokmesh.storage.snapshot_directory import SnapshotFile
@@ -48,6 +49,7 @@ class Loaded(NamedTuple):
     path: Path
     table: Table
     keyring: KeyRing
+    cluster: list[StreamRecord]
 
 
 def load_newest(
@@ -82,6 +84,7 @@ def load(
             raise SnapshotForeign(path, maker)
         header, table, keyring, totals = reader.header, new_table(), KeyRing(), NOTHING
         keys_loaded = 0
+        cluster: list[StreamRecord] = []
         loader = Loader(table, time_ms=header.time_ms, sessions=header.sessions, users=header.users, devices=header.devices)
         try:
             for kind, raw in _ahead(reader.contents(opener)):
@@ -90,13 +93,15 @@ def load(
                     loader.load(raw)
                 elif kind == Kind.KEYS:
                     keys_loaded += _load_keys(raw, keyring)
+                elif kind == Kind.CLUSTER:
+                    cluster += _cluster_records(raw)
                 elif kind == Kind.END:
                     totals = reader.totals_of(raw)
         except (ValueError, RecordError) as error:
             raise SnapshotDamaged(path, 0, f"its contents mean nothing: {error}") from error
         if (totals.images, totals.keys) != (loader.count, keys_loaded):
             raise SnapshotDamaged(path, reader.size_bytes, "it does not hold what its end says")
-    return Loaded(header, path, table, keyring)
+    return Loaded(header, path, table, keyring, cluster)
 
 
 def refuse_unknown(path: Path, keys: "KeySet | None") -> None:
@@ -139,3 +144,14 @@ def _load_keys(raw: bytes, keyring: KeyRing) -> int:
         else:
             raise RecordError("a record that is not a key's")
     return len(records)
+
+
+def _cluster_records(raw: bytes) -> list[StreamRecord]:
+    """Raises RecordError."""
+    records: list[StreamRecord] = []
+    for each in split_records(raw):
+        record = decode(each)
+        if not isinstance(record, StreamBound | ClusterStated | NodeStated):
+            raise RecordError("a record that is not of a cluster")
+        records.append(record)
+    return records

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict, T
 from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
+from tokmesh.following import Following
 from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
 from tokmesh.storage import snapshot_directory
@@ -91,6 +92,7 @@ class Snapshots:
         directory: Path,
         table: Table,
         keyring: KeyRing,
+        following: Following,
         applied_sequence: Callable[[], int],
         log: FileLog[Any],
         rules: Rules,
@@ -101,6 +103,7 @@ class Snapshots:
         self._directory = directory
         self._table = table
         self._keyring = keyring
+        self._following = following
         self._applied_sequence = applied_sequence
         self._log = log
         self._rules = rules
@@ -235,12 +238,15 @@ class Snapshots:
         sequence, time_ms = self._applied_sequence(), self._clock.now_ms()
         sessions, users, devices = self._table.begin_image()
         keys = [record.encode() for record in self._keyring.records()]
+        cluster = [record.encode() for record in self._following.records()]
         header = SnapshotHeader(sequence, time_ms, sessions, users, devices, restored=self._is_restored(sequence))
         draft: Draft | None = None
         try:
             draft = await self._beside(lambda: Draft(self._directory))
             writer = await self._beside(lambda: SnapshotWriter(draft.fd, header, self._about, self._new_sealer()))
             await self._beside(lambda: writer.add_keys(keys))
+            if cluster:
+                await self._beside(lambda: writer.add_cluster(cluster))
             await self._write_sessions(writer)
             await self._beside(partial(writer.finish, self._table.image.count))
             await self._log_durable(sequence)

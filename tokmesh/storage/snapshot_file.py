@@ -9,11 +9,12 @@ All integers are little-endian. A file is a header of 128 bytes and chunks back 
 
 A chunk is a header of 24 bytes and its payload:
 
-     0  kind u8 (1 ABOUT, 2 KEYS, 3 SESSIONS, 4 END)   1  zeros   4  number u32, from 0
+     0  kind u8 (1 ABOUT, 2 KEYS, 3 SESSIONS, 4 END, 5 CLUSTER)   1  zeros   4  number u32, from 0
      8  raw bytes u32   12  stored bytes u32   16  CRC-32C of the payload as stored   20  chain: CRC-32C of bytes 0..19 continued
         from the chain of the chunk before, of the first from the header's CRC
     24  payload: zstd; of a sealed file then AES-256-GCM, associated data the file header and bytes 0..15 of the chunk's, counter
-        its number. ABOUT and END are JSON; KEYS are records, each with its length, u32 (log/record.py); SESSIONS are images
+        its number. ABOUT and END are JSON; KEYS and, of a node of
+        a cluster, CLUSTER are records, each with its length, u32 (log/record.py); SESSIONS are images
         (_core/image.pxd)
 
 Invariants: a file that `verify` accepts is whole, its chunks in their order and unchanged; nothing here trusts a byte before.
@@ -56,6 +57,7 @@ class Kind(IntEnum):
     KEYS = 2
     SESSIONS = 3
     END = 4
+    CLUSTER = 5
 
 
 class SnapshotDamaged(Exception):
@@ -152,7 +154,11 @@ class SnapshotWriter:
     def add_keys(self, records: list[bytes]) -> None:
         """The records that make the key ring."""
         self._keys += len(records)
-        self._add(Kind.KEYS, b"".join(len(record).to_bytes(4, "little") + record for record in records))
+        self._add(Kind.KEYS, _join_records(records))
+
+    def add_cluster(self, records: list[bytes]) -> None:
+        """Which stream the node follows, how far, and who belongs to the cluster. OSError."""
+        self._add(Kind.CLUSTER, _join_records(records))
 
     def add_sessions(self, images: bytes) -> None:
         """Whole images, at most RAW_BYTES_MAX bytes."""
@@ -183,6 +189,10 @@ class SnapshotWriter:
         if status != 0:
             raise OSError(status, os.strerror(status))
         self.bytes_written += len(data)
+
+
+def _join_records(records: list[bytes]) -> bytes:
+    return b"".join(len(record).to_bytes(4, "little") + record for record in records)
 
 
 def split_records(raw: bytes) -> list[bytes]:

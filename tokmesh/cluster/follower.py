@@ -1,0 +1,219 @@
+"""Reads the stream in order, from where the node has come to, for as long as the node lives.
+
+Usually through a push consumer that the server forgets with the connection. A gap in its numbering, its silence or its end make a
+new one, from the last record taken. Where none can be had (their making needs a leader of the whole JetStream, whose election takes
+seconds) records are fetched from any replica meanwhile, so that a node does not fall behind for want of a leader.
+Invariant: the sink is given records in rising order of their sequence, and none is left out but those the stream has dropped.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable
+from typing import Final, Protocol
+
+import orjson
+from nats.aio.msg import Msg
+
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+
+HEARTBEAT_NS: Final = 250_000_000
+SILENCE_S: Final = 1.0
+RETRY_S: Final = 0.1
+CREATE_TIMEOUT_S: Final = 1.0
+FETCH_TIMEOUT_S: Final = 1.0
+FETCH_RECORDS: Final = 500
+INACTIVE_NS: Final = 5_000_000_000
+_REPLY_TOKENS: Final = 9  # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
+_REPLY_TOKENS_DOMAIN: Final = 11  # with domain and account behind $JS.ACK, and perhaps a token at the end
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last record taken."""
+
+    def take(self, sequence: int, payload: bytes) -> None:
+        """The record at that place, the next there is."""
+
+    def room(self) -> Awaitable[None] | None:
+        """None while there is room for more, else what to wait for."""
+
+
+class Follower:
+    """See the module. Runs from `start` to `stop`."""
+
+    def __init__(self, link: Link, stream: str, sink: Sink) -> None:
+        self._link = link
+        self._stream = stream
+        self._sink = sink
+        self._task: asyncio.Task[None] | None = None
+        self._heard_s = 0.0
+        self.consumers_made = 0
+        self.fetches = 0
+
+    def start(self) -> None:
+        """Begins behind the sink's position."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-follower")
+
+    async def stop(self) -> None:
+        """Ends it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:  # ends by cancellation
+            try:
+                await self._consume()
+            except (LinkDown, ApiRefused) as error:
+                logger.info("no consumer at the stream", extra={"reason": str(error)})
+                await self._fetch()
+            await asyncio.sleep(RETRY_S)
+
+    async def _consume(self) -> None:
+        """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had."""
+        consumer = _Consumer(self._link, self._stream, self._sink)
+        await consumer.open()
+        self.consumers_made += 1
+        try:
+            await consumer.watch()
+        finally:
+            await asyncio.shield(asyncio.ensure_future(consumer.close()))
+
+    async def _fetch(self) -> None:
+        """Takes what a replica has beyond the position. Whatever goes wrong is tried again later."""
+        inbox, done = self._link.new_inbox(), asyncio.Event()
+
+        async def take(message: Msg) -> None:
+            headers = message.headers or {}
+            if "Status" in headers:
+                done.set()
+                return
+            sequence = int(headers["Nats-Sequence"])
+            if sequence > self._sink.position:
+                self._sink.take(sequence, message.data)
+
+        try:
+            subscription = await self._link.subscribe(inbox, take)
+            try:
+                self.fetches += 1
+                body = {"seq": self._sink.position + 1, "batch": FETCH_RECORDS, "next_by_subj": ">"}
+                await self._link.publish(f"$JS.API.DIRECT.GET.{self._stream}", orjson.dumps(body), reply=inbox)
+                await asyncio.wait_for(done.wait(), FETCH_TIMEOUT_S)
+                room = self._sink.room()
+                if room is not None:
+                    await room
+            finally:
+                await self._link.unsubscribe(subscription)
+        except (LinkDown, TimeoutError):
+            return
+
+
+class _Consumer:
+    """One ephemeral consumer and its subscription."""
+
+    def __init__(self, link: Link, stream: str, sink: Sink) -> None:
+        self._link = link
+        self._stream = stream
+        self._sink = sink
+        self._name = f"tokmesh_{secrets.token_hex(8)}"
+        self._inbox = link.new_inbox()
+        self._next = 1
+        self._heard_s = time.monotonic()
+        self._ended = asyncio.Event()
+        self._why = ""
+
+    async def open(self) -> None:
+        """Raises LinkDown, ApiRefused."""
+        self._subscription = await self._link.subscribe(self._inbox, self._take)
+        config = {
+            "name": self._name,
+            "deliver_subject": self._inbox,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._sink.position + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "flow_control": True,
+            "idle_heartbeat": HEARTBEAT_NS,
+            "inactive_threshold": INACTIVE_NS,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        body = {"stream_name": self._stream, "config": config, "action": "create"}
+        try:
+            await self._link.ask(f"CONSUMER.CREATE.{self._stream}.{self._name}", body, CREATE_TIMEOUT_S)
+        except BaseException:
+            await self._link.unsubscribe(self._subscription)
+            raise
+        self._heard_s = time.monotonic()
+
+    async def watch(self) -> None:
+        """Returns when it has ended or fallen silent."""
+        while not self._ended.is_set():
+            try:
+                await asyncio.wait_for(self._ended.wait(), SILENCE_S / 4)
+            except TimeoutError:
+                if time.monotonic() - self._heard_s > SILENCE_S:
+                    self._end("silent")
+        logger.info("the consumer at the stream ended", extra={"reason": self._why})
+
+    async def close(self) -> None:
+        """Gives it back."""
+        await self._link.unsubscribe(self._subscription)
+        try:
+            await self._link.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"")
+        except LinkDown:
+            pass  # the server forgets it by itself
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        self._ended.set()
+
+    async def _take(self, message: Msg) -> None:
+        if self._ended.is_set():
+            return
+        self._heard_s = time.monotonic()
+        headers = message.headers
+        if headers is not None and "Status" in headers:
+            await self._control(message, headers)
+            return
+        sequence, number = _places(message.reply)
+        if number != self._next:
+            self._end(f"delivery {number} came where {self._next} was due")
+            return
+        self._next += 1
+        if sequence > self._sink.position:
+            self._sink.take(sequence, message.data)
+        room = self._sink.room()
+        if room is not None:
+            await room
+            self._heard_s = time.monotonic()
+
+    async def _control(self, message: Msg, headers: dict[str, str]) -> None:
+        if headers["Status"] != "100":
+            self._end(f"status {headers['Status']}")
+        elif message.reply:
+            await self._link.publish(message.reply, b"")
+        else:
+            last = headers.get("Nats-Last-Consumer", "")
+            if last.isdigit() and int(last) >= self._next:
+                self._end(f"delivery {self._next} never came")
+            stalled = headers.get("Nats-Consumer-Stalled")
+            if stalled:
+                await self._link.publish(stalled, b"")
+
+
+def _places(reply: str) -> tuple[int, int]:
+    """Sequence in the stream and number of the delivery, from the subject that an acknowledgement would go to."""
+    tokens = reply.split(".")
+    first = _REPLY_TOKENS - 4 if len(tokens) == _REPLY_TOKENS else _REPLY_TOKENS_DOMAIN - 4
+    return int(tokens[first]), int(tokens[first + 1])
+
+

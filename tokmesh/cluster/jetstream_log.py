@@ -1,0 +1,301 @@
+"""The log of many nodes: a record is published to the stream, comes back in the stream's order, and is applied by every node.
+
+The same to its users as FileLog. What comes from the stream goes through the node's own log, which is its copy of the stream, to
+`Store.apply`. Invariants: a proposal is settled only when all its records are applied here and by a majority of the nodes
+(`majority_advanced`, quorum.py says why); the stream's order is the order of applying; what the own log could not take stops the
+following until it can, and is asked for again.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.table import Outcome
+from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
+from tokmesh.cluster.statement import Statement, Stating
+from tokmesh.errors import ApiError
+from tokmesh.following import Following
+from tokmesh.log.file_log import FileLog
+from tokmesh.log.interface import Proposal
+from tokmesh.log.record import AnyRecord, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
+from tokmesh.log.record_format import RecordError
+from tokmesh.log.stream_record import Envelope, decode_envelope, time_of
+
+DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
+BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
+BACKLOG_POLL_S: Final = 0.002
+PROPOSALS_MAX: Final = 65_536
+_DONE: Final = int(Outcome.DONE)
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class _Pending:
+    """A proposal under way. parts: statements that are not everywhere yet; total: of outcomes so far; position: of its last."""
+
+    __slots__ = ("error", "future", "outcome", "parts", "position", "summed")
+
+    def __init__(self, future: Proposal, parts: int, summed: bool) -> None:
+        self.future = future
+        self.parts = parts
+        self.summed = summed
+        self.outcome = 0
+        self.position = 0
+        self.error: ApiError | None = None
+
+
+class _Part:
+    """One statement of a proposal. first: its outcome is the proposal's."""
+
+    __slots__ = ("deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
+
+    def __init__(self, number: int, pending: _Pending, first: bool, default: int, deadline_ns: int) -> None:
+        self.number = number
+        self.deadline_ns = deadline_ns
+        self.pending = pending
+        self.first = first
+        self.revokes = False
+        self.outcome = default
+        self.sequence = 0
+        self.settled = False
+
+    def __lt__(self, other: "_Part") -> bool:
+        return self.sequence < other.sequence
+
+
+class JetStreamLog:
+    """See the module. node_id, incarnation: of this start; request_id: of the request whose handler runs, or ""; refusal: why no
+    record is taken, or None; advanced: the node has applied more of the stream, as `following` tells."""
+
+    def __init__(
+        self,
+        own: FileLog[AnyRecord],
+        following: Following,
+        stating: Stating,
+        publishing: Publishing,
+        clock: Clock,
+        node_id: str,
+        incarnation: int,
+        *,
+        request_id: Callable[[], str],
+        refusal: Callable[[], ApiError | None],
+        advanced: Callable[[], None],
+    ) -> None:
+        self._own = own
+        self._following = following
+        self._stating = stating
+        self._publishing = publishing
+        self._clock = clock
+        self._node_id = node_id
+        self._incarnation = incarnation
+        self._request_id = request_id
+        self._refusal = refusal
+        self._advanced = advanced
+        self._mark = b"\x01" + incarnation.to_bytes(8, "little")
+        self._number = 0
+        self._parts: dict[int, _Part] = {}
+        self._stored: list[_Part] = []  # heap by sequence: stored, and not applied by a majority
+        self._stored_alone: list[_Part] = []  # the same: stored, and not applied here
+        self._majority = 0
+        self._taken = 0
+        self._apply: Callable[[int, AnyRecord], object] | None = None
+        self.touched: Callable[[SessionsTouched], None] | None = None
+        self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
+        self.failure: str | None = None  # why the own log does not take what the stream holds
+
+    def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, AnyRecord], object]) -> None:
+        """As FileLog's; the own log is recovered."""
+        self._apply = apply
+        self._own.start(loop, self._apply_own)
+        self._taken = self._following.position
+
+    @property
+    def group_records(self) -> int:
+        """As FileLog's."""
+        return self._own.group_records
+
+    # ── proposals ──
+
+    def propose(self, record: AnyRecord) -> Proposal:
+        """As FileLog's. ApiError in the future besides: TM-CLST-5030, no quorum (details outcome "unknown": it may still be made);
+        a conflict with what another node did: TM-SESS-4090, TM-SESS-4091, TM-TOKN-4090, TM-ADMIN-4091."""
+        if isinstance(record, SessionsTouched):
+            if self.touched is not None:
+                self.touched(record)
+            return self._own.propose(record)
+        future = Proposal(loop=asyncio.get_running_loop())
+        refusal = self._refusal()
+        if refusal is None and len(self._parts) >= PROPOSALS_MAX:
+            refusal = ApiError("TM-SYS-5030", retry_after_s=1)
+        if refusal is not None:
+            future.set_exception(refusal)
+            return future
+        statements = self._stating.of(record)
+        pending = _Pending(future, len(statements), summed=len(statements) > 1 and statements[0].conflict == "")
+        for index, statement in enumerate(statements):
+            self._publish(statement, pending, first=index == 0)
+        return future
+
+    def propose_alone(self, statement: Statement) -> Proposal:
+        """A statement about the cluster: never refused for want of a quorum, as it is how one is made. Done when applied here."""
+        future = Proposal(loop=asyncio.get_running_loop())
+        self._publish(statement, _Pending(future, 1, summed=False), first=True, majority=False)
+        return future
+
+    def _publish(self, statement: Statement, pending: _Pending, *, first: bool, majority: bool = True) -> None:
+        self._number += 1
+        number, record = self._number, statement.record
+        deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
+        # What is taken for the outcome if the stream has replaced the record before it came back.
+        default = _DONE if isinstance(record, SessionStated) and record.version > 1 else 1
+        part = self._parts[number] = _Part(number, pending, first, default, deadline_ns)
+        part.revokes = isinstance(record, SessionsRevoked)
+        envelope = Envelope(self._node_id, self._incarnation, number, self._request_id(), record.encode())
+        self._publishing.put(
+            Publication(
+                number,
+                statement.subject,
+                envelope.encode(),
+                statement.expected,
+                statement.ttl_ms,
+                statement.conflict,
+                self._following.position,
+                deadline_ns,
+                f"{self._node_id}.{self._incarnation}.{number}",
+                partial(self._is_stored, part, self._stored if majority else self._stored_alone),
+                partial(self._has_failed, part),
+            )
+        )
+
+    def _is_stored(self, part: _Part, heap: list[_Part], sequence: int) -> None:
+        part.sequence = sequence
+        heapq.heappush(heap, part)
+        self._settle_through(heap, self._majority if heap is self._stored else self._following.position)
+
+    def _has_failed(self, part: _Part, error: ApiError) -> None:
+        part.pending.error = part.pending.error or error
+        self._settle(part)
+
+    def _settle_through(self, heap: list[_Part], sequence: int) -> None:
+        until = min(sequence, self._following.position)
+        while heap and heap[0].sequence <= until:
+            self._settle(heapq.heappop(heap))
+
+    async def publish_first(self, statement: Statement) -> None:
+        """The first record of a stream that nobody follows yet; whether it is shows when the stream is asked. Raises LinkDown."""
+        self._number += 1
+        envelope = Envelope(self._node_id, self._incarnation, self._number, "", statement.record.encode())
+        await self._publishing.publish_once(statement.subject, envelope.encode(), statement.expected)
+
+    def majority_advanced(self, sequence: int) -> None:
+        """A majority of the nodes, this one among them, has applied everything up to there."""
+        self._majority = sequence
+        self._settle_through(self._stored, sequence)
+
+    def expire(self) -> None:
+        """What is stored, and still not known to be with a majority when its time is over, has an unknown outcome. To be called
+        several times a second."""
+        now_ns = self._clock.monotonic_ns()
+        for heap in (self._stored, self._stored_alone):
+            late = [part for part in heap if part.deadline_ns <= now_ns]
+            for part in late:
+                heap.remove(part)
+                self._has_failed(part, unknown_outcome())
+            if late:
+                heapq.heapify(heap)
+
+    def _settle(self, part: _Part) -> None:
+        if part.settled:
+            return
+        part.settled = True
+        self._parts.pop(part.number, None)
+        pending = part.pending
+        pending.parts -= 1
+        pending.position = max(pending.position, part.sequence)
+        if pending.summed:
+            pending.outcome += part.outcome
+        elif part.first:
+            pending.outcome = part.outcome
+        if part.revokes and part.sequence and self.revoked is not None:
+            self.revoked(part.sequence)
+        if pending.parts == 0 and not pending.future.done():
+            pending.future.position = pending.position
+            if pending.error is not None:
+                pending.future.set_exception(pending.error)
+            else:
+                pending.future.set_result(pending.outcome)
+
+    # ── what the stream brings ──
+
+    @property
+    def position(self) -> int:
+        """Of the last record taken from the stream."""
+        return self._taken
+
+    def take(self, sequence: int, payload: bytes) -> None:
+        """As Sink's."""
+        if self.failure is not None:
+            return
+        try:
+            time_ms = time_of(decode_envelope(payload).record)
+        except RecordError:
+            time_ms = self._clock.now_ms()
+        record = Streamed(max(0, time_ms), sequence, self._taken, payload)
+        self._taken = sequence
+        self._own.propose(record).add_done_callback(self._is_own)
+
+    async def _wait_for_room(self) -> None:
+        while self._own.waiting > BACKLOG_RECORDS // 2 and self.failure is None:
+            await asyncio.sleep(BACKLOG_POLL_S)
+
+    def room(self) -> "asyncio.Future[None] | None":
+        """As Sink's."""
+        if self._own.waiting <= BACKLOG_RECORDS:
+            return None
+        return asyncio.ensure_future(self._wait_for_room())
+
+    def _is_own(self, future: "asyncio.Future[object]") -> None:
+        error = future.exception()
+        if error is not None and self.failure is None:
+            self.failure = f"the node's own log takes nothing: {error}"
+            logger.error("what the stream holds could not be written down; the node falls behind", extra={"reason": str(error)})
+
+    def resume(self) -> bool:
+        """Whether following can go on after a failure: the own log takes records again. It goes on behind what was applied."""
+        if self.failure is None or self._own.state != "open" or self._own.waiting:
+            return self.failure is None
+        self.failure = None
+        self._taken = self._following.position
+        logger.info("the node's own log takes records again")
+        return True
+
+    def bind(self, record: StreamBound) -> Proposal:
+        """Notes in the own log which stream is followed."""
+        future = self._own.propose(record)
+        self._taken = record.position
+        return future
+
+    def _apply_own(self, sequence: int, record: AnyRecord) -> object:
+        assert self._apply is not None
+        outcome = self._apply(sequence, record)
+        if isinstance(record, Streamed):
+            if record.envelope.startswith(self._mark):
+                self._came_back(record, outcome)
+            self._advanced()
+            self._settle_through(self._stored_alone, record.position)
+        return outcome
+
+    def _came_back(self, record: Streamed, outcome: object) -> None:
+        envelope = decode_envelope(record.envelope)
+        part = self._parts.get(envelope.number) if envelope.origin == self._node_id else None
+        if part is None:
+            return
+        if isinstance(outcome, int) and outcome >= 0:
+            part.outcome = outcome
+        self._publishing.seen(envelope.number, record.position)
+
+

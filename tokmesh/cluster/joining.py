@@ -1,0 +1,157 @@
+"""How a node comes to belong: the stream is found or made and is the one this node knows; the node catches up, becomes a member,
+and says in the stream that it has started. Until all this is done it answers nothing, and says which part it waits for.
+
+Members change one at a time, by a record that holds all of them and replaces the one before only if nobody else did; and only when
+that one is with a majority (quorum.py says why).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from tokmesh._core.clock import Clock
+from tokmesh.cluster.jetstream_log import JetStreamLog
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.quorum import Quorum
+from tokmesh.cluster.statement import UNCONDITIONAL, Statement
+from tokmesh.cluster.stream import Stream, StreamFacts, StreamRefused
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.errors import ApiError
+from tokmesh.following import Following
+from tokmesh.log.record import ClusterStated, NodeStated, RecordError, StreamBound, decode
+from tokmesh.log.stream_record import decode_envelope
+
+RETRY_S: Final = 0.5
+POLL_S: Final = 0.02
+LISTEN_S: Final = 0.8  # three beats of a process that has our id
+CLUSTER_ID_BYTES: Final = 16
+
+logger = logging.getLogger("tokmesh.cluster")
+
+T = TypeVar("T")
+
+
+class Joining:
+    """One node's way. `phase` says where it is, for people; "" when it belongs."""
+
+    def __init__(
+        self, link: Link, stream: Stream, subjects: Subjects, following: Following, log: JetStreamLog, quorum: Quorum, clock: Clock
+    ) -> None:
+        self._link = link
+        self._stream = stream
+        self._subjects = subjects
+        self._following = following
+        self._log = log
+        self._quorum = quorum
+        self._clock = clock
+        self.phase = "connecting to NATS"
+
+    async def find_stream(self) -> StreamFacts:
+        """The stream, which is this node's. Waits for NATS; raises ApiError TM-CLST-5050 when what this node has applied is not in
+        it (made anew, or set back), or it is another cluster's."""
+        self.phase = "looking for the stream"
+        facts = await self._patiently(self._stream.ensure)
+        following = self._following
+        if following.bound and following.created_ns != facts.created_ns:
+            raise _lost("the stream was made anew: what the one before held is not in it")
+        if following.bound and facts.last_sequence < following.position:
+            raise _lost(f"the stream ends at {facts.last_sequence}; this node has applied {following.position}")
+        cluster_id = await self._patiently(self._cluster_id)
+        if following.bound and following.cluster_id != cluster_id:
+            raise ApiError("TM-CLST-5050", {"reason": "the stream belongs to another cluster than this node"})
+        if not following.bound:
+            await self._log.bind(StreamBound(self._clock.now_ms(), cluster_id, facts.created_ns, 0))
+        return await self._patiently(self._stream.facts)
+
+    async def refuse_a_twin(self, own_ids_heard: Callable[[], int]) -> None:
+        """Raises ApiError TM-CLST-4090 when another process has this node's id, and beats."""
+        self.phase = "listening for a node of the same id"
+        await asyncio.sleep(LISTEN_S)
+        if own_ids_heard():
+            raise ApiError("TM-CLST-4090", {"node_id": self._quorum.node_id})
+
+    async def catch_up(self, sequence: int) -> None:
+        """Returns when what the stream held at the start is applied."""
+        while self._following.position < sequence:
+            self.phase = f"catching up: {self._following.position} of {sequence}"
+            await asyncio.sleep(POLL_S)
+
+    async def join(self) -> None:
+        """Returns when this node is a member and has said in the stream that it has started."""
+        self.phase = "joining"
+        while self._quorum.node_id not in self._following.members:
+            await self._change(lambda members: {*members, self._quorum.node_id})
+        record = NodeStated(self._clock.now_ms(), self._quorum.node_id, self._quorum.incarnation)
+        statement = Statement(self._subjects.node(self._quorum.node_id), record, UNCONDITIONAL, 0, "")
+        while True:  # until it has come back
+            try:
+                await self._log.propose_alone(statement)
+            except ApiError as error:
+                logger.info("the start of this node is not in the stream yet", extra={"code": error.code})
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _change(self, change: Callable[[tuple[str, ...]], set[str]]) -> None:
+        """Proposes other members once; whether it was so shows in `following`."""
+        following = self._following
+        try:
+            found = await self._stream.last(self._subjects.cluster)
+        except (LinkDown, ApiRefused):
+            await asyncio.sleep(RETRY_S)
+            return
+        if found is None or found.sequence > following.position:
+            await asyncio.sleep(POLL_S)
+            return
+        if following.members and self._quorum.majority_applied < found.sequence:
+            self.phase = "joining: waits for a majority of the members to know of the last change of members"
+            await asyncio.sleep(POLL_S)
+            return
+        record = ClusterStated(self._clock.now_ms(), following.cluster_id, sorted(change(following.members)))
+        try:
+            await self._log.propose_alone(Statement(self._subjects.cluster, record, found.sequence, 0, "TM-ADMIN-4091"))
+        except ApiError as error:
+            logger.info("the members could not be changed; tried again", extra={"code": error.code})
+            await asyncio.sleep(RETRY_S)
+
+    async def change_members(self, change: Callable[[tuple[str, ...]], set[str]]) -> None:
+        """Makes `change` of the members; returns when it is applied here. It is tried until it is so, or the caller gives up."""
+        while set(self._following.members) != change(self._following.members):
+            await self._change(change)
+
+    async def _cluster_id(self) -> bytes:
+        """Of the stream's cluster, made where there is none."""
+        found = await self._stream.last(self._subjects.cluster)
+        if found is None:
+            made = ClusterStated(self._clock.now_ms(), secrets.token_bytes(CLUSTER_ID_BYTES), ())
+            await self._log.publish_first(Statement(self._subjects.cluster, made, 0, 0, ""))
+            raise LinkDown("the cluster was just given its identity")
+        try:
+            record = decode(decode_envelope(found.payload).record)
+        except RecordError:
+            raise StreamRefused("the stream's cluster record cannot be read: a newer release or another hand wrote it") from None
+        if not isinstance(record, ClusterStated):
+            raise StreamRefused("the stream's cluster record is not one")
+        return record.cluster_id
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives when it does: NATS may be down, without a leader, or refuse, for as long as somebody takes to see."""
+        phase = self.phase
+        while True:  # until it does, or the caller gives up
+            try:
+                found = await work()
+            except (LinkDown, ApiRefused, StreamRefused) as error:
+                reason = f"{phase}: {error}"
+                if reason != self.phase:
+                    logger.warning("%s", reason)
+                self.phase = reason
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.phase = phase
+                return found
+
+
+def _lost(reason: str) -> ApiError:
+    return ApiError("TM-CLST-5050", {"reason": reason, "cure": "tokmesh cluster reseed"})

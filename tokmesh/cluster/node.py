@@ -1,0 +1,238 @@
+"""This node of the cluster: put together, brought to belong, kept current, ended.
+
+Invariants: nothing is answered about sessions before the node belongs and is proved current, nor later than `fresh_until` tells the
+wire path; no write is taken without a recent proof of being current.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh.cluster.beating import Beating
+from tokmesh.cluster.follower import Follower
+from tokmesh.cluster.jetstream_log import JetStreamLog
+from tokmesh.cluster.joining import Joining
+from tokmesh.cluster.link import Link, LinkDown, NatsSettings
+from tokmesh.cluster.publishing import Publishing
+from tokmesh.cluster.quorum import Figures, Quorum
+from tokmesh.cluster.spread import Reached, Spread
+from tokmesh.cluster.statement import Stating
+from tokmesh.cluster.status import MemberStatus, member_statuses
+from tokmesh.cluster.stream import Stream
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.cluster.touch_exchange import TouchExchange
+from tokmesh.errors import ApiError
+from tokmesh.log.file_log import FileLog
+from tokmesh.log.record import AnyRecord
+from tokmesh.store import Store
+
+TICK_S: Final = 0.1
+POLL_S: Final = 0.02
+STUCK_NS: Final = 1_000_000_000  # a write that has waited this long for the stream: others are refused at once
+MS_NS: Final = 1_000_000
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class Nats(NatsSettings, Protocol):
+    @property
+    def replicas(self) -> int: ...
+
+
+class ClusterSettings(Protocol):
+    """`cluster` of the configuration."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nats(self) -> Nats: ...
+    @property
+    def max_staleness_ms(self) -> int: ...
+
+
+class HasState(Protocol):
+    """What the node knows. log: its own."""
+
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def table(self) -> Any: ...
+    @property
+    def keyring(self) -> Any: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def log(self) -> FileLog[AnyRecord]: ...
+
+
+class ClusterNode:
+    """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
+    set_fresh_until: tells the wire path until when (monotonic ns) it may answer."""
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        state: HasState,
+        *,
+        incarnation: int,
+        version: str,
+        tombstone_ttl_ms: int,
+        life_ms_max: int,
+        request_id: Callable[[], str],
+        set_fresh_until: Callable[[int], None],
+    ) -> None:
+        self._state = state
+        self._clock = clock = state.clock
+        self._set_fresh_until = set_fresh_until
+        self._version = version
+        self.subjects = Subjects(settings.name)
+        self.following = state.store.following
+        self.gossip_lag = HistogramBlock(1, LATENCY_BOUNDS_NS)
+        self.revoke_lag = HistogramBlock(1, LATENCY_BOUNDS_NS)
+        self.link = Link(settings.nats, f"tokmesh {state.node_id}")
+        self.stream = Stream(self.link, self.subjects, settings.nats.replicas)
+        self.quorum = Quorum(state.node_id, incarnation, max_staleness_ns=settings.max_staleness_ms * MS_NS)
+        self.publishing = Publishing(self.link, self.stream, clock)
+        stating = Stating(self.subjects, state.table, state.keyring, self.following, tombstone_ttl_ms, life_ms_max)
+        self.log = JetStreamLog(
+            state.log,
+            self.following,
+            stating,
+            self.publishing,
+            clock,
+            state.node_id,
+            incarnation,
+            request_id=request_id,
+            refusal=self._refusal,
+            advanced=self._advanced,
+        )
+        self.spread = Spread(self.quorum, self.revoke_lag)
+        self.log.revoked = lambda sequence: self.spread.committed(sequence, clock.monotonic_ns())
+        self._beating = Beating(
+            self.link, self.subjects.beats, self.quorum, clock, self.gossip_lag, self.figures, self._judge
+        )
+        self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
+        self.log.touched = self._touches.note
+        self._follower = Follower(self.link, self.stream.name, self.log)
+        self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
+        self._is_counted = False
+        self._watching: asyncio.Task[None] | None = None
+
+    # ── life ──
+
+    async def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, AnyRecord], object]) -> None:
+        """Returns when the node belongs and is current; the own log is recovered. Waits for NATS as long as it takes.
+
+        Raises ApiError TM-CLST-5050 (the stream has lost what this node knows), TM-CLST-4090, link.VersionRefused."""
+        self.log.start(loop, apply)
+        self._advanced()  # as far as the own log had come
+        await self.link.connect()
+        facts = await self._joining.find_stream()
+        await self.publishing.start()
+        await self.link.subscribe(self.subjects.touches, self._touches.heard)
+        await self._beating.start()
+        await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
+        self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
+        self._follower.start()
+        await self._joining.catch_up(facts.last_sequence)
+        await self._joining.join()
+        self._is_counted = True
+        self._advanced()
+        self._joining.phase = "waiting for a majority of the nodes"
+        while not self.quorum.may_write(self._clock.monotonic_ns()):
+            await asyncio.sleep(POLL_S)
+        self._joining.phase = ""
+        self._judge()
+        logger.info("this node belongs to the cluster", extra={"members": list(self.following.members)})
+
+    async def stop(self) -> None:
+        """Ends what runs; the own log stays."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await self._follower.stop()
+        await self.publishing.stop()
+        await self._beating.stop()
+        await self.link.close()
+
+    # ── what others read ──
+
+    def reason(self) -> str | None:
+        """The readiness check "cluster"."""
+        if self._joining.phase:
+            return f"{self._joining.phase}; NATS: {self.link.reason}" if self.link.reason else self._joining.phase
+        if self.log.failure is not None:
+            return self.log.failure
+        if self.quorum.is_superseded:
+            return "another process has taken over this node's id"
+        if not self.quorum.may_write(self._clock.monotonic_ns()):
+            return f"no majority of the nodes is in reach; NATS: {self.link.reason or 'connected'}"
+        if self.publishing.oldest_wait_ns > STUCK_NS:
+            return "the stream takes no records"
+        return None
+
+    @property
+    def quorum_lost(self) -> bool:
+        """Whether writes are refused for want of a majority, of nodes or of the stream."""
+        return not self.quorum.may_write(self._clock.monotonic_ns()) or self.publishing.oldest_wait_ns > STUCK_NS
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether no other node belongs yet."""
+        return self.following.members == (self.quorum.node_id,)
+
+    def figures(self) -> Figures:
+        """What the beats of this node tell."""
+        return Figures(int(self._state.table.stats()["sessions_active"]), len(self.publishing), self._version)
+
+    def members(self) -> list[MemberStatus]:
+        """Every member as this node sees it."""
+        return member_statuses(self.quorum, self.figures(), self._clock.monotonic_ns())
+
+    def everywhere(self) -> "asyncio.Future[Reached]":
+        """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
+        return self.spread.everywhere(self.following.position, self._clock.monotonic_ns())
+
+    async def remove(self, node_id: str) -> None:
+        """Takes a node out of the members; idempotent. The node itself, if it lives, stops answering."""
+        await self._joining.change_members(lambda members: {each for each in members if each != node_id})
+
+    # ── parts ──
+
+    def _refusal(self) -> ApiError | None:
+        if self._joining.phase or self.quorum_lost or self.log.failure is not None:
+            return ApiError("TM-CLST-5030", {"reason": "no_quorum"}, retry_after_s=1)
+        return None
+
+    def _advanced(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if self.quorum.members != self.following.members:
+            self.quorum.set_members(self.following.members, now_ns)
+        self.quorum.advance(self.following.position, self._is_counted, now_ns)
+        self._beating.progress()
+        self.log.majority_advanced(self.quorum.majority_applied)
+
+    def _judge(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
+        self._set_fresh_until(fresh_until_ns if fresh_until_ns is not None and not self._joining.phase else 0)
+        self.log.majority_advanced(self.quorum.majority_applied)
+        self.spread.look(now_ns)
+
+    async def _watch(self) -> None:
+        while True:  # ends by cancellation
+            await asyncio.sleep(TICK_S)
+            self.log.expire()
+            if self.log.failure is not None and self.log.resume():
+                await self._follower.stop()
+                self._follower.start()
+            self._judge()
+            try:
+                await self._touches.tell()
+            except LinkDown as error:
+                logger.debug("touches were not told", extra={"reason": str(error)})

@@ -1,0 +1,228 @@
+"""Publishing to the stream until the outcome is known, or the time for it is over.
+
+A message goes out with an id, so that sending it again, after an answer that did not come, stores it once. Outcomes: stored at a
+sequence; a conflict (the subject's last record is not the one expected); refused; unknown, when the deadline comes first, as it may
+still be stored. A conflict told to a second sending may be with the message's own first sending: then the stream is asked.
+Invariant: every publication is told exactly one outcome, `stored` or `failed`.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from nats.aio.msg import Msg
+
+from tokmesh._core.clock import Clock
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.statement import UNCONDITIONAL, UNKNOWN
+from tokmesh.cluster.stream import Stored, Stream
+from tokmesh.errors import ApiError
+
+RESEND_NS: Final = 500_000_000
+TICK_S: Final = 0.1
+WRONG_LAST_SEQUENCE: Final = 10071
+UNAVAILABLE: Final = 503
+MS_NS: Final = 1_000_000
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class Publication:
+    """One message. number: of this start of the node, unique; position: that the decision was made at. The three callbacks are
+    told: stored(sequence), failed(error)."""
+
+    __slots__ = ("attempts", "conflict", "deadline_ns", "expected", "failed", "headers", "number", "payload", "position", "sent_ns",
+                 "stored", "subject")  # fmt: skip
+
+    def __init__(
+        self,
+        number: int,
+        subject: str,
+        payload: bytes,
+        expected: int,
+        ttl_ms: int,
+        conflict: str,
+        position: int,
+        deadline_ns: int,
+        message_id: str,
+        stored: Callable[[int], None],
+        failed: Callable[[ApiError], None],
+    ) -> None:
+        self.number = number
+        self.subject = subject
+        self.payload = payload
+        self.expected = expected
+        self.conflict = conflict
+        self.position = position
+        self.deadline_ns = deadline_ns
+        self.stored = stored
+        self.failed = failed
+        self.headers = {"Nats-Msg-Id": message_id}
+        if ttl_ms:
+            self.headers["Nats-TTL"] = f"{-(-ttl_ms // 1000)}s"
+        self.attempts = 0
+        self.sent_ns = 0
+
+
+class Publishing:
+    """Runs from `start` to `stop`. link, stream: of the cluster."""
+
+    def __init__(self, link: Link, stream: Stream, clock: Clock) -> None:
+        self._link = link
+        self._stream = stream
+        self._clock = clock
+        self._inbox = ""
+        self._due: deque[Publication] = deque()
+        self._under_way: dict[int, Publication] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self.resent_total = 0
+        self.conflicts_total = 0
+        self.unknown_total = 0
+
+    async def start(self) -> None:
+        """When there is a connection. Raises LinkDown."""
+        self._inbox = self._link.new_inbox()
+        await self._link.subscribe(f"{self._inbox}.*", self._answered)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(work(), name="tokmesh-publishing") for work in (self._pump, self._watch)]
+
+    async def stop(self) -> None:
+        """Whatever is under way has an unknown outcome then."""
+        for task in (*self._tasks, *self._asking):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait([*self._tasks, *self._asking])
+        for publication in list(self._under_way.values()):
+            self._end(publication, unknown_outcome())
+
+    def put(self, publication: Publication) -> None:
+        """Sends it soon."""
+        self._under_way[publication.number] = publication
+        self._due.append(publication)
+        self._wake.set()
+
+    async def publish_once(self, subject: str, payload: bytes, expected: int) -> None:
+        """Sends without waiting for an outcome. Raises LinkDown."""
+        await self._link.publish(subject, payload, headers={"Nats-Expected-Last-Subject-Sequence": str(expected)})
+
+    def seen(self, number: int, sequence: int) -> None:
+        """The stream has delivered the message of that number, whatever has been answered."""
+        publication = self._under_way.pop(number, None)
+        if publication is not None:
+            publication.stored(sequence)
+
+    @property
+    def oldest_wait_ns(self) -> int:
+        """How long the oldest message under way has waited for its outcome; 0: none."""
+        for publication in self._under_way.values():
+            return max(0, self._clock.monotonic_ns() - publication.sent_ns) if publication.sent_ns else 0
+        return 0
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    async def _pump(self) -> None:
+        while True:  # ends by cancellation
+            await self._wake.wait()
+            self._wake.clear()
+            while self._due:
+                publication = self._due.popleft()
+                if publication.number in self._under_way:
+                    await self._send(publication)
+
+    async def _send(self, publication: Publication) -> None:
+        if publication.expected == UNKNOWN:
+            self._ask(publication, self._learn)
+            return
+        if publication.attempts == 0:
+            publication.sent_ns = self._clock.monotonic_ns()
+            if publication.expected != UNCONDITIONAL:
+                publication.headers["Nats-Expected-Last-Subject-Sequence"] = str(publication.expected)
+        publication.attempts += 1
+        try:
+            reply = f"{self._inbox}.{publication.number}"
+            await self._link.publish(publication.subject, publication.payload, reply, publication.headers)
+        except LinkDown as error:
+            logger.debug("not sent; it will be again", extra={"reason": str(error)})
+
+    async def _answered(self, message: Msg) -> None:
+        number = message.subject.rpartition(".")[2]
+        publication = self._under_way.get(int(number)) if number.isdigit() else None
+        if publication is None or not message.data:  # known already; or nobody was there to answer
+            return
+        answer = orjson.loads(message.data)
+        error = answer.get("error")
+        if error is None:
+            self.seen(publication.number, int(answer["seq"]))
+        elif error.get("err_code") == WRONG_LAST_SEQUENCE:
+            if publication.attempts > 1:
+                self._ask(publication, self._look_again)
+            else:
+                self._conflict(publication)
+        elif error.get("code") != UNAVAILABLE:
+            reason = str(error.get("description", "refused"))
+            logger.warning("the stream took no record", extra={"reason": reason})
+            self._end(publication, ApiError("TM-CLST-5030", {"reason": "stream_refused"}, retry_after_s=1))
+
+    async def _watch(self) -> None:
+        while True:  # ends by cancellation
+            await asyncio.sleep(TICK_S)
+            now_ns = self._clock.monotonic_ns()
+            for publication in list(self._under_way.values()):
+                if now_ns >= publication.deadline_ns:
+                    self.unknown_total += 1
+                    self._end(publication, unknown_outcome())
+                elif publication.sent_ns and now_ns - publication.sent_ns >= RESEND_NS * publication.attempts:
+                    self.resent_total += 1
+                    self._due.append(publication)
+                    self._wake.set()
+
+    def _ask(self, publication: Publication, judge: Callable[[Publication, Stored | None], None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._judge(publication, judge))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _judge(self, publication: Publication, judge: Callable[[Publication, Stored | None], None]) -> None:
+        while publication.number in self._under_way:  # until the deadline
+            try:
+                found = await self._stream.last(publication.subject)
+            except (LinkDown, ApiRefused):
+                await asyncio.sleep(TICK_S)
+            else:
+                if publication.number in self._under_way:
+                    judge(publication, found)
+                return
+
+    def _learn(self, publication: Publication, found: Stored | None) -> None:
+        """Which sequence the decision was made on: nothing newer than what the node knew then."""
+        sequence = 0 if found is None else found.sequence
+        if sequence > publication.position:
+            self._conflict(publication)
+            return
+        publication.expected = sequence
+        self._due.append(publication)
+        self._wake.set()
+
+    def _look_again(self, publication: Publication, found: Stored | None) -> None:
+        if found is not None and found.id == publication.headers["Nats-Msg-Id"]:
+            self.seen(publication.number, found.sequence)
+        else:  # it may have been stored, and another after it
+            self._end(publication, unknown_outcome())
+
+    def _conflict(self, publication: Publication) -> None:
+        self.conflicts_total += 1
+        self._end(publication, ApiError(publication.conflict))
+
+    def _end(self, publication: Publication, error: ApiError) -> None:
+        if self._under_way.pop(publication.number, None) is not None:
+            publication.failed(error)
+
+
+def unknown_outcome() -> ApiError:
+    """What is told when the time is over: the change may have been made, and may still be."""
+    return ApiError("TM-CLST-5030", {"reason": "no_quorum", "outcome": "unknown"}, retry_after_s=1)

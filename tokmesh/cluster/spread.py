@@ -1,0 +1,73 @@
+"""How far revocations have come: from their commit to the moment when no node says yes any more.
+
+What is not everywhere yet is counted, with the age of the oldest: a dead node hides none, it is fenced or waited for. Bounded: of
+more than PENDING_MAX at once only the number grows, the newest are waited for without a figure of their own.
+"""
+
+import asyncio
+import heapq
+from typing import Final, NamedTuple
+
+from tokmesh._core.histogram import HistogramBlock
+from tokmesh.cluster.quorum import Quorum
+
+PENDING_MAX: Final = 65_536
+
+
+class Reached(NamedTuple):
+    """What became of a `sync` revocation. applied, fenced: node ids; took_ms: from its commit here."""
+
+    applied: list[str]
+    fenced: list[str]
+    took_ms: int
+
+
+class Spread:
+    """histogram: one row, nanoseconds."""
+
+    def __init__(self, quorum: Quorum, histogram: HistogramBlock) -> None:
+        self._quorum = quorum
+        self._histogram = histogram
+        self._pending: list[tuple[int, int]] = []  # heap of (sequence, when it was committed)
+        self._waiters: list[tuple[int, int, asyncio.Future[Reached]]] = []
+        self.uncounted = 0
+
+    def committed(self, sequence: int, now_ns: int) -> None:
+        """A revocation of this node is in force here and at a majority."""
+        if len(self._pending) < PENDING_MAX:
+            heapq.heappush(self._pending, (sequence, now_ns))
+        else:
+            self.uncounted += 1
+        self.look(now_ns)
+
+    def everywhere(self, sequence: int, now_ns: int) -> "asyncio.Future[Reached]":
+        """Done when no node can answer without knowing what the stream holds up to there."""
+        future: asyncio.Future[Reached] = asyncio.get_running_loop().create_future()
+        self._waiters.append((sequence, now_ns, future))
+        self.look(now_ns)
+        return future
+
+    def look(self, now_ns: int) -> None:
+        """To be called when anything was heard, and several times a second."""
+        while self._pending and not self._quorum.reach(self._pending[0][0], now_ns).waiting:
+            _, since_ns = heapq.heappop(self._pending)
+            self._histogram.record(0, max(0, now_ns - since_ns))
+        if self._waiters:
+            self._waiters = [each for each in self._waiters if not self._tell(*each, now_ns)]
+
+    def _tell(self, sequence: int, since_ns: int, future: "asyncio.Future[Reached]", now_ns: int) -> bool:
+        reach = self._quorum.reach(sequence, now_ns)
+        if reach.waiting:
+            return future.done()
+        if not future.done():
+            future.set_result(Reached(sorted(reach.applied), sorted(reach.fenced), (now_ns - since_ns) // 1_000_000))
+        return True
+
+    @property
+    def pending(self) -> int:
+        """Revocations that are not everywhere yet."""
+        return len(self._pending)
+
+    def oldest_ns(self, now_ns: int) -> int:
+        """How long the oldest of them has been committed; 0 without one."""
+        return now_ns - min(since_ns for _, since_ns in self._pending) if self._pending else 0

@@ -1,0 +1,134 @@
+"""The cluster's stream: made or checked, described, asked for single records.
+
+It keeps the last record of each subject, for as long as the record says, on a majority of NATS servers. Invariants that the rest
+relies on, so that a stream without them is refused: one record a subject, expiry by record, direct reads, file storage, no limit by
+number, size or age that would drop what lives.
+"""
+
+import base64
+import logging
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from tokmesh.cluster.link import ApiRefused, Link
+from tokmesh.cluster.subjects import Subjects
+
+NOT_FOUND: Final = 10059
+DUPLICATE_WINDOW_NS: Final = 120_000_000_000
+RECORD_BYTES_MAX: Final = 65_536
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class StreamRefused(Exception):
+    """A stream of that name is not what is needed; `str()` says why."""
+
+
+class StreamFacts(NamedTuple):
+    """created_ns: when it was made, Unix; last_sequence: of its last record ever; messages: it holds now."""
+
+    created_ns: int
+    last_sequence: int
+    messages: int
+    replicas: int
+
+
+class Stored(NamedTuple):
+    """The last record of a subject. id: its message id."""
+
+    sequence: int
+    id: str
+    payload: bytes
+
+
+class Stream:
+    """Of one cluster. replicas: to make it with."""
+
+    def __init__(self, link: Link, subjects: Subjects, replicas: int) -> None:
+        self._link = link
+        self._subjects = subjects
+        self._replicas = replicas
+        self.name = subjects.stream
+
+    async def ensure(self) -> StreamFacts:
+        """Makes the stream where it is missing. Raises LinkDown, ApiRefused, StreamRefused."""
+        try:
+            info = await self._link.ask(f"STREAM.INFO.{self.name}", None)
+        except ApiRefused as error:
+            if error.code != NOT_FOUND:
+                raise
+            info = await self._link.ask(f"STREAM.CREATE.{self.name}", self._config(), timeout_s=10.0)
+            logger.info("the cluster's stream was made", extra={"stream": self.name, "replicas": self._replicas})
+        self._check(info["config"])
+        return _facts(info)
+
+    async def facts(self) -> StreamFacts:
+        """Raises LinkDown, ApiRefused."""
+        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
+
+    async def last(self, subject: str) -> Stored | None:
+        """The last record of a subject as a majority has it (its leader is asked); None for none. Raises LinkDown, ApiRefused."""
+        try:
+            answer = await self._link.ask(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
+        except ApiRefused as error:
+            if error.status == 404:
+                return None
+            raise
+        message = answer["message"]
+        payload = base64.b64decode(message.get("data", ""))
+        return Stored(int(message["seq"]), _message_id(message.get("hdrs", "")), payload)
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "subjects": self._subjects.patterns,
+            "retention": "limits",
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "max_msgs_per_subject": 1,
+            "max_msg_size": RECORD_BYTES_MAX,
+            "discard": "new",
+            "storage": "file",
+            "num_replicas": self._replicas,
+            "duplicate_window": DUPLICATE_WINDOW_NS,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "deny_delete": True,
+            "deny_purge": True,
+        }
+
+    def _check(self, config: dict[str, Any]) -> None:
+        wanted = self._config()
+        for name in ("subjects", "max_msgs_per_subject", "max_msgs", "max_age", "storage", "retention"):
+            if (config.get(name) or 0) != wanted[name]:
+                raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is {config.get(name)!r}")
+        for name in ("allow_direct", "allow_msg_ttl"):
+            if not config.get(name):
+                raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is off")
+        if config.get("num_replicas", 1) < self._replicas:
+            logger.warning("the stream has fewer replicas than configured", extra={"replicas": config.get("num_replicas")})
+
+
+def _facts(info: dict[str, Any]) -> StreamFacts:
+    state = info["state"]
+    return StreamFacts(
+        _unix_ns(info["created"]), int(state["last_seq"]), int(state["messages"]), int(info["config"].get("num_replicas", 1))
+    )
+
+
+def _unix_ns(text: str) -> int:
+    """Of RFC 3339 with up to nine digits of a second, UTC."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
+    return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0")[:9])
+
+
+def _message_id(headers: str) -> str:
+    """Of base64 headers as the API gives them."""
+    for line in base64.b64decode(headers).decode("utf-8", "replace").split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.lower() == "nats-msg-id":
+            return value.strip()
+    return ""

@@ -1,0 +1,61 @@
+"""Last-active times among nodes: what was touched here is told to the others in bulk, about once a second, beside the stream.
+
+Soft state, as it is on one node: what gets lost is told again with the next touch. What came from others is not told again; a time
+never goes back, so order and repetition do not matter. Idleness is misjudged by at most the time from a touch to its telling.
+"""
+
+import logging
+from typing import Final
+
+from nats.aio.msg import Msg
+
+from tokmesh._core.table import Table
+from tokmesh.cluster.link import Link
+from tokmesh.log.record import RecordError, SessionsTouched, decode
+
+RECEIVED_MAX: Final = 262_144
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class TouchExchange:
+    """subject: where it is told."""
+
+    def __init__(self, link: Link, subject: str, table: Table) -> None:
+        self._link = link
+        self._subject = subject
+        self._table = table
+        self._received: dict[bytes, int] = {}  # what others told since the last flush
+        self._outgoing: list[SessionsTouched] = []
+        self.undecodable = 0
+
+    def note(self, record: SessionsTouched) -> None:
+        """What this node has drained and is about to write down."""
+        received = self._received
+        told = [touch for touch in record.touches if received.pop(touch[0], 0) < touch[1]]
+        if told:
+            self._outgoing.append(SessionsTouched(record.time_ms, told))
+
+    async def tell(self) -> None:
+        """Sends what was noted. Raises LinkDown; what was not sent is kept back for no later time."""
+        outgoing, self._outgoing = self._outgoing, []
+        for record in outgoing:
+            await self._link.publish(self._subject, record.encode())
+
+    async def heard(self, message: Msg) -> None:
+        """What another node tells."""
+        try:
+            record = decode(message.data)
+        except RecordError:
+            self.undecodable += 1
+            return
+        if not isinstance(record, SessionsTouched):
+            self.undecodable += 1
+            return
+        table = self._table
+        for session_id, last_active_ms, ip_address, user_agent in record.touches:
+            entry = table.find(session_id)
+            if entry >= 0 and table.session(entry).last_active < last_active_ms:
+                if len(self._received) < RECEIVED_MAX:
+                    self._received[session_id] = last_active_ms
+                table.touch(session_id, last_active_ms, ip_address, user_agent)
