@@ -2,13 +2,17 @@
 
 The same to its users as FileLog. What comes from the stream goes through the node's own log, which is its copy of the stream, to
 `Store.apply`. Invariants: a proposal is settled only when all its records are applied here and by a majority of the nodes
-(`majority_advanced`, quorum.py says why); the stream's order is the order of applying; what the own log could not take stops the
+(`spread`; quorum.py says why); the stream's order is the order of applying; what the own log could not take stops the
 following until it can, and is asked for again.
+
+A proposal that is with a majority waits a moment longer, at most GRACE_S, for every node that can be heard: so that a session is good
+everywhere when its token is given out, unless a node is slow or away. Correctness needs no more than the majority.
 """
 
 import asyncio
 import heapq
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -28,6 +32,7 @@ from tokmesh.log.stream_record import Envelope, decode_envelope, time_of
 DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
 BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
 BACKLOG_POLL_S: Final = 0.002
+GRACE_S: Final = 0.05
 PROPOSALS_MAX: Final = 65_536
 _DONE: Final = int(Outcome.DONE)
 
@@ -101,6 +106,9 @@ class JetStreamLog:
         self._stored: list[_Part] = []  # heap by sequence: stored, and not applied by a majority
         self._stored_alone: list[_Part] = []  # the same: stored, and not applied here
         self._majority = 0
+        self._everyone = 0
+        self._spreading: deque[tuple[float, _Part]] = deque()  # with a majority, not with everyone: until when to wait for that
+        self._spread_timer: asyncio.TimerHandle | None = None
         self._taken = 0
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
@@ -183,7 +191,11 @@ class JetStreamLog:
     def _settle_through(self, heap: list[_Part], sequence: int) -> None:
         until = min(sequence, self._following.position)
         while heap and heap[0].sequence <= until:
-            self._settle(heapq.heappop(heap))
+            part = heapq.heappop(heap)
+            if heap is self._stored:
+                self._await_everyone(part)
+            else:
+                self._settle(part)
 
     async def publish_first(self, statement: Statement) -> None:
         """The first record of a stream that nobody follows yet; whether it is shows when the stream is asked. Raises LinkDown."""
@@ -191,10 +203,32 @@ class JetStreamLog:
         envelope = Envelope(self._node_id, self._incarnation, self._number, "", statement.record.encode())
         await self._publishing.publish_once(statement.subject, envelope.encode(), statement.expected)
 
-    def majority_advanced(self, sequence: int) -> None:
-        """A majority of the nodes, this one among them, has applied everything up to there."""
-        self._majority = sequence
-        self._settle_through(self._stored, sequence)
+    def spread(self, majority: int, everyone: int) -> None:
+        """A majority of the nodes, this one among them, has applied everything up to `majority`; every node that can be heard up to
+        `everyone`."""
+        self._majority, self._everyone = majority, everyone
+        self._settle_through(self._stored, majority)
+        while self._spreading and self._spreading[0][1].sequence <= everyone:
+            self._settle(self._spreading.popleft()[1])
+
+    def _await_everyone(self, part: _Part) -> None:
+        if part.revokes and part.sequence and self.revoked is not None:
+            self.revoked(part.sequence)
+        if part.sequence <= self._everyone:
+            self._settle(part)
+            return
+        loop = asyncio.get_running_loop()
+        self._spreading.append((loop.time() + GRACE_S, part))
+        if self._spread_timer is None:
+            self._spread_timer = loop.call_later(GRACE_S, self._end_grace)
+
+    def _end_grace(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._spreading and self._spreading[0][0] <= loop.time():
+            self._settle(self._spreading.popleft()[1])
+        self._spread_timer = None
+        if self._spreading:
+            self._spread_timer = loop.call_at(self._spreading[0][0], self._end_grace)
 
     def expire(self) -> None:
         """What is stored, and still not known to be with a majority when its time is over, has an unknown outcome. To be called
@@ -220,8 +254,6 @@ class JetStreamLog:
             pending.outcome += part.outcome
         elif part.first:
             pending.outcome = part.outcome
-        if part.revokes and part.sequence and self.revoked is not None:
-            self.revoked(part.sequence)
         if pending.parts == 0 and not pending.future.done():
             pending.future.position = pending.position
             if pending.error is not None:

@@ -32,6 +32,7 @@ from tokmesh.store import Store
 TICK_S: Final = 0.1
 POLL_S: Final = 0.02
 STUCK_NS: Final = 1_000_000_000  # a write that has waited this long for the stream: others are refused at once
+PRESENT_NS: Final = 600_000_000  # two beats and some
 MS_NS: Final = 1_000_000
 
 logger = logging.getLogger("tokmesh.cluster")
@@ -215,14 +216,19 @@ class ClusterNode:
             self.quorum.set_members(self.following.members, now_ns)
         self.quorum.advance(self.following.position, self._is_counted, now_ns)
         self._beating.progress()
-        self.log.majority_advanced(self.quorum.majority_applied)
+        self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
 
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
         self._set_fresh_until(fresh_until_ns if fresh_until_ns is not None and not self._joining.phase else 0)
-        self.log.majority_advanced(self.quorum.majority_applied)
+        self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
+
+    def _everyone_applied(self, now_ns: int) -> int:
+        """How far every node is that was heard just now, this one among them."""
+        heard = (peer.applied for peer in self.quorum.peers.values() if now_ns - peer.heard_ns <= PRESENT_NS)
+        return min((self.following.position, *heard))
 
     async def _watch(self) -> None:
         while True:  # ends by cancellation
