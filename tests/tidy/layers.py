@@ -19,6 +19,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "_core": frozenset({"errors"}),  # a table that imports nothing: below everything
     "errors": frozenset(),
     "ids": frozenset({"_core", "errors"}),
+    "cluster": frozenset(),  # judges what it is told: knows neither how it travels nor what it is about
     "config": frozenset({"errors"}),
     "log": frozenset({"_core", "storage", *LEAVES}),
     "storage": frozenset({"_core", *LEAVES}),  # reached through log, app and the tools of cli only
