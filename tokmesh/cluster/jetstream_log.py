@@ -5,8 +5,8 @@ The same to its users as FileLog. What comes from the stream goes through the no
 (`spread`; quorum.py says why); the stream's order is the order of applying; what the own log could not take stops the
 following until it can, and is asked for again.
 
-A proposal that is with a majority waits a moment longer, at most GRACE_S, for every node that can be heard: so that a session is good
-everywhere when its token is given out, unless a node is slow or away. Correctness needs no more than the majority.
+A proposal that is with a majority waits a moment longer, at most GRACE_S, for every node that can be heard: so that a session is
+good everywhere when its token is given out, unless a node is slow or away. Correctness needs no more than the majority.
 """
 
 import asyncio

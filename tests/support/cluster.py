@@ -1,0 +1,100 @@
+"""A real cluster for tests: nats-server processes, and server processes that belong to it.
+
+`Cluster` starts NATS first and the nodes one after the other, as they join one after the other anyway; each has its own directory
+and the id `tmnd-0`, `tmnd-1`, …. The admin key is the one that the first node printed: keys are the cluster's.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.nats import NatsCluster
+from tests.support.server import TokMeshProcess
+from tests.support.waiting import wait_until
+
+
+class Cluster:
+    """nodes: how many; servers: of NATS, 1 or 3; args: further options of every node."""
+
+    def __init__(self, tmp_path: Path, nodes: int = 3, servers: int = 3, args: Sequence[str] = ()) -> None:
+        folder = tmp_path / "nats"
+        folder.mkdir()
+        self.nats = NatsCluster(folder, servers)
+        self._tmp_path = tmp_path
+        self._servers = servers
+        self._args = list(args)
+        self.nodes: list[TokMeshProcess] = []
+        self._count = nodes
+
+    def add_node(self) -> TokMeshProcess:
+        """Makes the next node, not started."""
+        number = len(self.nodes)
+        folder = self._tmp_path / f"node-{number}"
+        folder.mkdir()
+        node = TokMeshProcess(
+            folder,
+            "--cluster.enabled=true",
+            f"--cluster.nats.servers={','.join(self.nats.urls)}",
+            f"--cluster.nats.replicas={self._servers}",
+            f"--cluster.node_id=tmnd-{number}",
+            *self._args,
+        )
+        self.nodes.append(node)
+        return node
+
+    @property
+    def key(self) -> str:
+        """The admin key of the cluster."""
+        return self.nodes[0].admin_key
+
+    def start(self) -> None:
+        """NATS and all nodes, ready."""
+        self.nats.start_all()
+        while len(self.nodes) < self._count:
+            self.add_node().start()
+
+    def create(self, node: int = 0, **fields: object) -> dict[str, Any]:
+        """A new session by that node."""
+        return self.nodes[node].create_session(key=self.key, **fields)  # type: ignore[arg-type]
+
+    def verdict(self, node: int, token: str) -> Any:
+        """True, the error code of a definite no, or (status, code) of no answer."""
+        status, answer = self.nodes[node].request("POST", "/tokens/validate", json={"token": token}, key=self.key)
+        if status != 200:
+            return status, answer["code"]
+        return True if answer["data"]["valid"] else answer["data"]["error"]["code"]
+
+    def ask(self, node: int, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status, and `data` or the whole answer of a refusal."""
+        status, answer = self.nodes[node].request(method, path, json=body, key=self.key)
+        return status, answer["data"] if status == 200 else answer
+
+    def session(self, node: int, session_id: str) -> dict[str, Any]:
+        """The session as that node has it."""
+        status, data = self.ask(node, "GET", f"/sessions/{session_id}")
+        assert status == 200, data
+        session: dict[str, Any] = data["session"]
+        return session
+
+    def wait_verdict(self, node: int, token: str, expected: Any, timeout_s: float = 10.0) -> None:
+        """Until that node says so."""
+        wait_until(lambda: self.verdict(node, token) == expected, f"node {node} says {expected}", timeout_s)
+
+    def __enter__(self) -> Self:
+        """Closes what it started when it fails."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all of it."""
+        for node in self.nodes:
+            node.kill()
+        self.nats.close()
