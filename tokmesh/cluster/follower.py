@@ -10,13 +10,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import orjson
 from nats.aio.msg import Msg
 
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.stream import Stream, StreamLost
+from tokmesh.following import Following
 
 HEARTBEAT_NS: Final = 250_000_000
 SILENCE_S: Final = 1.0
@@ -46,12 +48,15 @@ class Sink(Protocol):
 
 
 class Follower:
-    """See the module. Runs from `start` to `stop`."""
+    """See the module. Runs from `start` to `stop`, or until the stream is another than was followed: `lost` is told why."""
 
-    def __init__(self, link: Link, stream: str, sink: Sink) -> None:
+    def __init__(self, link: Link, stream: Stream, following: Following, sink: Sink, lost: Callable[[str], None]) -> None:
         self._link = link
-        self._stream = stream
+        self._source = stream
+        self._stream = stream.name
+        self._following = following
         self._sink = sink
+        self._lost = lost
         self._task: asyncio.Task[None] | None = None
         self._heard_s = 0.0
         self.consumers_made = 0
@@ -70,7 +75,12 @@ class Follower:
     async def _run(self) -> None:
         while True:  # ends by cancellation
             try:
+                # A consumer that begins beyond the end of a stream made anew would deliver nothing and say nothing.
+                await self._source.verify(self._following)
                 await self._consume()
+            except StreamLost as error:
+                self._lost(str(error))
+                return
             except (LinkDown, ApiRefused) as error:
                 logger.info("no consumer at the stream", extra={"reason": str(error)})
                 await self._fetch()

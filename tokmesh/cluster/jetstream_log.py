@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -56,14 +56,14 @@ class _Pending:
 class _Part:
     """One statement of a proposal. first: its outcome is the proposal's."""
 
-    __slots__ = ("deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
+    __slots__ = ("came_back", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
 
     def __init__(self, number: int, pending: _Pending, first: bool, default: int, deadline_ns: int) -> None:
         self.number = number
         self.deadline_ns = deadline_ns
         self.pending = pending
         self.first = first
-        self.revokes = False
+        self.revokes = self.came_back = False
         self.outcome = default
         self.sequence = 0
         self.settled = False
@@ -74,7 +74,8 @@ class _Part:
 
 class JetStreamLog:
     """See the module. node_id, incarnation: of this start; request_id: of the request whose handler runs, or ""; refusal: why no
-    record is taken, or None; advanced: the node has applied more of the stream, as `following` tells."""
+    record is taken, or None; advanced: the node has applied more of the stream, as `following` tells;
+    doubt: looks whether the stream is still the one that is followed."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class JetStreamLog:
         request_id: Callable[[], str],
         refusal: Callable[[], ApiError | None],
         advanced: Callable[[], None],
+        doubt: Callable[[], Awaitable[bool]],
     ) -> None:
         self._own = own
         self._following = following
@@ -100,6 +102,8 @@ class JetStreamLog:
         self._request_id = request_id
         self._refusal = refusal
         self._advanced = advanced
+        self._doubt = doubt
+        self._doubted: set[asyncio.Task[None]] = set()
         self._mark = b"\x01" + incarnation.to_bytes(8, "little")
         self._number = 0
         self._parts: dict[int, _Part] = {}
@@ -181,6 +185,21 @@ class JetStreamLog:
 
     def _is_stored(self, part: _Part, heap: list[_Part], sequence: int) -> None:
         part.sequence = sequence
+        if sequence <= self._following.position and not part.came_back:
+            # Replaced in the stream before it came by here; or another stream has taken the place of ours, and counts from 1.
+            task = asyncio.get_running_loop().create_task(self._look_before(part, heap))
+            self._doubted.add(task)
+            task.add_done_callback(self._doubted.discard)
+            return
+        self._keep(part, heap)
+
+    async def _look_before(self, part: _Part, heap: list[_Part]) -> None:
+        if await self._doubt():
+            self._has_failed(part, unknown_outcome())
+        else:
+            self._keep(part, heap)
+
+    def _keep(self, part: _Part, heap: list[_Part]) -> None:
         heapq.heappush(heap, part)
         self._settle_through(heap, self._majority if heap is self._stored else self._following.position)
 
@@ -326,6 +345,7 @@ class JetStreamLog:
         part = self._parts.get(envelope.number) if envelope.origin == self._node_id else None
         if part is None:
             return
+        part.came_back = True
         if isinstance(outcome, int) and outcome >= 0:
             part.outcome = outcome
         self._publishing.seen(envelope.number, record.position)

@@ -16,7 +16,7 @@ from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.statement import UNCONDITIONAL, Statement
-from tokmesh.cluster.stream import Stream, StreamFacts, StreamRefused
+from tokmesh.cluster.stream import Stream, StreamFacts, StreamLost, StreamRefused
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
@@ -52,12 +52,13 @@ class Joining:
         """The stream, which is this node's. Waits for NATS; raises ApiError TM-CLST-5050 when what this node has applied is not in
         it (made anew, or set back), or it is another cluster's."""
         self.phase = "looking for the stream"
-        facts = await self._patiently(self._stream.ensure)
         following = self._following
-        if following.bound and following.created_ns != facts.created_ns:
-            raise _lost("the stream was made anew: what the one before held is not in it")
-        if following.bound and facts.last_sequence < following.position:
-            raise _lost(f"the stream ends at {facts.last_sequence}; this node has applied {following.position}")
+        facts = await self._patiently(lambda: self._stream.ensure(may_make=not following.bound))
+        if following.bound:
+            try:
+                await self._patiently(lambda: self._stream.verify(following))
+            except StreamLost as error:
+                raise ApiError("TM-CLST-5050", {"reason": str(error), "cure": "docs/cluster-failures.md"}) from None
         cluster_id = await self._patiently(self._cluster_id)
         if following.bound and following.cluster_id != cluster_id:
             raise ApiError("TM-CLST-5050", {"reason": "the stream belongs to another cluster than this node"})
@@ -151,7 +152,3 @@ class Joining:
             else:
                 self.phase = phase
                 return found
-
-
-def _lost(reason: str) -> ApiError:
-    return ApiError("TM-CLST-5050", {"reason": reason, "cure": "tokmesh cluster reseed"})

@@ -15,13 +15,13 @@ from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
-from tokmesh.cluster.link import Link, LinkDown, NatsSettings
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown, NatsSettings
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.quorum import Figures, Quorum
 from tokmesh.cluster.spread import Reached, Spread
 from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import MemberStatus, member_statuses
-from tokmesh.cluster.stream import Stream
+from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.errors import ApiError
@@ -111,6 +111,7 @@ class ClusterNode:
             request_id=request_id,
             refusal=self._refusal,
             advanced=self._advanced,
+            doubt=self._is_lost,
         )
         self.spread = Spread(self.quorum, self.revoke_lag)
         self.log.revoked = lambda sequence: self.spread.committed(sequence, clock.monotonic_ns())
@@ -119,9 +120,10 @@ class ClusterNode:
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
-        self._follower = Follower(self.link, self.stream.name, self.log)
+        self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._is_counted = False
+        self.lost: str | None = None  # why this node stands apart until it is started again
         self._watching: asyncio.Task[None] | None = None
 
     # ── life ──
@@ -165,6 +167,8 @@ class ClusterNode:
 
     def reason(self) -> str | None:
         """The readiness check "cluster"."""
+        if self.lost is not None:
+            return f"TM-CLST-5050: {self.lost}"
         if self._joining.phase:
             return f"{self._joining.phase}; NATS: {self.link.reason}" if self.link.reason else self._joining.phase
         if self.log.failure is not None:
@@ -180,7 +184,8 @@ class ClusterNode:
     @property
     def quorum_lost(self) -> bool:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
-        return not self.quorum.may_write(self._clock.monotonic_ns()) or self.publishing.oldest_wait_ns > STUCK_NS
+        is_stuck = self.publishing.oldest_wait_ns > STUCK_NS
+        return self.lost is not None or is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
     @property
     def is_founder(self) -> bool:
@@ -210,6 +215,22 @@ class ClusterNode:
             return ApiError("TM-CLST-5030", {"reason": "no_quorum"}, retry_after_s=1)
         return None
 
+    def _lose(self, reason: str) -> None:
+        """The stream is not the one that this node knows: nothing it says could be relied on."""
+        if self.lost is None:
+            self.lost = reason
+            logger.error("this node stands apart: the stream has lost what was acknowledged", extra={"reason": reason})
+        self._judge()
+
+    async def _is_lost(self) -> bool:
+        try:
+            await self.stream.verify(self.following)
+        except StreamLost as error:
+            self._lose(str(error))
+        except (LinkDown, ApiRefused):
+            return True  # not known, so not told
+        return self.lost is not None
+
     def _advanced(self) -> None:
         now_ns = self._clock.monotonic_ns()
         if self.quorum.members != self.following.members:
@@ -221,7 +242,8 @@ class ClusterNode:
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        self._set_fresh_until(fresh_until_ns if fresh_until_ns is not None and not self._joining.phase else 0)
+        may_answer = fresh_until_ns is not None and not self._joining.phase and self.lost is None
+        self._set_fresh_until(fresh_until_ns if may_answer and fresh_until_ns is not None else 0)
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
 

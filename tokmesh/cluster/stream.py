@@ -7,21 +7,29 @@ number, size or age that would drop what lives.
 
 import base64
 import logging
+import time
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from tokmesh.cluster.link import ApiRefused, Link
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.following import Following
 
 NOT_FOUND: Final = 10059
 DUPLICATE_WINDOW_NS: Final = 120_000_000_000
 RECORD_BYTES_MAX: Final = 65_536
+VERIFY_TIMEOUT_S: Final = 0.5
+BEHIND_S: Final = 15.0  # a leader that is cut off goes on claiming to lead for up to 10 s
 
 logger = logging.getLogger("tokmesh.cluster")
 
 
 class StreamRefused(Exception):
     """A stream of that name is not what is needed; `str()` says why."""
+
+
+class StreamLost(Exception):
+    """What this node has applied is not in the stream: it was made anew, or set back. `str()` says which."""
 
 
 class StreamFacts(NamedTuple):
@@ -49,13 +57,14 @@ class Stream:
         self._subjects = subjects
         self._replicas = replicas
         self.name = subjects.stream
+        self._behind_since_s: float | None = None
 
-    async def ensure(self) -> StreamFacts:
-        """Makes the stream where it is missing. Raises LinkDown, ApiRefused, StreamRefused."""
+    async def ensure(self, *, may_make: bool) -> StreamFacts:
+        """Makes the stream where it is missing and may be made. Raises LinkDown, ApiRefused, StreamRefused."""
         try:
             info = await self._link.ask(f"STREAM.INFO.{self.name}", None)
         except ApiRefused as error:
-            if error.code != NOT_FOUND:
+            if error.code != NOT_FOUND or not may_make:
                 raise
             info = await self._link.ask(f"STREAM.CREATE.{self.name}", self._config(), timeout_s=10.0)
             logger.info("the cluster's stream was made", extra={"stream": self.name, "replicas": self._replicas})
@@ -65,6 +74,21 @@ class Stream:
     async def facts(self) -> StreamFacts:
         """Raises LinkDown, ApiRefused."""
         return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
+
+    async def verify(self, following: Following) -> None:
+        """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
+        facts = _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
+        if facts.created_ns != following.created_ns:
+            raise StreamLost("the stream was made anew: what the one before held is not in it")
+        if facts.last_sequence >= following.position:
+            self._behind_since_s = None
+            return
+        reason = f"the stream ends at {facts.last_sequence}; this node has applied {following.position}"
+        now_s = time.monotonic()
+        self._behind_since_s = now_s if self._behind_since_s is None else self._behind_since_s
+        if now_s - self._behind_since_s >= BEHIND_S:
+            raise StreamLost(reason)
+        raise LinkDown(f"{reason}; perhaps a server that leads no more says so")
 
     async def last(self, subject: str) -> Stored | None:
         """The last record of a subject as a majority has it (its leader is asked); None for none. Raises LinkDown, ApiRefused."""
