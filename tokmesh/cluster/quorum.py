@@ -240,5 +240,8 @@ class Quorum:
 
     def _forget_sent(self, now_ns: int) -> None:
         horizon_ns = now_ns - self.max_staleness_ns - _SENT_SLACK_NS
-        while len(self._sent_ns) > SENT_MAX or self._sent_ns[oldest := next(iter(self._sent_ns))] < horizon_ns:
-            del self._sent_ns[oldest]
+        while True:
+            number, sent_ns = next(iter(self._sent_ns.items()))
+            if len(self._sent_ns) <= SENT_MAX and sent_ns >= horizon_ns:
+                return
+            del self._sent_ns[number]

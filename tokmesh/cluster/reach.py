@@ -11,7 +11,8 @@ fenced    It answers no reads as long as it lacks the sequence, by one of two ru
              it in this incarnation, and in the one before not after that beat arrived. Of all others the worst is assumed: that
              they heard it just now. So what is counted can only shrink, and fewer than m-1 means: never again without S.
           2. `max_staleness` and a slack have passed since a majority had applied S: whoever is fresh since then has it.
-waiting   Neither.
+waiting   Neither. The one that judges is among these until it has applied the sequence, member or not: before that its list of
+          members may be an old one, and nobody is fenced.
 
 Rule 1 counts by our list of members, and the other may still follow the list before. So it rests while a change of members is
 recent: until `max_staleness` and a slack after a majority had applied it, from when on everybody fresh has applied it too. As long,
@@ -53,7 +54,7 @@ def judge_reach(view: View, sequence: int, majority_reached_ns: int | None, now_
     applied = {node_id for node_id, peer in view.peers.items() if peer.applied >= sequence}
     if view.applied >= sequence:
         applied.add(view.node_id)
-    others = (view.joined_ns.keys() | view.departed) - applied
+    others = (view.joined_ns.keys() | view.departed | {view.node_id}) - applied
     if majority_reached_ns is not None and majority_reached_ns <= silent_since_ns:
         fenced = others
     elif view.is_settled and view.node_id in applied:

@@ -1,10 +1,10 @@
 """A trail: at which times a rising sequence stood where.
 
-Marks are (at_ns, sequence), both never falling. Old ones are thinned so that what is left at an age is about a sixteenth of that
-age apart: a trail stays below MARKS_MAX marks whatever happens and for however long, and the present is exact.
+Marks are (at_ns, sequence), both never falling. Old ones are thinned so that what is left at an age is at most an eighth of that
+age apart: a trail stays below MARKS_MAX marks (a century takes 450) whatever happens, and the present is exact.
 
 Always holds: every mark that is left was recorded as it is, so a question is answered with a mark that is true, and thinning
-only makes it a later one (`first_at`) or a lower one (`last_within`); the newest mark is never lost.
+only makes it a later one (`first_at`) or a lower one (`last_within`); neither the newest mark nor the oldest is ever lost.
 """
 
 from bisect import bisect_left, bisect_right
@@ -12,7 +12,7 @@ from typing import Final
 
 MARKS_MAX: Final = 512
 
-_AGE_SHARE: Final = 16
+_AGE_SHARE: Final = 8
 _APART_MIN_NS: Final = 1_000_000
 
 
@@ -54,11 +54,13 @@ class Trail:
         del self._times_ns[:index], self._sequences[:index]
 
     def _thin(self, now_ns: int) -> None:
-        kept = [len(self._times_ns) - 1]
-        for index in range(len(self._times_ns) - 2, -1, -1):
-            newer_ns = self._times_ns[kept[-1]]
-            if newer_ns - self._times_ns[index] >= max(_APART_MIN_NS, (now_ns - newer_ns) // _AGE_SHARE):
+        # A mark goes when its neighbours are close enough without it: so no gap grows beyond its share, however often this is done.
+        times_ns = self._times_ns
+        kept = [0]
+        for index in range(1, len(times_ns) - 1):
+            after_ns = times_ns[index + 1]
+            if after_ns - times_ns[kept[-1]] > max(_APART_MIN_NS, (now_ns - after_ns) // _AGE_SHARE):
                 kept.append(index)
-        kept.reverse()
-        self._times_ns = [self._times_ns[index] for index in kept]
+        kept.append(len(times_ns) - 1)
+        self._times_ns = [times_ns[index] for index in kept]
         self._sequences = [self._sequences[index] for index in kept]
