@@ -12,7 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import uvloop
 
@@ -21,16 +21,17 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.request import Request
-from tokmesh._core.server import NEVER_NS, Limits, Server
+from tokmesh._core.server import NEVER_NS, Server
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audited import actor_of
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
+from tokmesh.api.route import Route
 from tokmesh.api.routes import build_routes
 from tokmesh.api.spool import remove_leftovers
 from tokmesh.backups import Backups
-from tokmesh.config import ConfigError, LiveConfig, Loaded, Problem, Settings
-from tokmesh.config.keys import HttpSettings
+from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
+from tokmesh.derived import limits_of, posture_of, scope_of
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
 from tokmesh.host.encryption_keys import read_keys
@@ -40,6 +41,7 @@ from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
 from tokmesh.keys import Authenticator, Keys
+from tokmesh.node_log import NodeLog
 from tokmesh.sessions import Sessions
 from tokmesh.state import State
 from tokmesh.storage.segment_keys import SegmentKeys
@@ -53,13 +55,9 @@ from tokmesh.telemetry.logs.uncaught import log_uncaught
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Family, Sources
 from tokmesh.telemetry.resources import Resources
-from tokmesh.telemetry.status import Posture, Status
+from tokmesh.telemetry.status import Status
 from tokmesh.telemetry.tracing.switch import Tracing
 from tokmesh.telemetry.watchdog import Watchdog
-
-if TYPE_CHECKING:
-    from tokmesh.cluster.node import ClusterNode
-    from tokmesh.telemetry.tracing.span import Span
 
 T = TypeVar("T")
 
@@ -141,13 +139,11 @@ class App:
         self._tracing = Tracing(
             settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=state.node_id, version=__version__
         )
-        self._cluster = self._make_cluster(settings) if settings.cluster.enabled else None
-        own_log: Any = state.log if self._cluster is None else self._cluster.log
-        log, self._apply_record = self._tracing.in_front_of(own_log, state.store.apply)
+        self._node_log = NodeLog(settings, state, lambda: self._server, __version__)
+        log, self._apply_record = self._tracing.in_front_of(self._node_log.log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
-        everywhere = None if self._cluster is None else self._cluster.everywhere
-        self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, everywhere)
+        self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, self._node_log.everywhere)
         self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
@@ -169,11 +165,21 @@ class App:
             summarize=self._status.summary,
             backups=self._backups,
         )
-        self._server = Server(
-            loop,
+        self._server = self._make_server(settings, routes, validator, counters)
+        self._heap = HeapKeeper(lambda: self._server.connections)
+        log_handler.scope.follow(self._scope)
+        self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
+        if settings.telemetry.metrics.native_histograms:
+            self._count_natively()
+
+    def _make_server(
+        self, settings: Settings, routes: tuple[Route, ...], validator: Validator, counters: CounterBlock
+    ) -> Server:
+        server = Server(
+            self._loop,
             routes,
             validator,
-            state.clock,
+            self._state.clock,
             self._authenticator,
             counters,
             limits_of(settings.server.http),
@@ -182,34 +188,9 @@ class App:
             sampler=self._tracing.sampler,
             tracer=self._tracing.tracer,
         )
-        self._heap = HeapKeeper(lambda: self._server.connections)
-        self._server.gate = self._gate.admit
-        self._server.on_denied = self._denied
-        log_handler.scope.follow(self._scope)
-        self._exposition: Exposition | None = None  # reads the log, so it is made when that is replayed
-        if settings.telemetry.metrics.native_histograms:
-            self._count_natively()
-
-    def _make_cluster(self, settings: Settings) -> "ClusterNode":
-        from tokmesh.cluster.node import ClusterNode  # what it needs is an extra
-
-        def request_id() -> str:
-            request = self._server.handling
-            return "" if request is None else request.request_id
-
-        def set_fresh_until(monotonic_ns: int) -> None:
-            self._server.fresh_until_ns = monotonic_ns
-
-        return ClusterNode(
-            settings.cluster,
-            self._state,
-            incarnation=data_directory.next_incarnation(settings.storage.dir, self._state.clock),
-            version=__version__,
-            tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
-            life_ms_max=settings.session.ttl.max_ms,
-            request_id=request_id,
-            set_fresh_until=set_fresh_until,
-        )
+        server.gate = self._gate.admit
+        server.on_denied = self._denied
+        return server
 
     def _count_natively(self) -> None:
         for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):
@@ -219,8 +200,8 @@ class App:
         readiness = Readiness()
         readiness.add("recovery", self._gate.reason)
         readiness.add("storage", lambda: self._state.log.failure)
-        if self._cluster is not None:
-            readiness.add("cluster", self._cluster.reason)
+        if self._node_log.cluster is not None:
+            readiness.add("cluster", self._node_log.cluster.reason)
         readiness.add("restore", self._backups.restores.reason)
         readiness.add("shutdown", lambda: "the server is stopping" if self._stop.is_set() else None)
         return readiness
@@ -277,7 +258,7 @@ class App:
                 logger.info("stopped before serving")
                 return
             self._exposition = self._make_exposition()
-            if not await self._start_log():
+            if not await self._node_log.start(loop, self._apply_record, self._stop):
                 logger.info("stopped before serving")
                 return
             self._tracing.start()
@@ -296,30 +277,6 @@ class App:
         finally:
             await self._shut_down()
         logger.info("stopped")
-
-    async def _start_log(self) -> bool:
-        """False when a signal came first: in a cluster this may take as long as NATS is away."""
-        following = self._state.store.following
-        if self._cluster is None:
-            if following.bound:
-                rule = "this directory is of a node of a cluster; alone it would go its own way: give it back, or use an empty one"
-                raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
-            self._state.log.start(self._loop, self._apply_record)
-            return True
-        if self._state.store.applied_sequence and not following.bound:
-            rule = "this directory is of a node that was alone; what it holds is not in the cluster: use an empty one"
-            raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
-        self._server.fresh_until_ns = 0
-        starting = self._loop.create_task(self._cluster.start(self._loop, self._apply_record))
-        stopped = self._loop.create_task(self._stop.wait())
-        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait((starting,))
-            return False
-        starting.result()
-        return not self._stop.is_set()
 
     async def _listen(self, context: ssl.SSLContext | None) -> None:
         settings = self._config.settings
@@ -347,9 +304,7 @@ class App:
         self._keys.close()
         if self._exposition is not None:
             self._exposition.close()
-        if self._cluster is not None:
-            await self._cluster.stop()
-        await self._state.log.close()
+        await self._node_log.close()
         await self._loop.run_in_executor(None, self._tracing.close, max(0.0, until_s - self._loop.time()))
         self._config.close()
         self._log_level.close()
@@ -357,7 +312,7 @@ class App:
 
     async def _make_first_key(self) -> None:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
-        if self._keys.has_any() or (self._cluster is not None and not self._cluster.is_founder):
+        if self._keys.has_any() or (self._node_log.cluster is not None and not self._node_log.cluster.is_founder):
             return
         created = await self._keys.create(role="admin", description="made at the first start")
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
@@ -409,42 +364,6 @@ class App:
         outcome = await self._config.reload()
         facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
         self._audit.record("config.reloaded", actor="signal", details=facts)
-
-
-def scope_of(request: Request | None, span: "Span | None") -> dict[str, str]:
-    """The fields of a log line that belongs to a request, and to a span if that is traced."""
-    if request is None:
-        return {}
-    if span is None:
-        return {"request_id": request.request_id}
-    trace_id, span_id = span.ids
-    return {"request_id": request.request_id, "trace_id": trace_id, "span_id": span_id}
-
-
-def limits_of(http: HttpSettings) -> Limits:
-    """The bounds of a connection."""
-    return Limits(
-        max_body_bytes=http.max_body_size_bytes,
-        max_head_bytes=http.max_head_size_bytes,
-        max_headers=http.max_headers,
-        head_timeout_ms=http.head_timeout_ms,
-        min_body_bytes_per_s=http.min_body_rate_bytes_per_s,
-        max_pipelined=http.max_pipelined,
-        max_write_buffer_bytes=http.max_write_buffer_bytes,
-        max_connections=http.max_connections,
-        keepalive_timeout_ms=http.keepalive_timeout_ms,
-        max_buffered_bytes=http.body_buffer_size_bytes,
-    )
-
-
-def posture_of(settings: Settings) -> Posture:
-    """How a process is configured, as far as conditions judge it."""
-    return Posture(
-        sync_mode=settings.storage.wal.sync_mode,
-        http_beyond_loopback=not settings.server.http.address.is_loopback,
-        metrics_open=not settings.telemetry.metrics.auth_enabled,
-        connections_max=settings.server.http.max_connections,
-    )
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

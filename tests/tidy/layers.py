@@ -19,12 +19,15 @@ ARROWS: dict[str, frozenset[str]] = {
     "_core": frozenset({"errors"}),  # a table that imports nothing: below everything
     "errors": frozenset(),
     "ids": frozenset({"_core", "errors"}),
-    "cluster": frozenset(),  # judges what it is told: knows neither how it travels nor what it is about
+    "cluster": frozenset({"_core", "following", "keyring", "log", "store", *LEAVES}),
+    "following": frozenset({"_core", "log"}),
+    "derived": frozenset({"_core", "config", "telemetry"}),
+    "node_log": frozenset({"_core", "cluster", "config", "host", "log", "state"}),
     "config": frozenset({"errors"}),
     "log": frozenset({"_core", "storage", *LEAVES}),
     "storage": frozenset({"_core", *LEAVES}),  # reached through log, app and the tools of cli only
     "keyring": frozenset({"_core", "log", *LEAVES}),
-    "store": frozenset({"_core", "log", "keyring", *LEAVES}),
+    "store": frozenset({"_core", "following", "log", "keyring", *LEAVES}),
     "sessions": frozenset({"_core", "log", "store", "config", *LEAVES}),
     "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
     "console": frozenset(),  # files for a browser, and the code that reads them
@@ -32,7 +35,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "api": frozenset(
         {"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "backups", "snapshots", "", *LEAVES}
     ),
-    "snapshots": frozenset({"_core", "keyring", "log", "storage", "store", *LEAVES}),
+    "snapshots": frozenset({"_core", "following", "keyring", "log", "storage", "store", *LEAVES}),
     "state": frozenset({"_core", "config", "keyring", "log", "snapshots", "storage", "store", *LEAVES}),
     "backups": frozenset({"_core", "config", "snapshots", "state", "storage", *LEAVES}),
     "host": frozenset({"_core", "config", "storage", *LEAVES}),  # what surrounds the server on its machine
@@ -49,16 +52,25 @@ ARROWS: dict[str, frozenset[str]] = {
             "store",
             "telemetry",
             "config",
+            "derived",
             "host",
+            "node_log",
             "",
             *LEAVES,
         }
     ),
     # log, storage: of a stopped server
-    "cli": frozenset({"_core", "app", "config", "console", "host", "log", "snapshots", "storage", "telemetry", "", *LEAVES}),
+    "cli": frozenset(
+        {"_core", "app", "config", "console", "derived", "host", "log", "snapshots", "storage", "telemetry", "", *LEAVES}
+    ),
 }
 # Narrower than a room: module or package prefix → prefixes it must not import, and why.
 FORBIDDEN: tuple[tuple[str, str, str], ...] = (
+    *(
+        (f"tokmesh.cluster.{judge}", name, "it judges what it is told: knows neither how that travels nor what it is about")
+        for judge in ("beat", "peer", "quorum", "reach", "status", "trail")
+        for name in ("tokmesh._core", "tokmesh.log", "tokmesh.cluster.link", "nats")
+    ),
     ("tokmesh.api", "tokmesh._core.table", "handlers reach the table through sessions"),
     *(
         ("tokmesh.store", name, "apply takes no clock and no randomness: a record carries both")

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from tests.golden import make
 from tests.support.canaries import PIECE_CHARS, Canary, leaks
 from tests.support.server import TokMeshProcess
-from tests.unit.test_record import RECORDS
+from tests.unit.test_record import CLUSTER_RECORDS, RECORDS, cluster_records
 from tokmesh.log import record as r
 from tokmesh.log.record_summary import KINDS, summary
+from tokmesh.log.stream_record import decode_envelope
 from tokmesh.storage.inspection import Inspection, decoded
 
 SHOWN = {
@@ -28,10 +29,23 @@ SHOWN = {
     "SessionsTouched": "touches",
     "KeyCreated": "key_id role expires_at_ms rate_limit description_bytes allowedlist_count",
     "KeyStatusChanged": "key_id active",
+    "SessionStated": (
+        "session_id old_valid_until_ms created_at_ms expires_at_ms last_active_ms version idle_seconds created_by user_id_bytes "
+        "device_id_bytes ip_address_bytes user_agent_bytes data_bytes"
+    ),
+    "KeyStated": "key_id role expires_at_ms rate_limit description_bytes allowedlist_count created_at_ms active",
+    "Streamed": "position previous origin incarnation number record",
+    "StreamBound": "cluster_id created_ns position",
+    "NodeStated": "node_id incarnation",
+    "ClusterStated": "cluster_id members",
 }
+EXAMPLES = [record for group in make.BEFORE_SEAL + make.AFTER_SEAL for record in group] + cluster_records()
 TOUCH_SHOWN = "session_id last_active_ms ip_address_bytes user_agent_bytes"
-HIDDEN = ("token_hash", "user_id", "device_id", "ip_address", "user_agent", "data", "description", "argon2_hash", "salt", "tag")
-PUBLIC = ("session_id", "session_ids", "evicts", "key_id", "created_by", "role")
+HIDDEN = (
+    "token_hash", "old_token_hash", "user_id", "device_id", "ip_address", "user_agent", "data", "description", "argon2_hash",
+    "salt", "tag",
+)  # fmt: skip
+PUBLIC = ("session_id", "session_ids", "evicts", "key_id", "created_by", "role", "node_id", "cluster_id", "members")
 
 
 def hidden_values(record: r.AnyRecord) -> Iterator[Any]:
@@ -42,6 +56,10 @@ def hidden_values(record: r.AnyRecord) -> Iterator[Any]:
             yield value
         elif name == "allowedlist":
             yield from value
+        elif name == "created":
+            yield from hidden_values(value)
+        elif name == "envelope":
+            yield from hidden_values(r.decode(decode_envelope(value).record))
         elif name == "touches":
             for _, _, ip_address, user_agent in value:
                 yield from (text for text in (ip_address, user_agent) if text is not None)
@@ -61,8 +79,8 @@ def forms(value: Any) -> Iterator[str]:
 
 
 def test_each_kind_shows_exactly_what_is_named() -> None:
-    assert set(SHOWN) == set(KINDS) == {type(record).__name__ for group in make.BEFORE_SEAL + make.AFTER_SEAL for record in group}
-    for record in (record for group in make.BEFORE_SEAL + make.AFTER_SEAL for record in group):
+    assert set(SHOWN) == set(KINDS) == {type(record).__name__ for record in EXAMPLES}
+    for record in EXAMPLES:
         told = summary(record)
         assert set(told) == {"kind", "time_ms", *SHOWN[told["kind"]].split()}
         for touch in told.get("touches", ()):
@@ -71,12 +89,13 @@ def test_each_kind_shows_exactly_what_is_named() -> None:
 
 def test_every_field_of_every_kind_is_known_to_this_test() -> None:
     numbers = {"expires_at_ms", "idle_seconds", "old_valid_until_ms", "rate_limit", "active", "drained"}
-    for record in (record for group in make.BEFORE_SEAL + make.AFTER_SEAL for record in group):
-        assert set(type(record).__slots__) <= {*HIDDEN, *PUBLIC, *numbers, "allowedlist", "touches"}
+    numbers |= {"created_at_ms", "last_active_ms", "version", "incarnation", "position", "previous", "created_ns"}
+    for record in EXAMPLES:
+        assert set(type(record).__slots__) <= {*HIDDEN, *PUBLIC, *numbers, "allowedlist", "touches", "created", "envelope"}
 
 
 @settings(max_examples=400)
-@given(RECORDS)
+@given(RECORDS | CLUSTER_RECORDS.filter(lambda record: not isinstance(record, r.Streamed)))
 def test_no_hash_verifier_or_text_of_any_record_is_in_its_summary(record: r.AnyRecord) -> None:
     told = json.dumps(summary(record))
     for value in hidden_values(record):

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     loaded = load_options(options, settings)
     summary = _summary(loaded.settings.storage.dir)
     if summary is None:
-        from tokmesh.app import posture_of  # with it comes the whole server, which the usual case does not need
+        from tokmesh.derived import posture_of  # with it comes much of the server, which the usual case does not need
 
         findings = [condition._asdict() for condition in posture_of(loaded.settings).conditions()]
     else:

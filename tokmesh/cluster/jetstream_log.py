@@ -35,6 +35,7 @@ BACKLOG_POLL_S: Final = 0.002
 GRACE_S: Final = 0.05
 PROPOSALS_MAX: Final = 65_536
 _DONE: Final = int(Outcome.DONE)
+_INSERTED: Final = int(Outcome.INSERTED)
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -56,7 +57,7 @@ class _Pending:
 class _Part:
     """One statement of a proposal. first: its outcome is the proposal's."""
 
-    __slots__ = ("came_back", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
+    __slots__ = ("came_back", "creates", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
 
     def __init__(self, number: int, pending: _Pending, first: bool, default: int, deadline_ns: int) -> None:
         self.number = number
@@ -64,6 +65,7 @@ class _Part:
         self.pending = pending
         self.first = first
         self.revokes = self.came_back = False
+        self.creates: bytes | None = None  # id of the session that it begins
         self.outcome = default
         self.sequence = 0
         self.settled = False
@@ -166,6 +168,8 @@ class JetStreamLog:
         default = _DONE if isinstance(record, SessionStated) and record.version > 1 else 1
         part = self._parts[number] = _Part(number, pending, first, default, deadline_ns)
         part.revokes = isinstance(record, SessionsRevoked)
+        if isinstance(record, SessionStated) and record.version == 1:
+            part.creates = record.session_id
         envelope = Envelope(self._node_id, self._incarnation, number, self._request_id(), record.encode())
         self._publishing.put(
             Publication(
@@ -348,6 +352,15 @@ class JetStreamLog:
         part.came_back = True
         if isinstance(outcome, int) and outcome >= 0:
             part.outcome = outcome
+        if part.creates is not None and outcome != _INSERTED:
+            # Another session had the token first. A node that starts from the stream alone must not see it the other way round.
+            self.propose_alone(self._stating.revocation(part.creates, record.time_ms)).add_done_callback(_forget)
         self._publishing.seen(envelope.number, record.position)
 
 
+
+
+def _forget(future: "asyncio.Future[object]") -> None:
+    """Whatever became of it."""
+    if not future.cancelled():
+        future.exception()

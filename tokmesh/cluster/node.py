@@ -18,7 +18,7 @@ from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown, NatsSettings
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.quorum import Figures, Quorum
-from tokmesh.cluster.spread import Reached, Spread
+from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import MemberStatus, member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
@@ -26,6 +26,7 @@ from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.errors import ApiError
 from tokmesh.log.file_log import FileLog
+from tokmesh.log.interface import Reached
 from tokmesh.log.record import AnyRecord
 from tokmesh.store import Store
 

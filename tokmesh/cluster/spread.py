@@ -6,20 +6,13 @@ more than PENDING_MAX at once only the number grows, the newest are waited for w
 
 import asyncio
 import heapq
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.quorum import Quorum
+from tokmesh.log.interface import Reached
 
 PENDING_MAX: Final = 65_536
-
-
-class Reached(NamedTuple):
-    """What became of a `sync` revocation. applied, fenced: node ids; took_ms: from its commit here."""
-
-    applied: list[str]
-    fenced: list[str]
-    took_ms: int
 
 
 class Spread:

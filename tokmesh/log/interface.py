@@ -1,7 +1,7 @@
 """What the domain knows of a log: one call. Which log it is, is the composition root's choice."""
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tokmesh.log.record import AnyRecord
 
@@ -18,6 +18,15 @@ class Proposal(asyncio.Future[Any]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         return False
+
+
+class Reached(NamedTuple):
+    """Where a change has come to. applied: ids of the nodes that have it; fenced: of those that answer nothing without it; took_ms:
+    from its commit to this answer."""
+
+    applied: list[str]
+    fenced: list[str]
+    took_ms: int
 
 
 class Log(Protocol):

@@ -11,15 +11,24 @@ from typing import Any, Final, cast
 from tokmesh.ids import format_key_id, format_session_id, parse_key_id
 from tokmesh.log.record import (
     AnyRecord,
+    ClusterStated,
     KeyCreated,
+    KeyStated,
     KeyStatusChanged,
+    NodeStated,
+    RecordError,
     SessionCreated,
     SessionRenewed,
     SessionsRevoked,
+    SessionStated,
     SessionsTouched,
     SessionUpdated,
+    StreamBound,
+    Streamed,
     TokenRotated,
+    decode,
 )
+from tokmesh.log.stream_record import decode_envelope
 
 
 def summary(record: AnyRecord) -> dict[str, Any]:
@@ -97,6 +106,53 @@ def _key_status_changed(record: KeyStatusChanged) -> dict[str, Any]:
     return {"key_id": format_key_id(record.key_id), "active": record.active}
 
 
+def _session_stated(record: SessionStated) -> dict[str, Any]:
+    return {
+        "session_id": format_session_id(record.session_id),
+        "old_valid_until_ms": record.old_valid_until_ms,
+        "created_at_ms": record.created_at_ms,
+        "expires_at_ms": record.expires_at_ms,
+        "last_active_ms": record.last_active_ms,
+        "version": record.version,
+        "idle_seconds": record.idle_seconds,
+        **_creator(record.created_by),
+        "user_id_bytes": _bytes(record.user_id),
+        "device_id_bytes": _bytes(record.device_id),
+        "ip_address_bytes": _bytes(record.ip_address),
+        "user_agent_bytes": _bytes(record.user_agent),
+        "data_bytes": len(record.data),
+    }
+
+
+def _key_stated(record: KeyStated) -> dict[str, Any]:
+    return {**_key_created(record.created), "created_at_ms": record.created.time_ms, "active": record.active}
+
+
+def _streamed(record: Streamed) -> dict[str, Any]:
+    placed: dict[str, Any] = {"position": record.position, "previous": record.previous}
+    try:
+        envelope = decode_envelope(record.envelope)
+        inner = decode(envelope.record)
+    except RecordError:
+        return {**placed, "undecodable_bytes": len(record.envelope)}
+    if isinstance(inner, Streamed):  # a stream holds none; what means nothing here is not followed further down
+        return {**placed, "undecodable_bytes": len(record.envelope)}
+    origin = {"origin": envelope.origin, "incarnation": envelope.incarnation, "number": envelope.number}
+    return {**placed, **origin, "record": summary(inner)}
+
+
+def _stream_bound(record: StreamBound) -> dict[str, Any]:
+    return {"cluster_id": record.cluster_id.hex(), "created_ns": record.created_ns, "position": record.position}
+
+
+def _node_stated(record: NodeStated) -> dict[str, Any]:
+    return {"node_id": record.node_id, "incarnation": record.incarnation}
+
+
+def _cluster_stated(record: ClusterStated) -> dict[str, Any]:
+    return {"cluster_id": record.cluster_id.hex(), "members": list(record.members)}
+
+
 _SUMMARIES: Final = cast(
     dict[type[AnyRecord], Callable[[AnyRecord], dict[str, Any]]],
     {
@@ -108,6 +164,12 @@ _SUMMARIES: Final = cast(
         SessionsTouched: _sessions_touched,
         KeyCreated: _key_created,
         KeyStatusChanged: _key_status_changed,
+        SessionStated: _session_stated,
+        KeyStated: _key_stated,
+        Streamed: _streamed,
+        StreamBound: _stream_bound,
+        NodeStated: _node_stated,
+        ClusterStated: _cluster_stated,
     },
 )
 KINDS: Final = tuple(kind.__name__ for kind in _SUMMARIES)

@@ -7,9 +7,9 @@ record.py.
 
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
-from tokmesh.log.key_record import KEY_DECODERS, KeyCreated, KeyRecord
+from tokmesh.log.key_record import KEY_DECODERS, KeyCreated
 from tokmesh.log.record_format import FORMAT, HEAD, Record, require
 from tokmesh.log.session_record import (
     DATA_BYTES_MAX,
@@ -163,9 +163,7 @@ def _decode_key(payload: bytes) -> KeyStated:
     inner = payload[_KEY_STATED.size :]
     kind, format_number, created_at_ms = HEAD.unpack_from(inner)
     require(active <= 1 and kind == KeyCreated.KIND and format_number == FORMAT and created_at_ms >= 0)
-    created: KeyRecord = KEY_DECODERS[kind](inner)
-    assert isinstance(created, KeyCreated)
-    return KeyStated(time_ms, active == 1, created)
+    return KeyStated(time_ms, active == 1, cast(KeyCreated, KEY_DECODERS[kind](inner)))
 
 
 STATED_DECODERS: Final[dict[int, Callable[[bytes], StatedRecord]]] = {7: _decode_session, 18: _decode_key}

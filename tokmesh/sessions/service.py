@@ -15,7 +15,7 @@ the caller awaits. Errors are ApiError; each method names those of its own, and 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
@@ -23,7 +23,7 @@ from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource, UlidSource, format_session_id, is_token, new_token, token_hash
-from tokmesh.log.interface import Log
+from tokmesh.log.interface import Log, Reached
 from tokmesh.log.record import (
     SessionCreated,
     SessionRenewed,
@@ -35,9 +35,6 @@ from tokmesh.sessions import rules
 from tokmesh.sessions.query import SessionFilter, SessionPage, SessionQuery
 from tokmesh.sessions.reservations import Reservations, UserReservations, WriteTurns
 from tokmesh.sessions.touch_flush import TouchFlush
-
-if TYPE_CHECKING:
-    from tokmesh.cluster.spread import Reached
 
 __all__ = ["Created", "Rotated", "SessionFilter", "SessionPage", "Sessions"]
 
@@ -113,7 +110,7 @@ class Sessions:
         clock: Clock,
         settings: SessionSettings,
         counters: CounterBlock,
-        spread: "Callable[[], Awaitable[Reached]] | None" = None,
+        spread: Callable[[], Awaitable[Reached]] | None = None,
         *,
         random: RandomSource | None = None,
     ) -> None:
@@ -299,7 +296,7 @@ class Sessions:
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return count
 
-    async def everywhere(self) -> "Reached | None":
+    async def everywhere(self) -> Reached | None:
         """Waits until no node of the cluster can answer without what was revoked so far; None on a node alone, where that is so."""
         return None if self._spread is None else await self._spread()
 

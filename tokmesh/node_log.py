@@ -1,0 +1,93 @@
+"""Where the records of this node go: its own log, or the stream of the cluster that it belongs to.
+
+A data directory is of one kind for good: what a node alone has written is not in any cluster, and a member that went alone would go
+its own way. Both are refused.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from tokmesh._core.server import Server
+from tokmesh.config import ConfigError, Problem, Settings
+from tokmesh.host import data_directory
+from tokmesh.log.interface import Reached
+from tokmesh.state import State
+
+if TYPE_CHECKING:  # what it needs is an extra
+    from tokmesh.cluster.node import ClusterNode
+
+
+class NodeLog:
+    """server: of this process, once there is one. `cluster`: None for a node alone."""
+
+    def __init__(self, settings: Settings, state: State, server: Callable[[], Server], version: str) -> None:
+        self._state = state
+        self._server = server
+        self.cluster: ClusterNode | None = self._make_cluster(settings, version) if settings.cluster.enabled else None
+
+    @property
+    def log(self) -> Any:
+        """What is proposed to: a log.interface.Log, with `group_records`."""
+        return self._state.log if self.cluster is None else self.cluster.log
+
+    @property
+    def everywhere(self) -> "Callable[[], Awaitable[Reached]] | None":
+        """Waits until every node has what this one has; None for a node alone."""
+        return None if self.cluster is None else self.cluster.everywhere
+
+    async def start(
+        self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, Any], object], stop: asyncio.Event
+    ) -> bool:
+        """When the own log is replayed. In a cluster this takes until the node belongs, perhaps for as long as NATS is away; False
+        when `stop` came first. Raises ConfigError TM-CFG-1005, ApiError TM-CLST-4090, TM-CLST-5050."""
+        following = self._state.store.following
+        if self.cluster is None:
+            if following.bound:
+                raise _refused("this directory is of a node of a cluster: give it back to that, or use an empty one")
+            self._state.log.start(loop, apply)
+            return True
+        if self._state.store.applied_sequence and not following.bound:
+            raise _refused("this directory is of a node that was alone; what it holds is not in the cluster: use an empty one")
+        self._server().fresh_until_ns = 0
+        starting = loop.create_task(self.cluster.start(loop, apply))
+        stopped = loop.create_task(stop.wait())
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return False
+        starting.result()
+        return not stop.is_set()
+
+    async def close(self) -> None:
+        """Leaves the cluster be, closes the own log."""
+        if self.cluster is not None:
+            await self.cluster.stop()
+        await self._state.log.close()
+
+    def _make_cluster(self, settings: Settings, version: str) -> "ClusterNode":
+        from tokmesh.cluster.node import ClusterNode
+
+        def request_id() -> str:
+            request = self._server().handling
+            return "" if request is None else request.request_id
+
+        def set_fresh_until(monotonic_ns: int) -> None:
+            self._server().fresh_until_ns = monotonic_ns
+
+        return ClusterNode(
+            settings.cluster,
+            self._state,
+            incarnation=data_directory.next_incarnation(settings.storage.dir, self._state.clock),
+            version=version,
+            tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
+            life_ms_max=settings.session.ttl.max_ms,
+            request_id=request_id,
+            set_fresh_until=set_fresh_until,
+        )
+
+
+def _refused(rule: str) -> ConfigError:
+    return ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
