@@ -28,6 +28,7 @@ from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
 from tokmesh.log.appender import Appender
 from tokmesh.log.record import decode
+from tokmesh.log.stream_record import Envelope
 from tokmesh.storage import recovery
 from tokmesh.storage.encryption import KeySet
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
@@ -192,7 +193,68 @@ def write_encrypted_log(directory: Path) -> None:
     (directory / "lock").unlink(missing_ok=True)
 
 
+CLUSTER_ID: Final = hash32("cluster")[:16]
+
+
+def stated(number: int, **fields: Any) -> r.SessionStated:
+    """A session of a cluster as it is."""
+    values: dict[str, Any] = {
+        "time_ms": T0 + number, "token_hash": hash32(f"token {number}"), "old_token_hash": b"", "old_valid_until_ms": 0,
+        "created_at_ms": T0 + number, "expires_at_ms": T0 + HOUR_MS, "last_active_ms": T0 + number, "version": 1, "idle_seconds": 0,
+        "user_id": f"user {number}", "device_id": "", "ip_address": "", "user_agent": "", "created_by": "", "data": b"{}",
+    }  # fmt: skip
+    return r.SessionStated(session_id=id16(number), **{**values, **fields})
+
+
+# What stood in the stream, by position; the gaps are what others have replaced.
+CLUSTER: Final[dict[int, r.AnyRecord]] = {
+    1: r.ClusterStated(T0, CLUSTER_ID, ["tmnd-a", "tmnd-b"]),
+    2: r.NodeStated(T0, "tmnd-a", T0),
+    4: r.KeyStated(T0 + 4, False, r.KeyCreated(T0, ADMIN_KEY, "admin", "Schlüssel", (), 0.0, 0, "$argon2id$", id16(901), hash32("t"))),
+    7: stated(10, device_id="phone", ip_address="2001:db8::7", user_agent="curl \N{SNOWMAN}", data='{"näme":"Ünï"}'.encode()),
+    8: stated(11),
+    9: stated(
+        11, version=2, time_ms=T0 + 20, token_hash=hash32("token 11, second"), old_token_hash=hash32("token 11"),
+        old_valid_until_ms=T0 + 90_000, last_active_ms=T0 + 20,
+    ),
+    12: r.SessionsRevoked(T0 + 30, [id16(10)]),
+}  # fmt: skip
+
+
+def write_cluster_log(directory: Path) -> None:
+    """The log of a node of a cluster: what it has made of a stream, with a record at position 13 that means nothing."""
+    records: list[r.AnyRecord] = [r.StreamBound(T0, CLUSTER_ID, 1_734_567_000_123_456_789, 0)]
+    previous = 0
+    for position, record in CLUSTER.items():
+        envelope = Envelope("tmnd-a", T0, position, f"req-{position}", record.encode())
+        records.append(r.Streamed(record.time_ms, position, previous, envelope.encode()))
+        previous = position
+    records.append(r.Streamed(T0 + 31, 13, previous, b"no envelope"))
+    source = random.Random(SEED)
+    directory.mkdir(parents=True)
+    with mock.patch("tokmesh.storage.segment.secrets.randbits", source.getrandbits):
+        append(directory, [records[:3], records[3:]], seal=True)
+    (directory / "lock").unlink(missing_ok=True)
+
+
+def read_cluster_state(directory: Path) -> dict[str, Any]:
+    """What a start makes of it."""
+    table, keyring = Table(tombstone_ttl_ms=HOUR_MS, seed=bytes(16)), KeyRing()
+    store = Store(table, keyring, replay_until_ms=READ_AT_MS)
+    recovery.replay(directory, SEGMENT_BYTES, decode, store.replay)
+    following = store.following
+    place = {
+        "cluster_id": following.cluster_id.hex(), "created_ns": following.created_ns, "position": following.position,
+        "members": list(following.members), "incarnations": following.incarnations, "quarantined": following.quarantined,
+    }  # fmt: skip
+    return {"following": place, **told(table, keyring, {"token 10", "token 11", "token 11, second"})}
+
+
 def main() -> None:
+    cluster = FOLDER / f"v{wal.FORMAT_VERSION}-cluster"
+    write_cluster_log(cluster / "log")
+    told = json.dumps(read_cluster_state(cluster / "log"), indent=1, ensure_ascii=False) + "\n"
+    (cluster / "expected.json").write_text(told, encoding="utf-8")
     write_encrypted_log(FOLDER / f"v{wal.FORMAT_VERSION}-encrypted" / "log")
     folder = FOLDER / f"v{wal.FORMAT_VERSION}"
     folder.mkdir()  # FileExistsError: golden files are made once

@@ -23,12 +23,16 @@ SHA256 = {
     "v1/log/wal-00000000000000000001.log": "d6b8185332501a8c908ba280d5dda337ac276af9c7e1962150e327bc3c817c6e",
     "v1/log/wal-00000000000000000015.log": "e085929630bde285586b651112a773c512c6dc1d7e9312b04ea34adffacb4def",
     "v1/log/wal-00000000000000000020.log": "723512188b20b8a2e531660e18e4532945dd6099efc6d4c25a4511ed61e241a2",
+    "v1-cluster/expected.json": "2a9e25061e3f036bec28dc245a2098acced5c9042340e95ba48dea0ecc00790e",
+    "v1-cluster/log/wal-00000000000000000001.log": "b4ebd29e9f3b508b89b2c7904baf9cabf8ab0ce4a41174838cc65b67b72880ba",
     "v1-encrypted/log/wal-00000000000000000001.log": "efd85fc3297e2b8d813d93de7e80e502e8db37782b6378f6603981a8a45cb852",
     "v1-encrypted/log/wal-00000000000000000005.log": "32c07a48c2649febd953063a0120043fb525882098c7294def2421c0890dcd50",
     "v1-encrypted/log/wal-00000000000000000014.log": "bec925394b4abd9935c92e1bd7ee22fa3e24d81ffcf75aa055cef887a7bf5bd7",
     "v1-encrypted/log/wal-00000000000000000018.log": "be0763c9c3b5eaca9fdc32524669cfe592ffd572468465a48a451f71dd480c51",
 }
-VERSIONS = sorted({name.partition("/")[0] for name in SHA256 if "-encrypted/" not in name})
+VERSIONS = sorted({name.partition("/")[0] for name in SHA256 if "-" not in name.partition("/")[0]})
+CLUSTER_KINDS = {"ClusterStated", "KeyStated", "NodeStated", "SessionStated", "StreamBound", "Streamed"}
+NODE_KINDS = set(KINDS) - CLUSTER_KINDS  # of a node alone
 
 
 def expected_of(version: str) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def test_every_format_up_to_the_current_one_has_a_golden_log() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_golden_log_has_every_kind_of_record_a_seal_amid_frames_segments_and_a_torn_tail(version: str) -> None:
     log = expected_of(version)["log"]
-    assert {record["kind"] for record in log["records"]} == set(KINDS)
+    assert {record["kind"] for record in log["records"]} == NODE_KINDS
     assert len(log["segments"]) >= 3 and log["torn_tail"] is not None
     counts = [[frame["record_count"] for frame in segment["frames"]] for segment in log["segments"]]
     assert any(0 in frames[:-1] for frames in counts)
@@ -133,4 +137,15 @@ def test_a_server_starts_on_a_golden_log_and_goes_on(tmp_path: Path) -> None:
 
 def test_every_kind_of_record_is_in_the_records_of_the_script() -> None:
     kinds: set[type[AnyRecord]] = {type(record) for group in (*make.BEFORE_SEAL, *make.AFTER_SEAL) for record in group}
-    assert {kind.__name__ for kind in kinds} == set(KINDS)
+    assert {kind.__name__ for kind in kinds} == NODE_KINDS
+    streamed = {type(record).__name__ for record in make.CLUSTER.values()} | {"SessionsRevoked", "StreamBound", "Streamed"}
+    assert streamed == CLUSTER_KINDS | {"SessionsRevoked"}
+
+
+def test_a_start_makes_of_the_golden_log_of_a_cluster_exactly_the_state_it_meant(tmp_path: Path) -> None:
+    version = f"v{wal.FORMAT_VERSION}-cluster"
+    directory = copied(version, tmp_path / "log")
+    assert make.read_cluster_state(directory) == expected_of(version)
+    make.write_cluster_log(tmp_path / "again")
+    for path in (make.FOLDER / version / "log").iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), "today's encoder writes other bytes"
