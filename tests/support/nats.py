@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -206,8 +207,12 @@ class NatsServer:
 
         def ask() -> dict[str, Any]:
             url = f"http://{self.place.address}:{self.ports.monitor}{path}"
-            with urllib.request.urlopen(url, timeout=MONITOR_TIMEOUT_S) as answer:
-                told: dict[str, Any] = json.load(answer)
+            try:
+                with urllib.request.urlopen(url, timeout=MONITOR_TIMEOUT_S) as answer:
+                    told: dict[str, Any] = json.load(answer)
+            except urllib.error.HTTPError as error:
+                with error:  # it holds the connection
+                    raise ConnectionError(f"{url}: {error.code} {error.read().decode()}") from None
             return told
 
         return self.place.call(ask)
