@@ -39,7 +39,7 @@ def _run(*command: str, text: str | None = None) -> str:
 
 
 class Host:
-    """One host of a network: a `Place` (tests/support/nats.py) with an address."""
+    """One host of a network: a `Place` (tests/support/places.py) with an address."""
 
     def __init__(self, namespace: str, number: int) -> None:
         self.namespace = namespace

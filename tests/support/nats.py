@@ -4,8 +4,8 @@ A `NatsServer` is one process, possibly started several times on one store direc
 its servers, each with client, route and monitoring ports of its own, and waits until JetStream serves. What they say of themselves
 is asked of their monitoring ports, so that no test needs a client to know who leads.
 
-Where servers run is a `Place`: `LOOPBACK`, or a host of `tests.support.namespaces`. A port of 127.0.0.1 is held for as long as its
-server may start again, so that no other test of this machine gets it. At the end every process is gone, paused ones too.
+Where servers run is a `Place` (`tests.support.places`). A port of 127.0.0.1 is held for as long as its server may start again, so
+that no other test of this machine gets it. At the end every process is gone, paused ones too.
 """
 
 import contextlib
@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self
 
+from tests.support.places import LOOPBACK, Place
 from tests.support.waiting import wait_until
 
 VERSION: Final = "2.15.1"
@@ -34,38 +35,6 @@ SHA256: Final[Mapping[str, str]] = {"x86_64": "dd9b8a99f78955e35108355176d2fe612
 MONITOR_TIMEOUT_S: Final = 5.0
 END_TIMEOUT_S: Final = 30.0
 OUTPUT_CHARACTERS: Final = 4000
-
-T = TypeVar("T")
-
-
-class Place(Protocol):
-    """Where a process runs, and is asked."""
-
-    address: str
-
-    def command(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs `command` there, in the very process that it starts."""
-
-    def call(self, work: Callable[[], T]) -> T:
-        """What `work()` returns, run there."""
-
-
-class Loopback:
-    """127.0.0.1 of this machine."""
-
-    address = "127.0.0.1"
-
-    def command(self, command: Sequence[str]) -> list[str]:
-        """The command itself."""
-        return list(command)
-
-    def call(self, work: Callable[[], T]) -> T:
-        """Runs it here."""
-        return work()
-
-
-LOOPBACK: Final = Loopback()
-
 
 class Ports(NamedTuple):
     """Where one server listens. The defaults are those of NATS, for a server that has an address to itself."""
@@ -109,7 +78,8 @@ class NatsServer:
     """One nats-server process with a given configuration file.
 
     folder: where its output goes. ports: where its configuration, or args, let it listen. args: further options. env: further
-    environment variables. program: another nats-server than the one under test.
+    environment variables. monitor_address: where its monitoring port is, if not at the place's address. program: another
+    nats-server than the one under test.
     """
 
     def __init__(
@@ -122,6 +92,7 @@ class NatsServer:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         place: Place = LOOPBACK,
+        monitor_address: str | None = None,
         program: str | None = None,
     ) -> None:
         self.name = name
@@ -130,6 +101,7 @@ class NatsServer:
         self.args = list(args)
         self.env = dict(env or {})
         self.place = place
+        self.monitor_address = monitor_address or place.address
         self.program = program or server_program()
         self.paused = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -153,8 +125,12 @@ class NatsServer:
 
     @property
     def output(self) -> str:
-        """The end of what it wrote, over all its starts."""
-        return self._output.read_text(errors="replace")[-OUTPUT_CHARACTERS:] if self._output.exists() else ""
+        """What it wrote, over all its starts."""
+        return self._output.read_text(errors="replace") if self._output.exists() else ""
+
+    @property
+    def _last_words(self) -> str:
+        return f"{self.name} ended\n{self.output[-OUTPUT_CHARACTERS:]}"
 
     def spawn(self) -> None:
         """Starts the process without waiting for anything."""
@@ -176,37 +152,38 @@ class NatsServer:
         """SIGTERM, which lets it hand over what it leads, then waits for the end."""
         if self.running:
             self.resume()
-            self._signal(signal.SIGTERM)
+            self.send_signal(signal.SIGTERM)
             self.wait_end()
 
     def kill(self) -> None:
         """SIGKILL, also of a paused process."""
         if self.running:
-            self._signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             self.wait_end()
         self.paused = False
 
     def pause(self) -> None:
         """SIGSTOP; returns when it has stopped. Its connections stay open and say nothing."""
-        self._signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.paused = True
 
     def resume(self) -> None:
         """SIGCONT; nothing happens to a process that goes on already."""
         if self.paused:
-            self._signal(signal.SIGCONT)
+            self.send_signal(signal.SIGCONT)
             self.paused = False
 
-    def _signal(self, number: signal.Signals) -> None:
-        assert self.running, f"{self.name} ended\n{self.output}"
+    def send_signal(self, number: signal.Signals) -> None:
+        """Any signal."""
+        assert self.running, self._last_words
         os.killpg(self.pid, number)
 
     def monitor(self, path: str) -> dict[str, Any]:
         """The JSON that its monitoring port answers to "/varz" and its like. Raises OSError when it does not answer 200."""
 
         def ask() -> dict[str, Any]:
-            url = f"http://{self.place.address}:{self.ports.monitor}{path}"
+            url = f"http://{self.monitor_address}:{self.ports.monitor}{path}"
             try:
                 with urllib.request.urlopen(url, timeout=MONITOR_TIMEOUT_S) as answer:
                     told: dict[str, Any] = json.load(answer)
@@ -225,7 +202,7 @@ class NatsServer:
 
     def is_ready(self) -> bool:
         """Does JetStream serve, with a leader of all servers known and everything this server holds up to date?"""
-        assert self.running, f"{self.name} ended\n{self.output}"
+        assert self.running, self._last_words
         try:
             self.monitor("/healthz")
             jetstream = self.monitor("/jsz")
@@ -238,7 +215,7 @@ class NatsServer:
         try:
             wait_until(self.is_ready, f"JetStream of {self.name}")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output}") from None
+            raise AssertionError(f"{error}\n{self.output[-OUTPUT_CHARACTERS:]}") from None
 
     def __enter__(self) -> Self:
         if not self.running:
