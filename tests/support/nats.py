@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,13 @@ def server_program() -> str:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     assert known in (found, None), f"{path} is not nats-server {VERSION} for {platform.machine()}: SHA-256 {found}"
     return str(path)
+
+
+def old_server_program() -> str:
+    """Debian's nats-server, which a cluster must refuse. It knows no `sync_interval: always`: pass sync_always=False beside it."""
+    found = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+    assert found, "no nats-server of Debian: .ci/packages test install"
+    return found
 
 
 class NatsServer:
@@ -235,8 +243,8 @@ class NatsCluster:
     """`size` servers, by number from 0, that make one JetStream cluster; one server alone makes none, and has no routes.
 
     folder: where configurations, output and stores go. extra: text for the end of every configuration, or a function from the
-    server's number to it: accounts, TLS. places: where each server runs. program: see `NatsServer`. As a context manager it
-    starts all, and waits until all are ready.
+    server's number to it: accounts, TLS. places: where each server runs. sync_always: False for a store that is synced now and
+    then, as NATS does by default. program: see `NatsServer`. As a context manager it starts all, and waits until all are ready.
     """
 
     def __init__(
@@ -246,6 +254,7 @@ class NatsCluster:
         *,
         extra: str | Callable[[int], str] = "",
         places: Sequence[Place] = (),
+        sync_always: bool = True,
         program: str | None = None,
     ) -> None:
         assert len(places) in (0, size), "a place for each server, or none"
@@ -257,11 +266,12 @@ class NatsCluster:
         for number, (place, each) in enumerate(zip(places, ports, strict=True)):
             config = folder / f"nats-{number}.conf"
             more = extra if isinstance(extra, str) else extra(number)
+            sync = ", sync_interval: always" if sync_always else ""
             config.write_text(
                 f'server_name: "nats-{number}"\n'
                 f'listen: "{place.address}:{each.client}"\n'
                 f'http: "{place.address}:{each.monitor}"\n'
-                f'jetstream {{ store_dir: "{folder / f"store-{number}"}", sync_interval: always, max_file_store: 4GB }}\n'
+                f'jetstream {{ store_dir: "{folder / f"store-{number}"}"{sync}, max_file_store: 4GB }}\n'
                 + (f'cluster {{ name: "test", listen: "{place.address}:{each.route}", routes: [{routes}] }}\n' if size > 1 else "")
                 + more
             )
