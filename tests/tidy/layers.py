@@ -61,7 +61,21 @@ ARROWS: dict[str, frozenset[str]] = {
     ),
     # log, storage: of a stopped server
     "cli": frozenset(
-        {"_core", "app", "config", "console", "derived", "host", "log", "snapshots", "storage", "telemetry", "", *LEAVES}
+        {
+            "_core",
+            "app",
+            "cluster",
+            "config",
+            "console",
+            "derived",
+            "host",
+            "log",
+            "snapshots",
+            "storage",
+            "telemetry",
+            "",
+            *LEAVES,
+        }
     ),
 }
 # Narrower than a room: module or package prefix → prefixes it must not import, and why.

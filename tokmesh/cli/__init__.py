@@ -123,6 +123,15 @@ The server must be stopped. Give the settings it will be started with: storage.e
 encrypted afterwards, the first key is the one it is then under, and all keys that it is under now must be there too.
 """
 
+_CLUSTER_EXAMPLES: Final = """
+examples:
+  tokmesh cluster init --print-nats-conf --name=tokmesh --hosts=nats-1,nats-2,nats-3 >nats-server.conf
+  tokmesh cluster init --print-nats-conf --no-keys     (public keys from the servers' environment instead)
+
+It prints one configuration for all NATS servers to standard output, and the secrets that belong to it, once, to standard error.
+deploy/nats/README.md tells how to make certificates, and how to run, size and upgrade the servers.
+"""
+
 
 class Command(Protocol):
     """What a module of a command offers."""
@@ -184,6 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_wal(commands)
     _add_storage(commands)
     _add_backup(commands)
+    _add_cluster(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -290,6 +300,23 @@ def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for each in (create, listing, fetch, verify, restore):
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)
+
+
+def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    cluster = _add(commands, "cluster", "prepare a cluster of many nodes", _CLUSTER_EXAMPLES)
+    cluster.set_defaults(module="cluster")
+    actions = cluster.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = _add(actions, "init", "print the configuration of a new cluster's NATS servers", _CLUSTER_EXAMPLES)
+    init.add_argument("--print-nats-conf", action="store_true", help="print a ready configuration of nats-server")
+    init.add_argument("--name", default="tokmesh", help="cluster.name of the nodes (default: tokmesh)")
+    init.add_argument(
+        "--hosts", default="nats-1,nats-2,nats-3", metavar="HOST,HOST,HOST",
+        help="names or addresses of the NATS servers, three or more and an odd number (default: nats-1,nats-2,nats-3)",
+    )  # fmt: skip
+    init.add_argument("--streams", default="1", metavar="N", help="cluster.streams of the nodes (default: 1)")
+    init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
+    init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
+    init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
