@@ -24,6 +24,7 @@ from tokmesh._core.request import Request
 from tokmesh._core.server import NEVER_NS, Limits, Server
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audited import actor_of
+from tokmesh.api.admin.cluster import ClusterHandlers
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.routes import build_routes
@@ -148,7 +149,7 @@ class App:
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
         everywhere = None if self._cluster is None else self._cluster.everywhere
         self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, everywhere)
-        self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched)
+        self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched, settings.cluster.enabled)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
@@ -168,6 +169,7 @@ class App:
             config=self._config,
             summarize=self._status.summary,
             backups=self._backups,
+            cluster=self._cluster_handlers(settings),
         )
         self._server = Server(
             loop,
@@ -210,6 +212,13 @@ class App:
             request_id=request_id,
             set_fresh_until=set_fresh_until,
         )
+
+    def _cluster_handlers(self, settings: Settings) -> ClusterHandlers:
+        if self._cluster is None:
+            return ClusterHandlers(None, self._state.node_id, self._stop.set)
+        from tokmesh.cluster.administration import Administration
+
+        return ClusterHandlers(Administration(self._cluster, settings.cluster.name), self._state.node_id, self._stop.set)
 
     def _count_natively(self) -> None:
         for block in (self._server.meter.latency, self._loop_lag.histogram, self._gc_pauses.histogram):

@@ -124,6 +124,17 @@ encrypted afterwards, the first key is the one it is then under, and all keys th
 """
 
 
+_CLUSTER_EXAMPLES: Final = """
+examples:
+  tokmesh cluster status && echo well
+  tokmesh cluster nodes
+  tokmesh cluster remove tmnd-3      (a node that will not come back)
+  tokmesh cluster leave              (the server of this host leaves, and stops)
+
+Exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster; 69 no server answers, or there is no quorum.
+"""
+
+
 class Command(Protocol):
     """What a module of a command offers."""
 
@@ -184,6 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_wal(commands)
     _add_storage(commands)
     _add_backup(commands)
+    _add_cluster(commands)
     version = _add(commands, "version", "print the version", "")
     version.set_defaults(module="version")
     return parser
@@ -290,6 +302,24 @@ def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for each in (create, listing, fetch, verify, restore):
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)
+
+
+def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    cluster = _add(commands, "cluster", "show and change the cluster that the server of this host belongs to", _CLUSTER_EXAMPLES)
+    actions = cluster.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, summary in (
+        ("status", "say how the cluster is; exit code 1 when something is wrong"),
+        ("nodes", "list the nodes as this one sees them"),
+        ("remove", "take a node out of the cluster for good"),
+        ("leave", "take this node out of the cluster, and stop it"),
+    ):
+        each = _add(actions, name, summary, _CLUSTER_EXAMPLES)
+        if name == "remove":
+            each.add_argument("node_id", metavar="NODE_ID", help="tmnd-…, as `nodes` shows it")
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
+        each.set_defaults(module="members")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
