@@ -1,6 +1,7 @@
 """The harness's real NATS servers do what tests of the cluster rely on: lose a server or a leader, and come back by themselves."""
 
 import asyncio
+import platform
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_a_paused_majority_takes_no_writes_and_a_resumed_one_does(cluster: NatsC
         alone = await connect_to(cluster, leader)
         with pytest.raises((NatsError, TimeoutError)):
             await alone.jetstream(timeout=PUBLISH_TIMEOUT_S).publish("events.1", b"x", headers={"Nats-Msg-Id": "events.1"})
+        assert cluster.stream_leader(STREAM) is None  # one server's word is no majority's
         for number in range(3):
             cluster.resume(number)
         assert await publish_until_taken(client, "events.1") == 1
@@ -168,6 +170,24 @@ async def connect_to(cluster: NatsCluster, number: int) -> Client:
         pass
 
     return await nats.connect(cluster.urls[number], error_cb=ignore, dont_randomize=True)
+
+
+def test_a_server_older_than_a_cluster_admits_is_there_to_be_refused(tmp_path: Path) -> None:
+    with NatsCluster(tmp_path, 1, sync_always=False, program=harness.old_server_program()) as cluster:
+
+        async def greeted() -> int:
+            client = await connect(cluster)
+            major, minor = client.connected_server_version.major, client.connected_server_version.minor
+            await client.close()
+            return major * 100 + minor
+
+        assert cluster.versions() != [harness.VERSION]
+        assert asyncio.run(greeted()) < 214
+
+
+def test_a_server_that_does_not_sync_always_says_so(tmp_path: Path) -> None:
+    with NatsCluster(tmp_path, 1, sync_always=False) as cluster:
+        assert "sync_always" not in cluster.servers[0].monitor("/varz")["jetstream"]["config"]
 
 
 def test_extra_text_reaches_every_server_and_a_bad_one_is_told(tmp_path: Path) -> None:
@@ -191,6 +211,12 @@ def test_nothing_runs_after_the_end_and_stop_is_an_end(tmp_path: Path) -> None:
         cluster.pause(2)
         cluster.stop()
         assert not any(server.running for server in cluster.servers)
+
+
+def test_another_program_than_the_known_one_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "SHA256", {platform.machine(): "0" * 64})
+    with pytest.raises(AssertionError, match=r"is not nats-server 2\.15\.1"):
+        harness.server_program.__wrapped__()
 
 
 def test_a_held_port_is_nobody_elses_and_a_server_may_listen_on_it() -> None:

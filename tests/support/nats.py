@@ -4,8 +4,8 @@ A `NatsServer` is one process, possibly started several times on one store direc
 its servers, each with client, route and monitoring ports of its own, and waits until JetStream serves. What they say of themselves
 is asked of their monitoring ports, so that no test needs a client to know who leads.
 
-Where servers run is a `Place`: `LOOPBACK`, or a host of `tests.support.namespaces`. A port of 127.0.0.1 is held for as long as its
-server may start again, so that no other test of this machine gets it. At the end every process is gone, paused ones too.
+Where servers run is a `Place` (`tests.support.places`). A port of 127.0.0.1 is held for as long as its server may start again, so
+that no other test of this machine gets it. At the end every process is gone, paused ones too.
 """
 
 import contextlib
@@ -13,18 +13,21 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self
 
+from tests.support.places import LOOPBACK, Place
 from tests.support.waiting import wait_until
 
 VERSION: Final = "2.15.1"
@@ -33,38 +36,6 @@ SHA256: Final[Mapping[str, str]] = {"x86_64": "dd9b8a99f78955e35108355176d2fe612
 MONITOR_TIMEOUT_S: Final = 5.0
 END_TIMEOUT_S: Final = 30.0
 OUTPUT_CHARACTERS: Final = 4000
-
-T = TypeVar("T")
-
-
-class Place(Protocol):
-    """Where a process runs, and is asked."""
-
-    address: str
-
-    def command(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs `command` there, in the very process that it starts."""
-
-    def call(self, work: Callable[[], T]) -> T:
-        """What `work()` returns, run there."""
-
-
-class Loopback:
-    """127.0.0.1 of this machine."""
-
-    address = "127.0.0.1"
-
-    def command(self, command: Sequence[str]) -> list[str]:
-        """The command itself."""
-        return list(command)
-
-    def call(self, work: Callable[[], T]) -> T:
-        """Runs it here."""
-        return work()
-
-
-LOOPBACK: Final = Loopback()
-
 
 class Ports(NamedTuple):
     """Where one server listens. The defaults are those of NATS, for a server that has an address to itself."""
@@ -104,11 +75,19 @@ def server_program() -> str:
     return str(path)
 
 
+def old_server_program() -> str:
+    """Debian's nats-server, which a cluster must refuse. It knows no `sync_interval: always`: pass sync_always=False beside it."""
+    found = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+    assert found, "no nats-server of Debian: .ci/packages test install"
+    return found
+
+
 class NatsServer:
     """One nats-server process with a given configuration file.
 
     folder: where its output goes. ports: where its configuration, or args, let it listen. args: further options. env: further
-    environment variables. program: another nats-server than the one under test.
+    environment variables. monitor_address: where its monitoring port is, if not at the place's address. program: another
+    nats-server than the one under test.
     """
 
     def __init__(
@@ -121,6 +100,7 @@ class NatsServer:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         place: Place = LOOPBACK,
+        monitor_address: str | None = None,
         program: str | None = None,
     ) -> None:
         self.name = name
@@ -129,6 +109,7 @@ class NatsServer:
         self.args = list(args)
         self.env = dict(env or {})
         self.place = place
+        self.monitor_address = monitor_address or place.address
         self.program = program or server_program()
         self.paused = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -152,8 +133,12 @@ class NatsServer:
 
     @property
     def output(self) -> str:
-        """The end of what it wrote, over all its starts."""
-        return self._output.read_text(errors="replace")[-OUTPUT_CHARACTERS:] if self._output.exists() else ""
+        """What it wrote, over all its starts."""
+        return self._output.read_text(errors="replace") if self._output.exists() else ""
+
+    @property
+    def _last_words(self) -> str:
+        return f"{self.name} ended\n{self.output[-OUTPUT_CHARACTERS:]}"
 
     def spawn(self) -> None:
         """Starts the process without waiting for anything."""
@@ -175,39 +160,44 @@ class NatsServer:
         """SIGTERM, which lets it hand over what it leads, then waits for the end."""
         if self.running:
             self.resume()
-            self._signal(signal.SIGTERM)
+            self.send_signal(signal.SIGTERM)
             self.wait_end()
 
     def kill(self) -> None:
         """SIGKILL, also of a paused process."""
         if self.running:
-            self._signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             self.wait_end()
         self.paused = False
 
     def pause(self) -> None:
         """SIGSTOP; returns when it has stopped. Its connections stay open and say nothing."""
-        self._signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.paused = True
 
     def resume(self) -> None:
         """SIGCONT; nothing happens to a process that goes on already."""
         if self.paused:
-            self._signal(signal.SIGCONT)
+            self.send_signal(signal.SIGCONT)
             self.paused = False
 
-    def _signal(self, number: signal.Signals) -> None:
-        assert self.running, f"{self.name} ended\n{self.output}"
+    def send_signal(self, number: signal.Signals) -> None:
+        """Any signal."""
+        assert self.running, self._last_words
         os.killpg(self.pid, number)
 
     def monitor(self, path: str) -> dict[str, Any]:
         """The JSON that its monitoring port answers to "/varz" and its like. Raises OSError when it does not answer 200."""
 
         def ask() -> dict[str, Any]:
-            url = f"http://{self.place.address}:{self.ports.monitor}{path}"
-            with urllib.request.urlopen(url, timeout=MONITOR_TIMEOUT_S) as answer:
-                told: dict[str, Any] = json.load(answer)
+            url = f"http://{self.monitor_address}:{self.ports.monitor}{path}"
+            try:
+                with urllib.request.urlopen(url, timeout=MONITOR_TIMEOUT_S) as answer:
+                    told: dict[str, Any] = json.load(answer)
+            except urllib.error.HTTPError as error:
+                with error:  # it holds the connection
+                    raise ConnectionError(f"{url}: {error.code} {error.read().decode()}") from None
             return told
 
         return self.place.call(ask)
@@ -220,7 +210,7 @@ class NatsServer:
 
     def is_ready(self) -> bool:
         """Does JetStream serve, with a leader of all servers known and everything this server holds up to date?"""
-        assert self.running, f"{self.name} ended\n{self.output}"
+        assert self.running, self._last_words
         try:
             self.monitor("/healthz")
             jetstream = self.monitor("/jsz")
@@ -233,7 +223,7 @@ class NatsServer:
         try:
             wait_until(self.is_ready, f"JetStream of {self.name}")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output}") from None
+            raise AssertionError(f"{error}\n{self.output[-OUTPUT_CHARACTERS:]}") from None
 
     def __enter__(self) -> Self:
         if not self.running:
@@ -253,8 +243,8 @@ class NatsCluster:
     """`size` servers, by number from 0, that make one JetStream cluster; one server alone makes none, and has no routes.
 
     folder: where configurations, output and stores go. extra: text for the end of every configuration, or a function from the
-    server's number to it: accounts, TLS. places: where each server runs. program: see `NatsServer`. As a context manager it
-    starts all, and waits until all are ready.
+    server's number to it: accounts, TLS. places: where each server runs. sync_always: False for a store that is synced now and
+    then, as NATS does by default. program: see `NatsServer`. As a context manager it starts all, and waits until all are ready.
     """
 
     def __init__(
@@ -264,6 +254,7 @@ class NatsCluster:
         *,
         extra: str | Callable[[int], str] = "",
         places: Sequence[Place] = (),
+        sync_always: bool = True,
         program: str | None = None,
     ) -> None:
         assert len(places) in (0, size), "a place for each server, or none"
@@ -275,11 +266,12 @@ class NatsCluster:
         for number, (place, each) in enumerate(zip(places, ports, strict=True)):
             config = folder / f"nats-{number}.conf"
             more = extra if isinstance(extra, str) else extra(number)
+            sync = ", sync_interval: always" if sync_always else ""
             config.write_text(
                 f'server_name: "nats-{number}"\n'
                 f'listen: "{place.address}:{each.client}"\n'
                 f'http: "{place.address}:{each.monitor}"\n'
-                f'jetstream {{ store_dir: "{folder / f"store-{number}"}", sync_interval: always, max_file_store: 4GB }}\n'
+                f'jetstream {{ store_dir: "{folder / f"store-{number}"}"{sync}, max_file_store: 4GB }}\n'
                 + (f'cluster {{ name: "test", listen: "{place.address}:{each.route}", routes: [{routes}] }}\n' if size > 1 else "")
                 + more
             )

@@ -35,6 +35,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "snapshots": frozenset({"_core", "keyring", "log", "storage", "store", *LEAVES}),
     "state": frozenset({"_core", "config", "keyring", "log", "snapshots", "storage", "store", *LEAVES}),
     "backups": frozenset({"_core", "config", "snapshots", "state", "storage", *LEAVES}),
+    "cluster": frozenset({*LEAVES}),  # what is said to NATS, and to other nodes
     "host": frozenset({"_core", "config", "storage", *LEAVES}),  # what surrounds the server on its machine
     "app": frozenset(
         {
@@ -55,7 +56,9 @@ ARROWS: dict[str, frozenset[str]] = {
         }
     ),
     # log, storage: of a stopped server
-    "cli": frozenset({"_core", "app", "config", "console", "host", "log", "snapshots", "storage", "telemetry", "", *LEAVES}),
+    "cli": frozenset(
+        {"_core", "app", "cluster", "config", "console", "host", "log", "snapshots", "storage", "telemetry", "", *LEAVES}
+    ),
 }
 # Narrower than a room: module or package prefix → prefixes it must not import, and why.
 FORBIDDEN: tuple[tuple[str, str, str], ...] = (

@@ -123,15 +123,19 @@ The server must be stopped. Give the settings it will be started with: storage.e
 encrypted afterwards, the first key is the one it is then under, and all keys that it is under now must be there too.
 """
 
-
 _CLUSTER_EXAMPLES: Final = """
 examples:
   tokmesh cluster status && echo well
   tokmesh cluster nodes
   tokmesh cluster remove tmnd-3      (a node that will not come back)
   tokmesh cluster leave              (the server of this host leaves, and stops)
+  tokmesh cluster init --print-nats-conf --name=tokmesh --hosts=nats-1,nats-2,nats-3 >nats-server.conf
+  tokmesh cluster init --print-nats-conf --no-keys     (public keys from the servers' environment instead)
 
-Exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster; 69 no server answers, or there is no quorum.
+init prints one configuration for all NATS servers to standard output, and the secrets that belong to it, once, to standard error.
+deploy/nats/README.md tells how to make certificates, and how to run, size and upgrade the servers.
+
+exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster; 69 no server answers, or there is no quorum.
 """
 
 
@@ -305,7 +309,7 @@ def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 
 def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    cluster = _add(commands, "cluster", "show and change the cluster that the server of this host belongs to", _CLUSTER_EXAMPLES)
+    cluster = _add(commands, "cluster", "prepare a cluster, and show and change the one that this host's server belongs to", _CLUSTER_EXAMPLES)
     actions = cluster.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, summary in (
         ("status", "say how the cluster is; exit code 1 when something is wrong"),
@@ -320,6 +324,18 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)
         each.set_defaults(module="members")
+    init = _add(actions, "init", "print the configuration of a new cluster's NATS servers", _CLUSTER_EXAMPLES)
+    init.add_argument("--print-nats-conf", action="store_true", help="print a ready configuration of nats-server")
+    init.add_argument("--name", default="tokmesh", help="cluster.name of the nodes (default: tokmesh)")
+    init.add_argument(
+        "--hosts", default="nats-1,nats-2,nats-3", metavar="HOST,HOST,HOST",
+        help="names or addresses of the NATS servers, three or more and an odd number (default: nats-1,nats-2,nats-3)",
+    )  # fmt: skip
+    init.add_argument("--streams", default="1", metavar="N", help="cluster.streams of the nodes (default: 1)")
+    init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
+    init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
+    init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")
+    init.set_defaults(module="cluster")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

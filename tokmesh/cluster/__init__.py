@@ -1,1 +1,1 @@
-"""Many nodes as one: what they tell each other about themselves, and what a node may still say by what it heard."""
+"""A node among many: the stream on NATS JetStream that is the cluster's log, and what nodes tell each other beside it."""
