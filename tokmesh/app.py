@@ -24,6 +24,7 @@ from tokmesh._core.request import Request
 from tokmesh._core.server import NEVER_NS, Server
 from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audited import actor_of
+from tokmesh.api.admin.cluster import ClusterHandlers
 from tokmesh.api.probes import Readiness
 from tokmesh.api.recovering import RecoveryGate
 from tokmesh.api.route import Route
@@ -144,7 +145,7 @@ class App:
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
         self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, self._node_log.everywhere)
-        self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched)
+        self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched, settings.cluster.enabled)
         self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
@@ -164,6 +165,7 @@ class App:
             config=self._config,
             summarize=self._status.summary,
             backups=self._backups,
+            cluster=ClusterHandlers(self._node_log.administration, state.node_id, self._stop.set),
         )
         self._server = self._make_server(settings, routes, validator, counters)
         self._heap = HeapKeeper(lambda: self._server.connections)

@@ -15,6 +15,7 @@ from tokmesh.log.interface import Reached
 from tokmesh.state import State
 
 if TYPE_CHECKING:  # what it needs is an extra
+    from tokmesh.cluster.administration import Administration
     from tokmesh.cluster.node import ClusterNode
 
 
@@ -24,6 +25,7 @@ class NodeLog:
     def __init__(self, settings: Settings, state: State, server: Callable[[], Server], version: str) -> None:
         self._state = state
         self._server = server
+        self._name = settings.cluster.name
         self.cluster: ClusterNode | None = self._make_cluster(settings, version) if settings.cluster.enabled else None
 
     @property
@@ -35,6 +37,15 @@ class NodeLog:
     def everywhere(self) -> "Callable[[], Awaitable[Reached]] | None":
         """Waits until every node has what this one has; None for a node alone."""
         return None if self.cluster is None else self.cluster.everywhere
+
+    @property
+    def administration(self) -> "Administration | None":
+        """What an operator may do to the cluster; None for a node alone."""
+        if self.cluster is None:
+            return None
+        from tokmesh.cluster.administration import Administration
+
+        return Administration(self.cluster, self._name)
 
     async def start(
         self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, Any], object], stop: asyncio.Event

@@ -119,6 +119,15 @@ CASES = (
         ("snapshot_id",),
     ),
     Case("GET", "/admin/v1/backups/restores/{job_id}", "/admin/v1/backups/restores/x", ("admin",), answers="TM-ADMIN-4041"),
+    Case("GET", "/admin/v1/cluster/nodes", "/admin/v1/cluster/nodes", ("admin",), answers="TM-ADMIN-4041"),
+    Case(
+        "POST",
+        "/admin/v1/cluster/nodes/{node_id}/remove",
+        "/admin/v1/cluster/nodes/tmnd-none/remove",
+        ("admin",),
+        {},
+    ),
+    Case("POST", "/admin/v1/cluster/leave", "/admin/v1/cluster/leave", ("admin",), {}),
     Case("GET", "/admin/v1/log-level", "/admin/v1/log-level", ("admin",)),
     Case(
         "POST",

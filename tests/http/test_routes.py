@@ -11,6 +11,7 @@ import pytest
 from tests.http.client import Answer
 from tests.http.route_cases import CASES, GETS, GUARDED, ISSUERS, POSTS, VALIDATORS, Case
 from tests.http.world import ROLES, TOKEN, UNKNOWN_KEY, UNKNOWN_SESSION, World, start_world
+from tokmesh.api.admin.cluster import ClusterHandlers
 from tokmesh.api.routes import build_routes
 
 BODY_BYTES_MAX = 1 << 20
@@ -59,7 +60,8 @@ def test_the_cases_are_the_routes() -> None:
         log_level=None,  # type: ignore[arg-type]
         config=None,  # type: ignore[arg-type]
         summarize=None,  # type: ignore[arg-type]
-        backups=SimpleNamespace(snapshots=None, restores=None, directory=Path(), upload_bytes_max=0),  # type: ignore[arg-type]
+        backups=SimpleNamespace(snapshots=None, restores=None, in_cluster=False, directory=Path(), upload_bytes_max=0),  # type: ignore[arg-type]
+        cluster=ClusterHandlers(None, "", list),
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}

@@ -15,6 +15,7 @@ from tokmesh._core.validate import Validator
 from tokmesh.api.admin.audit import AuditHandlers
 from tokmesh.api.admin.audited import Audited
 from tokmesh.api.admin.backups import backup_routes
+from tokmesh.api.admin.cluster import ClusterHandlers, cluster_routes
 from tokmesh.api.admin.config import ConfigHandlers
 from tokmesh.api.admin.keys import KeyHandlers
 from tokmesh.api.admin.log_level import LogLevelHandlers
@@ -49,12 +50,13 @@ def build_routes(
     config: LiveConfig,
     summarize: Callable[[], Awaitable[dict[str, Any]]],
     backups: Backups,
+    cluster: ClusterHandlers,
 ) -> tuple[Route, ...]:
     """Every route of this version.
 
     validator, counters: one pair, shared with the wire path.
     render_metrics: see `MetricsHandler`.
-    summarize: the status of this node. backups: its snapshots and restores.
+    summarize: the status of this node. backups: its snapshots and restores. cluster: what answers for the cluster.
     """
     session = SessionHandlers(sessions)
     user = UserHandlers(sessions)
@@ -92,6 +94,7 @@ def build_routes(
         Route("POST", "/admin/v1/keys/{key_id}/status", "admin",
               audited("key.status_changed", key.set_status, facts=lambda _, data: {"status": data["status"]})),
         *backup_routes(backups, audited),
+        *cluster_routes(cluster, audited),
         Route("GET", "/admin/v1/log-level", "admin", level.get),
         Route("POST", "/admin/v1/log-level", "admin", audited("log_level.changed", level.set, facts=lambda _, data: data)),
         Route("GET", "/admin/v1/config", "admin", configuration.get),

@@ -125,11 +125,17 @@ encrypted afterwards, the first key is the one it is then under, and all keys th
 
 _CLUSTER_EXAMPLES: Final = """
 examples:
+  tokmesh cluster status && echo well
+  tokmesh cluster nodes
+  tokmesh cluster remove tmnd-3      (a node that will not come back)
+  tokmesh cluster leave              (the server of this host leaves, and stops)
   tokmesh cluster init --print-nats-conf --name=tokmesh --hosts=nats-1,nats-2,nats-3 >nats-server.conf
   tokmesh cluster init --print-nats-conf --no-keys     (public keys from the servers' environment instead)
 
-It prints one configuration for all NATS servers to standard output, and the secrets that belong to it, once, to standard error.
+init prints one configuration for all NATS servers to standard output, and the secrets that belong to it, once, to standard error.
 deploy/nats/README.md tells how to make certificates, and how to run, size and upgrade the servers.
+
+exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster; 69 no server answers, or there is no quorum.
 """
 
 
@@ -303,9 +309,21 @@ def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 
 def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    cluster = _add(commands, "cluster", "prepare a cluster of many nodes", _CLUSTER_EXAMPLES)
-    cluster.set_defaults(module="cluster")
+    cluster = _add(commands, "cluster", "prepare a cluster, and show and change the one that this host's server belongs to", _CLUSTER_EXAMPLES)
     actions = cluster.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, summary in (
+        ("status", "say how the cluster is; exit code 1 when something is wrong"),
+        ("nodes", "list the nodes as this one sees them"),
+        ("remove", "take a node out of the cluster for good"),
+        ("leave", "take this node out of the cluster, and stop it"),
+    ):
+        each = _add(actions, name, summary, _CLUSTER_EXAMPLES)
+        if name == "remove":
+            each.add_argument("node_id", metavar="NODE_ID", help="tmnd-…, as `nodes` shows it")
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+        _add_settings_options(each)
+        each.set_defaults(module="members")
     init = _add(actions, "init", "print the configuration of a new cluster's NATS servers", _CLUSTER_EXAMPLES)
     init.add_argument("--print-nats-conf", action="store_true", help="print a ready configuration of nats-server")
     init.add_argument("--name", default="tokmesh", help="cluster.name of the nodes (default: tokmesh)")
@@ -317,6 +335,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
     init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
     init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
     init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")
+    init.set_defaults(module="cluster")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

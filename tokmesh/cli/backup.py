@@ -170,6 +170,9 @@ def _restore_stopped(what: str | None, moment: Any, settings: Settings) -> int:
     process.harden()
     storage = settings.storage
     data_directory.prepare(storage.dir)
+    if settings.cluster.enabled or data_directory.is_of_cluster(storage.dir):
+        reason = "cluster: its stream says what sessions there are; for a server alone, restore into an empty directory"
+        raise ApiError("TM-ADMIN-4091", {"reason": reason})
     log, snapshots, clock, progress = storage.dir / LOG_DIRECTORY, storage.dir / SNAPSHOT_DIRECTORY, Clock(), Progress()
     keys = read_keys(storage.encryption)
     new_table = partial(Table, tombstone_ttl_ms=settings.session.tombstone_ttl_ms)

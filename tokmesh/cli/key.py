@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call
+from tokmesh.cli.table import print_rows
 from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
 
@@ -75,9 +76,7 @@ def _list(options: argparse.Namespace, directory: Path) -> int:
         expires_at = item.get("expires_at")
         expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_at / 1000)) if expires_at else "never"
         rows.append((item["key_id"], item["role"], item["status"], expires, _printable(item.get("description", ""))))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]).rstrip())
+    print_rows(rows)
     return EX_OK
 
 

@@ -5,7 +5,7 @@ when `applied` advances, and without echoes. Both are numbered together, from 1 
 
 Bytes, little-endian without padding:
 
-    format u8 · flags u8 (1 counted, 2 notice) · incarnation u64 · number u64 · applied u64 · sessions u64 · pending u32
+    format u8 · flags u8 (1 counted, 2 notice, 4 leaving) · incarnation u64 · number u64 · applied u64 · sessions u64 · pending u32
     · length u8, node id · length u8, version · count u8, and for each echo:
         incarnation u64 · number u64 · age_ns u64 · length u8, node id
 
@@ -25,6 +25,7 @@ _HEAD: Final = struct.Struct("<BBQQQQI")
 _ECHO: Final = struct.Struct("<QQQ")
 _COUNTED: Final = 1
 _NOTICE: Final = 2
+_LEAVING: Final = 4
 _NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
 _U64_END: Final = 2**64
 _U32_END: Final = 2**32
@@ -56,12 +57,13 @@ class Beat(NamedTuple):
     sessions: int
     pending: int  # u32: requests that wait for the log
     version: str  # of the software; at most VERSION_BYTES_MAX bytes of printable ASCII
+    leaving: bool = False  # the last of this incarnation; for people: no proof uses it
 
 
 def encode_beat(beat: Beat) -> bytes:
     """The beat's bytes. Raises BeatError when a field is outside its bounds."""
     _check(beat)
-    flags = (_COUNTED if beat.counted else 0) | (_NOTICE if beat.notice else 0)
+    flags = (_COUNTED if beat.counted else 0) | (_NOTICE if beat.notice else 0) | (_LEAVING if beat.leaving else 0)
     parts = [_HEAD.pack(FORMAT, flags, beat.incarnation, beat.number, beat.applied, beat.sessions, beat.pending)]
     parts += (_text(beat.node_id), _text(beat.version), bytes((len(beat.echoes),)))
     for echo in beat.echoes:
@@ -81,7 +83,7 @@ def decode_beat(data: bytes) -> Beat:
 
 def _read(data: bytes) -> Beat:
     kind, flags, incarnation, number, applied, sessions, pending = _HEAD.unpack_from(data)
-    if kind != FORMAT or flags & ~(_COUNTED | _NOTICE):
+    if kind != FORMAT or flags & ~(_COUNTED | _NOTICE | _LEAVING):
         raise BeatError("a beat of another format")
     node_id, position = _text_at(data, _HEAD.size)
     version, position = _text_at(data, position)
@@ -95,7 +97,8 @@ def _read(data: bytes) -> Beat:
     if position != len(data):
         raise BeatError("bytes behind a beat")
     counted, notice = bool(flags & _COUNTED), bool(flags & _NOTICE)
-    return Beat(node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version)
+    leaving = bool(flags & _LEAVING)
+    return Beat(node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version, leaving)
 
 
 def _check(beat: Beat) -> None:

@@ -46,7 +46,14 @@ class Joining:
         self._log = log
         self._quorum = quorum
         self._clock = clock
+        self._has_joined = False
+        self.is_first = False  # this node became the first member, by this start
         self.phase = "connecting to NATS"
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this node belonged, and was taken out of the members. It joins again by another start."""
+        return self._has_joined and self._quorum.node_id not in self._following.members
 
     async def find_stream(self) -> StreamFacts:
         """The stream, which is this node's. Waits for NATS; raises ApiError TM-CLST-5050 when what this node has applied is not in
@@ -83,7 +90,8 @@ class Joining:
         """Returns when this node is a member and has said in the stream that it has started."""
         self.phase = "joining"
         while self._quorum.node_id not in self._following.members:
-            await self._change(lambda members: {*members, self._quorum.node_id})
+            await self._change(self._with_us)
+        self._has_joined = True
         record = NodeStated(self._clock.now_ms(), self._quorum.node_id, self._quorum.incarnation)
         statement = Statement(self._subjects.node(self._quorum.node_id), record, UNCONDITIONAL, 0, "")
         while True:  # until it has come back
@@ -94,6 +102,10 @@ class Joining:
                 await asyncio.sleep(RETRY_S)
             else:
                 return
+
+    def _with_us(self, members: tuple[str, ...]) -> set[str]:
+        self.is_first = not members
+        return {*members, self._quorum.node_id}
 
     async def _change(self, change: Callable[[tuple[str, ...]], set[str]]) -> None:
         """Proposes other members once; whether it was so shows in `following`."""
@@ -107,7 +119,8 @@ class Joining:
             await asyncio.sleep(POLL_S)
             return
         if following.members and self._quorum.majority_applied < found.sequence:
-            self.phase = "joining: waits for a majority of the members to know of the last change of members"
+            if self.phase:  # a node that belongs goes on answering meanwhile
+                self.phase = "joining: waits for a majority of the members to know of the last change of members"
             await asyncio.sleep(POLL_S)
             return
         record = ClusterStated(self._clock.now_ms(), following.cluster_id, sorted(change(following.members)))

@@ -170,6 +170,8 @@ class ClusterNode:
         """The readiness check "cluster"."""
         if self.lost is not None:
             return f"TM-CLST-5050: {self.lost}"
+        if self._joining.is_removed:
+            return "removed: this node was taken out of the cluster; it joins again when it is restarted"
         if self._joining.phase:
             return f"{self._joining.phase}; NATS: {self.link.reason}" if self.link.reason else self._joining.phase
         if self.log.failure is not None:
@@ -190,8 +192,8 @@ class ClusterNode:
 
     @property
     def is_founder(self) -> bool:
-        """Whether no other node belongs yet."""
-        return self.following.members == (self.quorum.node_id,)
+        """Whether this node is the first, or still the only one: it has to see to the first API key."""
+        return self._joining.is_first or self.following.members == (self.quorum.node_id,)
 
     def figures(self) -> Figures:
         """What the beats of this node tell."""

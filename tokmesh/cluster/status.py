@@ -47,7 +47,7 @@ def _other(quorum: Quorum, node_id: str, peer: Peer | None, now_ns: int) -> Memb
     ahead_since_ns = quorum.progress.first_at(peer.applied + 1)
     return MemberStatus(
         node_id,
-        "down" if silent_ns > DOWN_AFTER_NS else "active",
+        "down" if beat.leaving or silent_ns > DOWN_AFTER_NS else "active",
         False,
         silent_ns,
         beat.incarnation,

@@ -17,6 +17,7 @@ ADMIN_SOCKET_NAME: Final = "admin.sock"
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 NODE_ID_BYTES_MAX: Final = 128
+INCARNATION_NAME: Final = "incarnation"
 
 
 def prepare(directory: Path) -> None:
@@ -64,7 +65,7 @@ def node_id(directory: Path, clock: Clock) -> str:
 def next_incarnation(directory: Path, clock: Clock) -> int:
     """A number for this start of the node, larger than that of any start before: the time in Unix ms, unless the clock went back.
     Raises ConfigError with TM-CFG-1004."""
-    path = directory / "incarnation"
+    path = directory / INCARNATION_NAME
     try:
         last = int(path.read_bytes()[:NODE_ID_BYTES_MAX].strip() or b"0")
     except FileNotFoundError:
@@ -79,6 +80,11 @@ def next_incarnation(directory: Path, clock: Clock) -> int:
     except OSError as error:
         raise _refused(path, f"cannot be written ({error.strerror})") from None
     return made
+
+
+def is_of_cluster(directory: Path) -> bool:
+    """Whether it was ever given to a node of a cluster."""
+    return (directory / INCARNATION_NAME).exists()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

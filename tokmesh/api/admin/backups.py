@@ -20,11 +20,12 @@ _RESTORE: Final = BodySpec(required={"snapshot_id": str})
 
 
 class BackupHandlers:
-    """The routes of backups."""
+    """The routes of backups. in_cluster: nothing can be restored: what sessions there are is said by the stream."""
 
-    def __init__(self, snapshots: Snapshots, restores: Restores) -> None:
+    def __init__(self, snapshots: Snapshots, restores: Restores, *, in_cluster: bool) -> None:
         self._snapshots = snapshots
         self._restores = restores
+        self._in_cluster = in_cluster
 
     async def take(self, request: Request) -> Reply:
         """POST /admin/v1/backups/snapshots: a snapshot of now, there when the answer is."""
@@ -51,6 +52,7 @@ class BackupHandlers:
     async def upload(self, request: Request) -> Reply:
         """POST /admin/v1/backups/uploads: the body is a backup file, which is restored."""
         NO_QUERY.parse(request)
+        self._require_restorable()
         if request.body_file is None:
             raise ApiError("TM-ADMIN-4221", {"reason": "there is no body"})
         path = await asyncio.get_running_loop().run_in_executor(None, keep_upload, request.body_file)
@@ -63,7 +65,9 @@ class BackupHandlers:
     async def restore(self, request: Request) -> Reply:
         """POST /admin/v1/backups/restores: begins to replace everything with what a snapshot holds."""
         NO_QUERY.parse(request)
-        listed = self._named(_RESTORE.parse(request.body)["snapshot_id"])
+        snapshot_id = _RESTORE.parse(request.body)["snapshot_id"]
+        self._require_restorable()
+        listed = self._named(snapshot_id)
         return _described(await self._restores.begin(listed.file.path, listed.file.id))
 
     async def restores(self, request: Request) -> Reply:
@@ -79,6 +83,10 @@ class BackupHandlers:
         if job is None:
             raise ApiError("TM-ADMIN-4041")
         return _described(job)
+
+    def _require_restorable(self) -> None:
+        if self._in_cluster:
+            raise ApiError("TM-ADMIN-4091", {"reason": "cluster"})
 
     def _named(self, snapshot_id: str) -> Listed:
         for listed in self._snapshots.listed():
@@ -117,7 +125,7 @@ def _described(job: Job) -> dict[str, Any]:
 
 def backup_routes(backups: Backups, audited: Audited) -> tuple[Route, ...]:
     """What is here, as rows of the table of routes."""
-    handlers = BackupHandlers(backups.snapshots, backups.restores)
+    handlers = BackupHandlers(backups.snapshots, backups.restores, in_cluster=backups.in_cluster)
     return (
         Route("GET", "/admin/v1/backups/snapshots", "admin", handlers.list),
         Route("POST", "/admin/v1/backups/snapshots", "admin", audited("snapshot.taken", handlers.take, target="id")),

@@ -1,0 +1,87 @@
+"""`tokmesh cluster status|nodes|remove|leave`: the cluster as the server of this host sees it, through its Unix socket."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from tokmesh.cli.config import load_options
+from tokmesh.cli.local import call
+from tokmesh.cli.table import print_rows
+from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
+
+NODES: Final = "/admin/v1/cluster/nodes"
+LEAVE: Final = "/admin/v1/cluster/leave"
+_REASONS: Final = {
+    "removed": "this node was taken out of the cluster; it joins again when it is restarted",
+    "quorum_lost": "writes are refused: no majority of the nodes is in reach, or the stream takes no records",
+    "node_down": "a member cannot be heard",
+    "even_number": "an even number of nodes survives no more failures than one node less",
+}
+
+
+def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
+    """Runs one action. Raises ApiError (the server's refusal, or TM-SYS-5030 without a server) or ConfigError."""
+    if options.dir:
+        settings = [*settings, ("storage.dir", options.dir)]
+    directory = load_options(options, settings).settings.storage.dir
+    if options.action == "remove":
+        told = call(directory, "POST", f"{NODES}/{_path_segment(options.node_id)}/remove", {})
+        print(json.dumps(told) if options.json else f"{told['node_id']} is no member any more")
+        return EX_OK
+    if options.action == "leave":
+        told = call(directory, "POST", LEAVE, {})
+        print(json.dumps(told) if options.json else f"{told['node_id']} has left the cluster, and stops")
+        return EX_OK
+    return _show(options, directory)
+
+
+def _show(options: argparse.Namespace, directory: Path) -> int:
+    """`status`: exit code 1 when it is DEGRADED. `nodes`: 0 whatever they are."""
+    found = call(directory, "GET", NODES)
+    if options.json:
+        print(json.dumps(found if options.action == "status" else found["items"]))
+    elif options.action == "status":
+        _print_status(found)
+    else:
+        _print_nodes(found["items"])
+    return EX_FAILURE if options.action == "status" and found["status"] != "OK" else EX_OK
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    cluster = found["cluster"]
+    print(f"{found['status']}: {cluster['active']} active, {cluster['down']} down, quorum {cluster['quorum']}")
+    for reason in found["reasons"]:
+        print(f"  {reason}: {_REASONS.get(reason, '')}")
+    print(f"cluster {cluster['name']} ({cluster['id']}), a majority is {cluster['majority']}")
+    print(f"stream {cluster['stream']}, applied up to {cluster['applied']}")
+
+
+def _print_nodes(items: list[dict[str, Any]]) -> None:
+    rows = [("NODE", "STATE", "HEARD", "APPLIED", "LAG", "SESSIONS", "VERSION")]
+    for item in items:
+        rows.append((
+            item["node_id"] + (" (this)" if item["self"] else ""),
+            item["state"],
+            _seconds(item["heard_seconds_ago"], " ago"),
+            _text(item["applied"]),
+            _seconds(item["lag_seconds"]),
+            _text(item["sessions"]),
+            _text(item["version"]),
+        ))  # fmt: skip
+    print_rows(rows)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _seconds(value: float | None, more: str = "") -> str:
+    return "-" if value is None else f"{value:.3f} s{more}"
+
+
+def _path_segment(node_id: str) -> str:
+    """The id as one segment of a path. Raises TM-ARG-1001 for what cannot be an id, before it travels."""
+    if not (node_id.isascii() and node_id.replace("-", "").isalnum() and len(node_id) <= 64):
+        raise ApiError("TM-ARG-1001", {"node_id": "must be the id of a node, tmnd-…"})
+    return node_id
