@@ -41,9 +41,12 @@ def test_nobody_is_fenced_before_we_have_applied_it_ourselves() -> None:
 def test_a_node_that_is_no_member_by_its_list_waits_for_itself_too() -> None:
     node = settled(B, C)
     node.quorum.set_members({B, C}, T0)
-    node.hear(B, LATER, applied=11)
-    node.hear(C, LATER, applied=11)
-    assert node.quorum.reach(11, LATER).waiting == {SELF}
+    node.quorum.advance(11, True, T0)
+    for other in (B, C):
+        node.hear(other, T0, applied=11)
+        node.hear(other, LATER, applied=12)
+    assert node.quorum.reach(11, LATER).waiting == set()
+    assert node.quorum.reach(12, LATER).waiting == {SELF}  # it may have become one since
 
 
 def test_a_silent_member_is_fenced_once_nobody_can_have_heard_it() -> None:
