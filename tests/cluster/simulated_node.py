@@ -2,7 +2,7 @@
 
 import random
 
-from tests.cluster.simulated_stream import Hello, SimulatedStream
+from tests.cluster.simulated_stream import Hello, Members, SimulatedStream
 from tokmesh.cluster.beat import Beat, decode_beat, encode_beat
 from tokmesh.cluster.quorum import Figures, Quorum
 
@@ -64,8 +64,9 @@ class SimulatedNode:
             return False
         for entry in self.stream.entries[self.applied : last]:
             self.is_counted = self.is_counted or entry == Hello(self.node_id, self.incarnation)
+            if isinstance(entry, Members):
+                self.quorum.set_members(entry.node_ids, self.clock_ns(at_ns))
         self.applied = last
-        self.quorum.set_members(self.stream.members_at(last), self.clock_ns(at_ns))
         self.quorum.advance(last, self.is_counted, self.clock_ns(at_ns))
         return True
 

@@ -17,6 +17,7 @@ def settled(*others: str) -> HandMade:
     node = HandMade(others)
     for other in others:
         node.hear(other, T0)
+    node.quorum.reach(1, LATER)
     return node
 
 
@@ -41,9 +42,12 @@ def test_nobody_is_fenced_before_we_have_applied_it_ourselves() -> None:
 def test_a_node_that_is_no_member_by_its_list_waits_for_itself_too() -> None:
     node = settled(B, C)
     node.quorum.set_members({B, C}, T0)
-    node.hear(B, LATER, applied=11)
-    node.hear(C, LATER, applied=11)
-    assert node.quorum.reach(11, LATER).waiting == {SELF}
+    node.quorum.advance(11, True, T0)
+    for other in (B, C):
+        node.hear(other, T0, applied=11)
+        node.hear(other, LATER, applied=12)
+    assert node.quorum.reach(11, LATER).waiting == set()
+    assert node.quorum.reach(12, LATER).waiting == {SELF}  # it may have become one since
 
 
 def test_a_silent_member_is_fenced_once_nobody_can_have_heard_it() -> None:
@@ -126,3 +130,15 @@ def test_a_member_that_comes_back_is_not_waited_for_as_a_removed_one() -> None:
     node.hear(B, LATER, applied=11)
     node.hear(C, LATER, applied=11)
     assert node.quorum.reach(11, LATER) == reach_of({SELF, B, C}, set(), set())
+
+
+def test_after_a_start_nobody_is_taken_for_the_last_one_to_be_waited_for() -> None:
+    node = HandMade((B, C))
+    node.quorum.advance(11, True, LATER)
+    for other in (B, C):
+        node.hear(other, LATER, applied=11)
+    # A member that was removed just before our start may still answer by the former list.
+    assert node.quorum.reach(11, LATER + QUIET_NS - 1) == reach_of({B, C}, set(), {SELF})
+    assert node.quorum.reach(11, LATER + QUIET_NS) == reach_of({SELF, B, C}, set(), set())
+    node.quorum.advance(12, True, LATER + QUIET_NS)
+    assert SELF in node.quorum.reach(12, LATER + QUIET_NS).applied

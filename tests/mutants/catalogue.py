@@ -7,7 +7,8 @@ its file (test_catalogue.py).
 from typing import Final
 
 from tests.mutants.mutant import Mutant
+from tests.mutants.of_heartbeats import PROOFS, REACHES
 from tests.mutants.of_snapshots import LOADING, TAKING
 from tests.mutants.of_the_log import COMMITS, LOG_FILES, READING, SEALING
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*COMMITS, *LOG_FILES, *READING, *SEALING, *TAKING, *LOADING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*COMMITS, *LOG_FILES, *READING, *SEALING, *TAKING, *LOADING, *PROOFS, *REACHES)

@@ -77,6 +77,7 @@ class Quorum:
         self.strangers: dict[str, int] = {}  # nodes that are no members, and when they were last heard; the latest are kept
         self._joined_ns: dict[str, int] = {}
         self._departed: set[str] = set()
+        self._is_new = True  # not settled since the start
         self._changed_sequence: int | None = None  # at or behind the latest change of members; None: not applied yet
         self._majority_progress = Trail()
         self._sent_ns: dict[int, int] = {}
@@ -85,7 +86,7 @@ class Quorum:
     # What happens
 
     def set_members(self, node_ids: Iterable[str], now_ns: int) -> None:
-        """The known nodes, active or silent; to be called before the `advance` that goes past the change.
+        """The known nodes, active or silent; once for every change, before the `advance` that goes past it.
 
         A removed one is forgotten at once. Raises ValueError beyond MEMBERS_MAX.
         """
@@ -94,6 +95,7 @@ class Quorum:
             raise ValueError(f"{len(members)} members, at most {MEMBERS_MAX}")
         if members == self._joined_ns.keys():
             return
+        self._settle(now_ns)
         gone = self._joined_ns.keys() - members
         for node_id in gone:
             self.peers.pop(node_id, None)
@@ -190,9 +192,7 @@ class Quorum:
 
     def reach(self, sequence: int, now_ns: int) -> Reach:
         """Which members have applied `sequence`, are fenced off, or must be waited for; reach.py has the rules."""
-        is_settled = self._is_settled(now_ns)
-        if is_settled:
-            self._departed.clear()
+        is_settled = self._settle(now_ns)
         view = View(
             self.node_id,
             self.applied,
@@ -200,6 +200,7 @@ class Quorum:
             self.peers,
             frozenset(self._departed),
             is_settled,
+            self._is_new,
             self.majority - 1,
             self.max_staleness_ns,
         )
@@ -226,11 +227,16 @@ class Quorum:
                 self.majority_applied = applied
                 self._majority_progress.add(now_ns, applied)
 
-    def _is_settled(self, now_ns: int) -> bool:
+    def _settle(self, now_ns: int) -> bool:
+        # Whether no change of members is recent, so that whoever answers goes by our list; then nobody is waited for as removed.
         if self._changed_sequence is None:
             return False
         since_ns = self._majority_progress.first_at(self._changed_sequence)
-        return since_ns is not None and now_ns - since_ns >= self.max_staleness_ns + SLACK_NS
+        is_settled = since_ns is not None and now_ns - since_ns >= self.max_staleness_ns + SLACK_NS
+        if is_settled:
+            self._departed.clear()
+            self._is_new = False
+        return is_settled
 
     def _note_stranger(self, node_id: str, now_ns: int) -> None:
         self.strangers.pop(node_id, None)

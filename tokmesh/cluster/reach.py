@@ -16,7 +16,8 @@ waiting   Neither. The one that judges is among these until it has applied the s
 
 Rule 1 counts by our list of members, and the other may still follow the list before. So it rests while a change of members is
 recent: until `max_staleness` and a slack after a majority had applied it, from when on everybody fresh has applied it too. As long,
-members that were removed are waited for: they do not know it yet.
+members that were removed are waited for: they do not know it yet. A node that has just started does not know whom its list lacks
+since when: until it is settled for the first time it waits for itself, that is, only the second rule is left.
 """
 
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ class View(NamedTuple):
     peers: Mapping[str, Peer]
     departed: frozenset[str]  # removed, and perhaps not knowing it
     is_settled: bool  # no change of members is recent
+    is_new: bool  # has not been settled since the start, so that `departed` may lack some
     others_needed: int  # m - 1: how many others it takes to prove oneself current
     max_staleness_ns: int
 
@@ -52,10 +54,11 @@ def judge_reach(view: View, sequence: int, majority_reached_ns: int | None, now_
     """majority_reached_ns: when a majority had applied `sequence`; None: not yet."""
     silent_since_ns = now_ns - view.max_staleness_ns - SLACK_NS
     applied = {node_id for node_id, peer in view.peers.items() if peer.applied >= sequence}
-    if view.applied >= sequence:
+    is_past = majority_reached_ns is not None and majority_reached_ns <= silent_since_ns
+    if view.applied >= sequence and (is_past or not view.is_new):
         applied.add(view.node_id)
     others = (view.joined_ns.keys() | view.departed | {view.node_id}) - applied
-    if majority_reached_ns is not None and majority_reached_ns <= silent_since_ns:
+    if is_past:
         fenced = others
     elif view.is_settled and view.node_id in applied:
         fenced = {each for each in others if _listeners(view, each, sequence, silent_since_ns) < view.others_needed}
