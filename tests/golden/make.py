@@ -210,7 +210,9 @@ def stated(number: int, **fields: Any) -> r.SessionStated:
 CLUSTER: Final[dict[int, r.AnyRecord]] = {
     1: r.ClusterStated(T0, CLUSTER_ID, ["tmnd-a", "tmnd-b"]),
     2: r.NodeStated(T0, "tmnd-a", T0),
-    4: r.KeyStated(T0 + 4, False, r.KeyCreated(T0, ADMIN_KEY, "admin", "Schlüssel", (), 0.0, 0, "$argon2id$", id16(901), hash32("t"))),
+    4: r.KeyStated(
+        T0 + 4, False, r.KeyCreated(T0, ADMIN_KEY, "admin", "Schlüssel", (), 0.0, 0, "$argon2id$", id16(901), hash32("t"))
+    ),
     7: stated(10, device_id="phone", ip_address="2001:db8::7", user_agent="curl \N{SNOWMAN}", data='{"näme":"Ünï"}'.encode()),
     8: stated(11),
     9: stated(
