@@ -31,9 +31,12 @@ def printed(*options: str) -> tuple[str, list[str]]:
 def test_servers_run_on_what_is_printed_and_know_both_users(tmp_path: Path) -> None:
     config, (user, system) = printed("--name=prod-2", f"--hosts={HOSTS}", "--streams=2")
 
+    seed_file = tmp_path / "tokmesh.nkey"
+    seed_file.write_text(f"{user}\n")  # as a shell writes it
+
     async def work(urls: list[str], ca_file: Path) -> None:
         tls = ssl.create_default_context(cafile=ca_file)
-        client = await nats.connect(urls, tls=tls, nkeys_seed_str=user, inbox_prefix=INBOX_PREFIX, allow_reconnect=False)
+        client = await nats.connect(urls, tls=tls, nkeys_seed=str(seed_file), inbox_prefix=INBOX_PREFIX, allow_reconnect=False)
         stream = client.jetstream(timeout=10)
         for number in range(2):
             subject = f"tokmesh.prod-2.{'sk'[number]}.>"
@@ -79,6 +82,9 @@ def test_addresses_of_either_family_and_folders_reach_the_text() -> None:
         ("--hosts=" + ",".join("abcdefghijk"), "--hosts: must be an odd number of servers from 3 to 9"),
         ("--hosts=a,b,b", "--hosts: must name each server once"),
         ("--hosts=a,,b", "--hosts: must be host names or addresses"),
+        ("--hosts=a,b,-c", "--hosts: must be host names or addresses"),
+        ("--hosts=a,b,c-", "--hosts: must be host names or addresses"),
+        ("--hosts=a,b," + 64 * "c", "--hosts: must be host names or addresses"),
         ("--hosts=a,b,c:4222", "--hosts: must be host names or addresses"),
         ('--hosts=a,b,c"]', "--hosts: must be host names or addresses"),
         ("--conf-dir=nats", "--conf-dir: must be an absolute path"),
@@ -92,7 +98,9 @@ def test_bad_input_is_refused_with_its_rule(option: str, rule: str, capsys: pyte
     assert f"TM-ARG-1001: Bad argument; {rule}" in err
 
 
-@pytest.mark.parametrize("option", ["--name=" + 32 * "a", "--streams=4", "--hosts=" + ",".join("abcdefghi")])
+@pytest.mark.parametrize(
+    "option", ["--name=" + 32 * "a", "--streams=4", "--hosts=" + ",".join("abcdefghi"), "--hosts=a,b," + 63 * "c"]
+)
 def test_the_largest_that_is_admitted(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cluster", "init", "--print-nats-conf", option]) == 0
     capsys.readouterr()
