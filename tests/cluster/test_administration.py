@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.server import ROOT, run_command
+from tests.support.server import ROOT, TokMeshProcess, run_command
 from tests.support.waiting import wait_until
 from tokmesh import __version__
 
@@ -83,6 +83,18 @@ def test_a_node_that_stops_says_goodbye(cluster: Cluster) -> None:
     finally:
         cluster.nodes[2].start()
     wait_whole(cluster)
+
+
+def test_a_second_process_of_a_nodes_id_is_refused_and_the_first_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    made = cluster.create(0)
+    wait_whole(cluster)
+    first = cluster.nodes[1]
+    second = TokMeshProcess(tmp_path, *first.args).spawn()
+    assert second.wait() == 78
+    assert "TM-CLST-4090" in second.stderr and "tmnd-1" in second.stderr
+    assert first.request("GET", "/ready", key=None)[0] == 200
+    assert cluster.verdict(1, made["token"]) is True
+    assert states(cluster, 0)["tmnd-1"] == "active"
 
 
 def test_a_removed_node_stops_answering_says_why_and_comes_back_by_a_restart(cluster: Cluster) -> None:
@@ -161,6 +173,18 @@ def test_the_last_node_cannot_leave_and_a_cluster_survives_its_founder(tmp_path:
         assert single.nodes[0].wait() == 0
         wait_until(lambda: single.verdict(1, token) is True, "the other goes on alone")
         wait_until(lambda: list(states(single, 1)) == ["tmnd-1"], "it knows that it is alone")
+
+
+def test_nodes_started_at_once_make_one_admin_key_between_them(tmp_path: Path) -> None:
+    with Cluster(tmp_path, nodes=0, servers=1) as several:
+        nodes = [several.add_node().spawn() for _ in range(3)]
+        for node in nodes:
+            node.wait_ready()
+        founders = [node for node in nodes if "tmak-" in node.stderr]
+        assert len(founders) == 1, [node.stderr for node in nodes]
+        for node in nodes:
+            status, answer = node.request("GET", NODES, key=founders[0].admin_key)
+            assert (status, answer["data"]["total_items"]) == (200, 3)
 
 
 def test_the_commands_show_what_the_server_says(cluster: Cluster) -> None:
