@@ -23,7 +23,7 @@ SCALE ?= 1
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
+.PHONY: help packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -48,6 +48,9 @@ run: build  ## build and start a server on 127.0.0.1:5080; options: make run ARG
 	@echo "Once the server is up, in another terminal, with the admin key that its first start prints:"
 	@sed -n '/^export TOKMESH_KEY=/p; /run by tests.http.test_readme/,/^```$$/ { /^[^<`]/p }' README.md
 	@exec $(BIN)/tokmesh serve $(ARGS)
+
+cluster: $(VENV)/stamp-dev build  ## three nodes and three NATS servers on loopback, to try until Ctrl-C; ARGS="--port=6081" for other ports
+	@exec $(BIN)/python -m tests.cluster.trial $(ARGS)
 
 packages:
 	@.ci/packages test install

@@ -15,7 +15,9 @@ class Backups:
     """Runs from `start` to `stop`. settings: of storage; software: the version that makes them; replaced: see Restores;
     in_cluster: this node is one of many, whose stream no restore of one of them may contradict."""
 
-    def __init__(self, state: State, settings: StorageSettings, software: str, replaced: Callable[[], None], in_cluster: bool) -> None:
+    def __init__(
+        self, state: State, settings: StorageSettings, software: str, replaced: Callable[[], None], in_cluster: bool
+    ) -> None:
         self._state = state
         self.in_cluster = in_cluster
         self.directory = state.snapshots_directory

@@ -21,7 +21,7 @@ def beats(draw: st.DrawFn) -> Beat:
     node_id, notice = draw(NODE_ID), draw(st.booleans())
     echoes = () if notice else tuple(echo for echo in draw(ECHOES) if echo.node_id != node_id)
     integers = draw(U64), draw(NUMBER), draw(U64)
-    return Beat(node_id, *integers, draw(st.booleans()), notice, echoes, draw(U64), draw(U32), draw(VERSION))
+    return Beat(node_id, *integers, draw(st.booleans()), notice, echoes, draw(U64), draw(U32), draw(VERSION), draw(st.booleans()))
 
 
 @given(beats())
@@ -67,6 +67,7 @@ def many_echoes(count: int) -> tuple[Echo, ...]:
         PLAIN._replace(version="v" * VERSION_BYTES_MAX),
         PLAIN._replace(node_id="tmnd-" + "a" * 58),
         PLAIN._replace(echoes=many_echoes(MEMBERS_MAX - 1)),
+        PLAIN._replace(leaving=True),
         PLAIN._replace(pending=2**32 - 1, sessions=2**64 - 1, incarnation=0, applied=0),
     ],
 )
@@ -100,7 +101,7 @@ def test_nothing_outside_the_bounds_is_sent(beat: Beat) -> None:
         encode_beat(beat)
 
 
-@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 2), (1, 4), (1, 0xFF)])
+@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 2), (1, 8), (1, 0xFF)])
 def test_another_format_or_unknown_flags_are_refused(position: int, value: int) -> None:
     raw = bytearray(encode_beat(PLAIN))
     raw[position] = value

@@ -34,6 +34,16 @@ def test_a_member_is_down_when_it_has_been_silent_for_two_seconds() -> None:
     assert status_of(node, B, T0 + DOWN_AFTER_NS + 1).state == "down"
 
 
+def test_a_member_that_said_it_ends_is_down_at_once_and_active_by_its_next_start() -> None:
+    node = HandMade((B, C))
+    node.hear(B, T0, applied=10, incarnation=5)
+    last = node.quorum.peers[B].beat
+    node.quorum.hear(last._replace(number=last.number + 1, leaving=True), T0 + MS)
+    assert (status_of(node, B, T0 + MS).state, status_of(node, B, T0 + MS).silent_ns) == ("down", 0)
+    node.hear(B, T0 + 2 * MS, applied=10, incarnation=6)
+    assert status_of(node, B, T0 + 2 * MS).state == "active"
+
+
 def test_lag_from_a_peer_is_how_long_we_have_been_lacking_what_it_told() -> None:
     node = HandMade((B, C), applied=10)
     node.hear(B, T0, applied=10)

@@ -15,15 +15,17 @@ from tests.support.waiting import wait_until
 
 
 class Cluster:
-    """nodes: how many; servers: of NATS, 1 or 3; args: further options of every node."""
+    """nodes: how many; servers: of NATS, 1 or 3; args: further options of every node; port: of the first node, the others follow,
+    0: any free ones."""
 
-    def __init__(self, tmp_path: Path, nodes: int = 3, servers: int = 3, args: Sequence[str] = ()) -> None:
+    def __init__(self, tmp_path: Path, nodes: int = 3, servers: int = 3, args: Sequence[str] = (), port: int = 0) -> None:
         folder = tmp_path / "nats"
         folder.mkdir()
         self.nats = NatsCluster(folder, servers)
         self._tmp_path = tmp_path
         self._servers = servers
         self._args = list(args)
+        self._port = port
         self.nodes: list[TokMeshProcess] = []
         self._count = nodes
 
@@ -38,6 +40,7 @@ class Cluster:
             f"--cluster.nats.servers={','.join(self.nats.urls)}",
             f"--cluster.nats.replicas={self._servers}",
             f"--cluster.node_id=tmnd-{number}",
+            f"--server.http.address=127.0.0.1:{self._port + number if self._port else 0}",
             *self._args,
         )
         self.nodes.append(node)

@@ -24,7 +24,8 @@ logger = logging.getLogger("tokmesh.cluster")
 
 
 class Beating:
-    """Runs from `start` to `stop`. figures: of this node, for its beats; judged: what the quorum knows may have changed."""
+    """Hears from `listen` on, beats from `start` to `stop`. figures: of this node, for its beats; judged: what the quorum knows may
+    have changed."""
 
     def __init__(
         self,
@@ -49,9 +50,12 @@ class Beating:
         self.sent = 0
         self.own_ids_heard = 0  # beats with our node id that are not ours
 
-    async def start(self) -> None:
-        """Raises LinkDown."""
+    async def listen(self) -> None:
+        """Hears the others, and says nothing yet: another process of our node id would give way to a beat. Raises LinkDown."""
         await self._link.subscribe(self._subject, self._heard)
+
+    def start(self) -> None:
+        """Beats."""
         self._task = asyncio.get_running_loop().create_task(self._beat_always(), name="tokmesh-beats")
 
     async def stop(self) -> None:
