@@ -160,13 +160,14 @@ class Link:
 
     async def _connect_once(self) -> None:
         settings = self._settings
-        credentials = settings.credentials_file
+        credentials, seed = _credentials(settings.credentials_file)
         self._client = await nats.connect(
             servers=list(settings.servers),
             name=self._name,
             inbox_prefix=INBOX_PREFIX,
             no_echo=True,
-            user_credentials=None if credentials is None else str(credentials),
+            user_credentials=credentials,
+            nkeys_seed=seed,
             tls=_tls_context(settings.tls),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
@@ -214,6 +215,13 @@ class Link:
         logger.info("connected to NATS again", extra={"version": self.server_version})
         if self.reconnected is not None:
             self.reconnected()
+
+
+def _credentials(path: Path | None) -> tuple[str | None, str | None]:
+    """The file as one of credentials (a JWT and a seed), or as a bare seed (`SU…`). Raises OSError."""
+    if path is None:
+        return None, None
+    return (None, str(path)) if path.read_bytes().lstrip().startswith(b"SU") else (str(path), None)
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext | None:
