@@ -27,7 +27,7 @@ from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Proposal
 from tokmesh.log.record import AnyRecord, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
 from tokmesh.log.record_format import RecordError
-from tokmesh.log.stream_record import Envelope, decode_envelope, time_of
+from tokmesh.log.stream_record import Envelope, decode_envelope, time_in
 
 DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
 BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
@@ -116,6 +116,7 @@ class JetStreamLog:
         self._spreading: deque[tuple[float, _Part]] = deque()  # with a majority, not with everyone: until when to wait for that
         self._spread_timer: asyncio.TimerHandle | None = None
         self._taken = 0
+        self._advance_due = False
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
@@ -296,7 +297,7 @@ class JetStreamLog:
         if self.failure is not None:
             return
         try:
-            time_ms = time_of(decode_envelope(payload).record)
+            time_ms = time_in(payload)
         except RecordError:
             time_ms = self._clock.now_ms()
         record = Streamed(max(0, time_ms), sequence, self._taken, payload)
@@ -340,9 +341,15 @@ class JetStreamLog:
         if isinstance(record, Streamed):
             if record.envelope.startswith(self._mark):
                 self._came_back(record, outcome)
-            self._advanced()
-            self._settle_through(self._stored_alone, record.position)
+            if not self._advance_due:  # once for all that this turn applies
+                self._advance_due = True
+                asyncio.get_running_loop().call_soon(self._advance)
         return outcome
+
+    def _advance(self) -> None:
+        self._advance_due = False
+        self._advanced()
+        self._settle_through(self._stored_alone, self._following.position)
 
     def _came_back(self, record: Streamed, outcome: object) -> None:
         envelope = decode_envelope(record.envelope)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
+from tokmesh.log.record_format import FORMAT, Record, RecordError, require
 
 NODE_ID_BYTES_MAX: Final = 128
 REQUEST_ID_BYTES_MAX: Final = 64
@@ -16,6 +16,8 @@ MEMBERS_MAX: Final = 64
 ENVELOPE_FORMAT: Final = 1
 
 _ENVELOPE: Final = struct.Struct("<BQQBB")
+_LENGTHS_AT: Final = _ENVELOPE.size - 2
+_TIME: Final = struct.Struct("<q")
 _STREAMED: Final = struct.Struct("<BBqQQ")
 _BOUND: Final = struct.Struct("<BBq16sqQ")
 _NODE: Final = struct.Struct("<BBqQB")
@@ -169,10 +171,11 @@ STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {
 }
 
 
-def time_of(record: bytes) -> int:
-    """`time_ms` of a record's bytes. Raises RecordError."""
+def time_in(envelope: bytes) -> int:
+    """`time_ms` of the record in an envelope, of which nothing else is looked at. Raises RecordError where there is none."""
     try:
-        time_ms: int = HEAD.unpack_from(record)[2]
-    except struct.error as error:
-        raise RecordError("no record") from error
-    return time_ms
+        # origin and request id lie between the envelope's head and the record, which begins with kind and format
+        (time_ms,) = _TIME.unpack_from(envelope, _ENVELOPE.size + envelope[_LENGTHS_AT] + envelope[_LENGTHS_AT + 1] + 2)
+    except (struct.error, IndexError):
+        raise RecordError("no envelope") from None
+    return int(time_ms)
