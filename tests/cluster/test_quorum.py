@@ -120,7 +120,7 @@ def test_a_newer_incarnation_begins_anew() -> None:
     assert node.quorum.current_as_of_ns(T0) == T0
     node.hear(B, T0 + 1, incarnation=2, number=1, applied=3, counted=False)
     assert node.quorum.peers[B].applied == 3
-    assert node.quorum.current_as_of_ns(T0 + 1) is None
+    assert node.quorum.current_as_of_ns(T0 + 1) == T0, "what was proved stays true, and nothing later is"
 
 
 def test_what_a_peer_has_told_to_have_applied_never_falls_in_an_incarnation() -> None:
@@ -157,10 +157,17 @@ def test_a_removed_member_is_forgotten_at_once() -> None:
     node = HandMade((B, C))
     node.prove(T0, B)
     node.quorum.set_members({SELF, C}, T0)
-    assert node.quorum.current_as_of_ns(T0) is None
+    assert node.quorum.current_as_of_ns(T0 + 9) == T0, "what was proved stays true, and nothing later is"
     assert B not in {echo.node_id for echo in node.quorum.make_beat(T0, notice=False, figures=Figures()).echoes}
     node.quorum.set_members({SELF, B, C}, T0)
-    assert node.quorum.current_as_of_ns(T0) is None
+    assert node.quorum.current_as_of_ns(T0 + 9) == T0
+
+
+def test_a_node_that_grows_from_one_to_two_stays_current_as_of_the_moment_before() -> None:
+    node = HandMade(())
+    assert node.quorum.current_as_of_ns(T0) == T0
+    node.quorum.set_members({SELF, B}, T0 + 5)
+    assert node.quorum.current_as_of_ns(T0 + 9) == T0 + 5
 
 
 def test_a_node_that_is_no_member_may_say_nothing() -> None:
@@ -217,7 +224,7 @@ def test_beats_are_numbered_and_echo_the_latest_of_every_peer() -> None:
     node.hear(B, T0 + 5, incarnation=4, number=21)
     first = node.quorum.make_beat(T0 + 7, notice=False, figures=Figures(5, 6, "2.0"))
     assert (first.node_id, first.incarnation, first.number, first.applied, first.counted) == (SELF, 7, 1, 10, True)
-    assert first[6:] == ((Echo(B, 4, 21, 2),), 5, 6, "2.0")
+    assert (first.echoes, first.sessions, first.pending, first.version) == ((Echo(B, 4, 21, 2),), 5, 6, "2.0")
     notice = node.quorum.make_beat(T0 + 8, notice=True, figures=Figures())
     assert (notice.number, notice.notice, notice.echoes) == (2, True, ())
 

@@ -142,9 +142,10 @@ cdef class Views(Entries):
         cdef char key[DEVICE_CHARS_MAX * ESCAPED_MAX]
         return self._list_entries(DEVICE_LIST, key, escape_field(device_id, DEVICE_CHARS_MAX, key))
 
-    def scan(self, cursor, Py_ssize_t limit) -> tuple[list[int], int]:
+    def scan(self, cursor, Py_ssize_t limit, bint revoked=False) -> tuple[list[int], int]:
         """Entries of sessions that are not swept yet, in ascending order from `cursor` (0 at first); and the next cursor, -1 at the
         end. At most `limit` of them, after looking at no more than 64 * limit + 1024 entries: a page may be short, even empty.
+        revoked: of those that are remembered as revoked, in their place.
         """
         cdef uint64_t entry = max(cursor, 1), seen = 0, seen_max
         limit = min(max(limit, 1), 65536)
@@ -153,7 +154,7 @@ cdef class Views(Entries):
         while entry < self.entries_begun:
             if len(entries) == limit or seen == seen_max:
                 return entries, entry
-            if self.slots[entry].state == SLOT_LIVE:
+            if self.slots[entry].state == (SLOT_REVOKED if revoked else SLOT_LIVE):
                 entries.append(entry)
             entry += 1
             seen += 1

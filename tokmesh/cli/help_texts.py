@@ -116,6 +116,7 @@ examples:
   tokmesh cluster nodes
   tokmesh cluster remove tmnd-3      (a node that will not come back)
   tokmesh cluster leave              (the server of this host leaves, and stops)
+  tokmesh cluster reseed --config=/etc/tokmesh/tokmesh.yaml       (with the server stopped, after the stream was lost)
   tokmesh cluster init --print-nats-conf --name=tokmesh --hosts=nats-1,nats-2,nats-3 >nats-server.conf
   tokmesh cluster init --print-nats-conf --no-keys     (public keys from the servers' environment instead)
 

@@ -139,10 +139,10 @@ class Link:
         except (nats.errors.Error, OSError):
             pass  # the server forgets it with the connection
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
+    async def request(self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None) -> Msg:
         """The answer. Raises LinkDown."""
         try:
-            return await self._client.request(subject, payload, timeout=timeout_s)
+            return await self._client.request(subject, payload, timeout=timeout_s, headers=headers)
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise LinkDown(str(error) or type(error).__name__) from error
 

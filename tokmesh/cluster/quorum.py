@@ -82,6 +82,7 @@ class Quorum:
         self._majority_progress = Trail()
         self._sent_ns: dict[int, int] = {}
         self._number = 0
+        self._proved_ns: int | None = None  # the latest time as of which we were ever proved current: what is proved stays true
 
     # What happens
 
@@ -96,6 +97,7 @@ class Quorum:
         if members == self._joined_ns.keys():
             return
         self._settle(now_ns)
+        self.current_as_of_ns(now_ns)  # what is proved by the list of before stays so
         gone = self._joined_ns.keys() - members
         for node_id in gone:
             self.peers.pop(node_id, None)
@@ -168,13 +170,10 @@ class Quorum:
         """The latest time at which we are proved to have been current; None: never yet, or we are no member."""
         if not self.is_counted or self.is_superseded or self.node_id not in self._joined_ns:
             return None
-        others_needed = self.majority - 1
-        if others_needed == 0:
-            return now_ns
-        vouches_ns = [at_ns for peer in self.peers.values() if (at_ns := peer.vouched_ns(self.applied)) is not None]
-        if len(vouches_ns) < others_needed:
-            return None
-        return min(now_ns, sorted(vouches_ns, reverse=True)[others_needed - 1])
+        vouched_ns = self._vouched_ns(now_ns)
+        if vouched_ns is not None and (self._proved_ns is None or vouched_ns > self._proved_ns):
+            self._proved_ns = vouched_ns
+        return self._proved_ns
 
     def fresh_until_ns(self, now_ns: int) -> int | None:
         """Reads may be answered before this time; None: not at all."""
@@ -207,6 +206,15 @@ class Quorum:
         return judge_reach(view, sequence, self._majority_progress.first_at(sequence), now_ns)
 
     # Helpers
+
+    def _vouched_ns(self, now_ns: int) -> int | None:
+        others_needed = self.majority - 1
+        if others_needed == 0:
+            return now_ns
+        vouches_ns = [at_ns for peer in self.peers.values() if (at_ns := peer.vouched_ns(self.applied)) is not None]
+        if len(vouches_ns) < others_needed:
+            return None
+        return min(now_ns, sorted(vouches_ns, reverse=True)[others_needed - 1])
 
     def _take_echo(self, peer: Peer, beat: Beat, now_ns: int) -> list[int]:
         for echo in beat.echoes:

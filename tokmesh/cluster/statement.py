@@ -74,6 +74,16 @@ class Stating:
         record = SessionsRevoked(time_ms, (session_id,))
         return Statement(self._subjects.session(session_id), record, UNCONDITIONAL, self._ttl_ms(expires_at_ms, time_ms), "")
 
+    def session(self, entry: int, time_ms: int) -> Statement:
+        """The session at a table entry as it is, where the stream has nothing of it."""
+        view = self._table.session(entry)
+        token_hash, old_hash, old_until_ms = self._table.hashes(entry)
+        stated = SessionStated(
+            view.last_active, view.id, token_hash, old_hash, old_until_ms, view.created_at, view.expires_at, view.last_active,
+            view.version, view.idle_seconds, view.user_id, view.device_id, view.ip_address, view.user_agent, view.created_by, view.data,
+        )  # fmt: skip
+        return Statement(self._subjects.session(view.id), stated, 0, self._ttl_ms(view.expires_at, time_ms), "")
+
     def _created(self, record: SessionCreated) -> Statement:
         stated = SessionStated(
             record.time_ms, record.session_id, record.token_hash, b"", 0, record.time_ms, record.expires_at_ms, record.time_ms, 1,

@@ -1,0 +1,164 @@
+"""Putting back into a stream what a stopped node has: after the stream was lost, from each node that still has its log.
+
+What the stream has already, from another node, stays where it is newer: of a session the higher version, and a revocation against
+anything. Nodes may be reseeded in any order, and again; a revocation that only a lost node knew is lost with it. Afterwards a node
+follows the new stream from its beginning, and joins anew at its next start: the members of before are none any more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+import orjson
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.table import Table
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.publishing import WRONG_LAST_SEQUENCE
+from tokmesh.cluster.statement import UNCONDITIONAL, Statement, Stating
+from tokmesh.cluster.stream import Stored, Stream, StreamFacts
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.errors import ApiError
+from tokmesh.following import Following
+from tokmesh.keyring import KeyRing
+from tokmesh.log.record import ClusterStated, KeyStated, RecordError, SessionsRevoked, SessionStated, StreamBound, decode
+from tokmesh.log.stream_record import Envelope, decode_envelope
+
+WINDOW: Final = 256  # messages under way
+TIMEOUT_S: Final = 5.0
+ATTEMPTS_MAX: Final = 12
+RETRY_S: Final = 1.0
+SCAN_ENTRIES: Final = 4096
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class Figures(NamedTuple):
+    """What became of what the node has. put: is in the stream by this run; newer: the stream had it already, as new or newer."""
+
+    put: int = 0
+    newer: int = 0
+
+
+class Reseeding:
+    """Of one stopped node, whose state is loaded. told: (done, of how many), now and then."""
+
+    def __init__(
+        self,
+        link: Link,
+        stream: Stream,
+        subjects: Subjects,
+        stating: Stating,
+        table: Table,
+        keyring: KeyRing,
+        following: Following,
+        clock: Clock,
+        node_id: str,
+        incarnation: int,
+        told: Callable[[int, int], None],
+    ) -> None:
+        self._link = link
+        self._stream = stream
+        self._subjects = subjects
+        self._stating = stating
+        self._table = table
+        self._keyring = keyring
+        self._following = following
+        self._clock = clock
+        self._node_id = node_id
+        self._incarnation = incarnation
+        self._told = told
+        self._number = 0
+
+    async def run(self) -> tuple[Figures, StreamBound]:
+        """Puts back what the stream lacks; what the node's log is to note afterwards. Raises ApiError TM-CLST-5050 when the
+        stream is the node's own and whole, or another cluster's, or a record was not taken; LinkDown, ApiRefused, StreamRefused."""
+        facts = await self._stream.ensure(may_make=True)
+        self._refuse_a_whole_stream(facts)
+        await self._own_the_stream()
+        total = len(self._keyring) + int(self._table.stats()["sessions_active"]) + int(self._table.stats()["tombstones"])
+        figures, done = Figures(), 0
+        statements = self._statements()
+        while batch := list(islice(statements, WINDOW)):
+            outcomes = await asyncio.gather(*(self._put(statement) for statement in batch))
+            put = sum(outcomes)
+            figures = Figures(figures.put + put, figures.newer + len(batch) - put)
+            done += len(batch)
+            self._told(done, max(done, total))
+        bound = StreamBound(self._clock.now_ms(), self._following.cluster_id, facts.created_ns, 0)
+        return figures, bound
+
+    def _refuse_a_whole_stream(self, facts: StreamFacts) -> None:
+        following = self._following
+        if facts.created_ns == following.created_ns and facts.last_sequence >= following.position:
+            raise ApiError("TM-CLST-5050", {"reason": "the stream is the one this node follows, and has lost nothing"})
+
+    async def _own_the_stream(self) -> None:
+        """The stream belongs to this node's cluster, or to none yet."""
+        found = await self._stream.last(self._subjects.cluster)
+        if found is None:
+            record = ClusterStated(self._clock.now_ms(), self._following.cluster_id, ())
+            await self._put(Statement(self._subjects.cluster, record, 0, 0, ""))
+            found = await self._stream.last(self._subjects.cluster)
+        stored = None if found is None else _record_of(found)
+        if not isinstance(stored, ClusterStated) or stored.cluster_id != self._following.cluster_id:
+            raise ApiError("TM-CLST-5050", {"reason": "the stream belongs to another cluster than this node"})
+
+    def _statements(self) -> Iterator[Statement]:
+        now_ms = self._clock.now_ms()
+        for stored in self._keyring.all():
+            record = KeyStated(now_ms, stored.api_key.active, stored.created_record())
+            yield Statement(self._subjects.key(stored.key_id16), record, 0, 0, "")
+        for revoked in (True, False):  # so that what was revoked is not there for a moment
+            cursor = 0
+            while cursor >= 0:
+                entries, cursor = self._table.scan(cursor, SCAN_ENTRIES, revoked)
+                for entry in entries:
+                    if revoked:
+                        yield self._stating.revocation(self._table.session(entry).id, now_ms)
+                    else:
+                        yield self._stating.session(entry, now_ms)
+
+    async def _put(self, statement: Statement) -> bool:
+        """Whether it is in the stream by this call; False: what is there is as new. Raises LinkDown, ApiRefused."""
+        self._number += 1
+        envelope = Envelope(self._node_id, self._incarnation, self._number, "", statement.record.encode()).encode()
+        headers = {} if statement.ttl_ms == 0 else {"Nats-TTL": f"{-(-statement.ttl_ms // 1000)}s"}
+        expected = statement.expected
+        for attempt in range(ATTEMPTS_MAX):
+            if expected != UNCONDITIONAL:
+                headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+            try:
+                message = await self._link.request(statement.subject, envelope, TIMEOUT_S, headers)
+            except LinkDown:
+                if attempt == ATTEMPTS_MAX - 1:
+                    raise
+                await asyncio.sleep(RETRY_S)
+                continue
+            answer = orjson.loads(message.data)
+            if "error" not in answer:
+                return True
+            if answer["error"].get("err_code") != WRONG_LAST_SEQUENCE:
+                raise ApiRefused(answer["error"])
+            found = await self._stream.last(statement.subject)
+            if found is not None and not _is_older(found, statement):
+                return False
+            expected = 0 if found is None else found.sequence
+        raise ApiError("TM-CLST-5050", {"reason": "a record was refused again and again: is a node running?"})
+
+
+def _record_of(found: Stored) -> object:
+    try:
+        return decode(decode_envelope(found.payload).record)
+    except RecordError:
+        return None
+
+
+def _is_older(found: Stored, statement: Statement) -> bool:
+    """Whether what the stream has gives way. Of keys and of what cannot be read nothing does."""
+    stored, mine = _record_of(found), statement.record
+    if isinstance(mine, SessionStated) and isinstance(stored, SessionStated):
+        return stored.version < mine.version
+    return isinstance(mine, SessionsRevoked)
