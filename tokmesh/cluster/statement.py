@@ -80,7 +80,8 @@ class Stating:
         token_hash, old_hash, old_until_ms = self._table.hashes(entry)
         stated = SessionStated(
             view.last_active, view.id, token_hash, old_hash, old_until_ms, view.created_at, view.expires_at, view.last_active,
-            view.version, view.idle_seconds, view.user_id, view.device_id, view.ip_address, view.user_agent, view.created_by, view.data,
+            view.version, view.idle_seconds, view.user_id, view.device_id, view.ip_address, view.user_agent, view.created_by,
+            view.data,
         )  # fmt: skip
         return Statement(self._subjects.session(view.id), stated, 0, self._ttl_ms(view.expires_at, time_ms), "")
 
