@@ -51,7 +51,7 @@ class NodeLog:
         self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, Any], object], stop: asyncio.Event
     ) -> bool:
         """When the own log is replayed. In a cluster this takes until the node belongs, perhaps for as long as NATS is away; False
-        when `stop` came first. Raises ConfigError TM-CFG-1005, ApiError TM-CLST-4090, TM-CLST-5050."""
+        when `stop` came first. Raises ConfigError TM-CFG-1005, TM-CFG-1006, ApiError TM-CLST-4090, TM-CLST-5050."""
         following = self._state.store.following
         if self.cluster is None:
             if following.bound:
@@ -69,8 +69,16 @@ class NodeLog:
             starting.cancel()
             await asyncio.wait((starting,))
             return False
-        starting.result()
+        self._result(starting)
         return not stop.is_set()
+
+    def _result(self, starting: "asyncio.Task[None]") -> None:
+        from tokmesh.cluster.link import VersionRefused
+
+        try:
+            starting.result()
+        except VersionRefused as error:
+            raise ConfigError([Problem("TM-CFG-1006", "cluster.nats.servers", "", str(error))]) from None
 
     async def close(self) -> None:
         """Leaves the cluster be, closes the own log."""

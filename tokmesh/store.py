@@ -212,7 +212,11 @@ class Store:
         if isinstance(inner, Streamed | StreamBound):
             self.following.pass_over(record.position)
             return -1
-        outcome = apply(inner)
+        try:
+            outcome = apply(inner)
+        except (ValueError, OverflowError):  # values that no node of this release states: no node of it can take them
+            self.following.pass_over(record.position)
+            return -1
         self.following.advance(record.position, record.time_ms, inner)
         return outcome
 

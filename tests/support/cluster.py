@@ -9,19 +9,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.namespaces import Network
 from tests.support.nats import NatsCluster
+from tests.support.places import LOOPBACK
 from tests.support.server import TokMeshProcess
 from tests.support.waiting import wait_until
 
 
 class Cluster:
-    """nodes: how many; servers: of NATS, 1 or 3; args: further options of every node; port: of the first node, the others follow,
-    0: any free ones."""
+    """nodes: how many; servers: of NATS, an odd number, all of which hold the stream; args: further options of every node; port: of
+    the first node, the others follow, 0: any free ones. network: where each host has a server and a node, which otherwise are all of
+    this machine."""
 
-    def __init__(self, tmp_path: Path, nodes: int = 3, servers: int = 3, args: Sequence[str] = (), port: int = 0) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        nodes: int = 3,
+        servers: int = 3,
+        args: Sequence[str] = (),
+        port: int = 0,
+        network: Network | None = None,
+    ) -> None:
         folder = tmp_path / "nats"
         folder.mkdir()
-        self.nats = NatsCluster(folder, servers)
+        self.network = network
+        self.nats = NatsCluster(folder, servers, places=() if network is None else network.hosts[:servers])
         self._tmp_path = tmp_path
         self._servers = servers
         self._args = list(args)
@@ -42,6 +54,7 @@ class Cluster:
             f"--cluster.node_id=tmnd-{number}",
             f"--server.http.address=127.0.0.1:{self._port + number if self._port else 0}",
             *self._args,
+            place=LOOPBACK if self.network is None else self.network.hosts[number],
         )
         self.nodes.append(node)
         return node

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +22,16 @@ class Lost(AssertionError):
 
 
 def long_form(
-    description: str | None, count: int, run: Callable[[argparse.Namespace, Path], str], flags: Mapping[str, str] | None = None
+    description: str | None,
+    count: int,
+    run: Callable[[argparse.Namespace, Path], str],
+    flags: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Parses the command line and gives `run` what it says and an empty folder; prints what that returns.
 
-    count: rounds, unless `--count` says otherwise. flags: further switches, with their help. 1 when something was lost.
+    count: rounds, unless `--count` says otherwise. flags: further switches, with their help. choices: options of which one of
+    several values has to be given. 1 when something was lost.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=count)
@@ -34,6 +39,8 @@ def long_form(
     parser.add_argument("--directory", type=Path, help="where to work; a temporary place when left out")
     for flag, text in (flags or {}).items():
         parser.add_argument(flag, action="store_true", help=text)
+    for option, values in (choices or {}).items():
+        parser.add_argument(f"--{option}", choices=values, required=True)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.support.places import LOOPBACK, Place
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 60.0
@@ -39,7 +41,7 @@ class TokMeshProcess:
     """One server process, possibly started several times on one data directory.
 
     tmp_path: where the data directory `data` and the output files go. args: further options of `tokmesh serve`.
-    env: further environment variables. wrapper: a command put before the server's (("strace", "-f", …)).
+    env: further environment variables. wrapper: a command put before the server's (("strace", "-f", …)). place: where it runs.
     The ports are chosen by the kernel and read from the server's log, so a restart may get another one.
     """
 
@@ -49,11 +51,13 @@ class TokMeshProcess:
         *args: str,
         env: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
+        place: Place = LOOPBACK,
     ) -> None:
         self.directory = Path(tmp_path) / "data"
         self.args = list(args)
         self.env = dict(env or {})
         self.wrapper = list(wrapper)
+        self.place = place
         self.port = 0
         self.https_port = 0
         self._admin_key = ""
@@ -106,10 +110,11 @@ class TokMeshProcess:
 
     def command(self) -> list[str]:
         """The command line of the server."""
-        return [
+        command = [
             *self.wrapper, sys.executable, "-m", "tokmesh", "serve", f"--storage.dir={self.directory}",
             "--server.http.address=127.0.0.1:0", *self.args,
         ]  # fmt: skip
+        return self.place.command(command)
 
     def spawn(self) -> "TokMeshProcess":
         """Starts the process without waiting for it."""
@@ -234,13 +239,20 @@ class TokMeshProcess:
             sent.setdefault("Content-Type", "application/json")
         if key is not None:
             sent.setdefault("Authorization", f"Bearer {self.admin_key if key == 'admin' else key}")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        connection = self.connect(timeout_s)
         try:
             connection.request(method, path, body, sent)  # type: ignore[arg-type]
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         finally:
             connection.close()
+
+    def connect(self, timeout_s: float = REQUEST_TIMEOUT_S) -> http.client.HTTPConnection:
+        """A connection to the server, which is not made again when it is lost. Raises OSError."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        self.place.call(connection.connect)
+        connection.auto_open = 0
+        return connection
 
     def data(self, method: str, path: str, json: object = None, *, key: str | None = "admin") -> Any:
         """The `data` of an answer that must be 200."""

@@ -113,14 +113,18 @@ def test_what_means_nothing_is_passed_over_counted_and_told_with_its_position() 
             b"junk",
             Envelope("tmnd-a", 1, 1, "", b"\x63\x01" + bytes(8)).encode(),
             Envelope("tmnd-a", 1, 1, "", r.StreamBound(T0, bytes(16), 1, 9).encode()).encode(),
+            b"",
+            Envelope("tmnd-a", 1, 1, "", stated(2, user_id="u" * 200).encode()).encode(),
         ),
         1,
     ):
-        assert node.apply(r.Streamed(T0, position, position - 1, envelope)) == -1
+        # As the own log has it, which must be readable at the next start.
+        streamed = r.decode(r.Streamed(T0, position, position - 1, envelope).encode())
+        assert node.apply(streamed) == -1
     following = node.store.following
-    assert (following.position, following.quarantined, following.quarantined_total) == (4, [1, 2, 3, 4], 4)
+    assert (following.position, following.quarantined, following.quarantined_total) == (6, [1, 2, 3, 4, 5, 6], 6)
     assert following.created_ns == 77
-    assert node.stream(5, stated(1)) == Outcome.INSERTED
+    assert node.stream(7, stated(1)) == Outcome.INSERTED
 
 
 def test_where_a_subject_stands_is_known_for_what_came_by_and_for_nothing_else() -> None:

@@ -193,7 +193,6 @@ def cluster_records() -> list[r.AnyRecord]:
         r.SessionStated(1, bytes(16), bytes(32), b"", 0, 3, 4, 5, 0, 7, "u", "", "", "", "", b"").encode(),
         r.SessionStated(1, bytes(16), bytes(32), b"", 0, -3, 4, 5, 1, 7, "u", "", "", "", "", b"").encode(),
         r.Streamed(1, 7, 7, b"x").encode(),
-        r.Streamed(1, 8, 7, b"").encode(),
         r.NodeStated(1, "", 2).encode(),
         r.NodeStated(1, "tmnd-a", 2).encode() + b"a",
         r.ClusterStated(1, bytes(16), ["tmnd-a", "tmnd-b"]).encode().replace(b"tmnd-b", b"tmnd-a"),

@@ -1,8 +1,8 @@
 """The cluster's stream: made or checked, described, asked for single records.
 
 It keeps the last record of each subject, for as long as the record says, on a majority of NATS servers. Invariants that the rest
-relies on, so that a stream without them is refused: one record a subject, expiry by record, direct reads, file storage, no limit by
-number, size or age that would drop what lives.
+relies on, so that a stream without them is refused: one record a subject, expiry by record, direct reads, file storage that is
+written before it is answered, no limit by number, size or age that would drop or refuse what lives.
 """
 
 import base64
@@ -125,14 +125,21 @@ class Stream:
 
     def _check(self, config: dict[str, Any]) -> None:
         wanted = self._config()
-        for name in ("subjects", "max_msgs_per_subject", "max_msgs", "max_age", "storage", "retention"):
-            if (config.get(name) or 0) != wanted[name]:
-                raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is {config.get(name)!r}")
+        for name in ("subjects", "max_msgs_per_subject", "max_msgs", "max_bytes", "max_age", "storage", "retention"):
+            self._require(config, name, (config.get(name) or 0) == wanted[name])
         for name in ("allow_direct", "allow_msg_ttl"):
-            if not config.get(name):
-                raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is off")
+            self._require(config, name, bool(config.get(name)))
+        for name in ("no_ack", "sealed"):
+            self._require(config, name, not config.get(name))
+        self._require(config, "persist_mode", config.get("persist_mode") in (None, "", "default"))
+        self._require(config, "max_msg_size", not 0 <= (config.get("max_msg_size") or -1) < RECORD_BYTES_MAX)
+        self._require(config, "duplicate_window", (config.get("duplicate_window") or 0) >= DUPLICATE_WINDOW_NS)
         if config.get("num_replicas", 1) < self._replicas:
             logger.warning("the stream has fewer replicas than configured", extra={"replicas": config.get("num_replicas")})
+
+    def _require(self, config: dict[str, Any], name: str, is_so: bool) -> None:
+        if not is_so:
+            raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is {config.get(name)!r}")
 
 
 def _facts(info: dict[str, Any]) -> StreamFacts:

@@ -1,0 +1,63 @@
+"""Defects of the cluster: of acknowledging, of being current, of trusting a stream."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, mutant
+
+NODES: Final = "tests/cluster/test_nodes.py"
+HISTORIES: Final = "tests/cluster/test_histories.py"
+PROMISES: Final = "tests/cluster/test_promises.py"
+STREAMS: Final = "tests/cluster/test_bad_streams.py"
+FOLLOWING: Final = "tests/unit/test_following.py"
+
+CLUSTER: Final[tuple[Mutant, ...]] = (
+    mutant(
+        "acknowledge before a majority has applied it",
+        "cluster/jetstream_log.py",
+        "self._stored if majority else self._stored_alone",
+        "self._stored_alone",
+        f"{PROMISES}::test_what_only_the_stream_has_is_not_acknowledged",
+    ),
+    mutant(
+        "leave out what a change was decided on",
+        "cluster/publishing.py",
+        "            if publication.expected != UNCONDITIONAL:\n",
+        "            if publication.expected == 0:\n",
+        f"{HISTORIES}::test_of_writers_with_one_version_on_all_nodes_one_wins_each_time",
+    ),
+    mutant(
+        "revoke only what nobody else has changed",
+        "cluster/statement.py",
+        "        return Statement(self._subjects.session(session_id), record, UNCONDITIONAL,",
+        "        return Statement(self._subjects.session(session_id), record, self._following.sequence_of_entry(entry),",
+        f"{HISTORIES}::test_a_revocation_amid_updates_by_other_nodes_is_never_refused_nor_undone",
+    ),
+    mutant(
+        "answer reads whatever was heard",
+        "_core/server.pyx",
+        "        if tm_monotonic_ns() > self.fresh_until_ns and self._tells_state[head.route_number]:\n",
+        "        if self.fresh_until_ns == 0 and self._tells_state[head.route_number]:\n",
+        f"{NODES}::test_a_node_without_a_majority_refuses_writes_and_soon_reads",
+    ),
+    mutant(
+        "count a node from its start",
+        "cluster/node.py",
+        "        self._is_counted = False\n",
+        "        self._is_counted = True\n",
+        f"{PROMISES}::test_a_node_that_starts_again_is_counted_only_when_its_start_has_come_back_to_it",
+    ),
+    mutant(
+        "follow a stream of the same name",
+        "cluster/stream.py",
+        "        if facts.created_ns != following.created_ns:\n",
+        "        if facts.created_ns < following.created_ns:\n",
+        STREAMS,
+    ),
+    mutant(
+        "die of a record whose values no table takes",
+        "store.py",
+        "        except (ValueError, OverflowError):",
+        "        except KeyError:",
+        FOLLOWING,
+    ),
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""Hands in a NATS server, for tests of what must not be taken for granted: streams and records that no node made."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import nats
+from nats.aio.client import Client
+
+from tests.support.nats import NatsServer
+
+TIMEOUT_S: Final = 10.0
+STREAM: Final = "TOKMESH_tokmesh_0"
+# As a node makes it (tokmesh/cluster/stream.py), on one server.
+CONFIG: Final = {
+    "name": STREAM, "subjects": [f"tokmesh.tokmesh.{kind}.>" for kind in "sknc"], "retention": "limits", "max_consumers": -1,
+    "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msgs_per_subject": 1, "max_msg_size": 65_536, "discard": "new",
+    "storage": "file", "num_replicas": 1, "duplicate_window": 120_000_000_000, "allow_direct": True, "allow_msg_ttl": True,
+    "deny_delete": True, "deny_purge": True,
+}  # fmt: skip
+
+T = TypeVar("T")
+
+
+def by_hand(server: NatsServer, work: Callable[[Client], Awaitable[T]]) -> T:
+    """What `work` returns, done with a client of that server."""
+
+    async def inside() -> T:
+        client = await nats.connect(server.url, connect_timeout=5)
+        try:
+            return await work(client)
+        finally:
+            await client.close()
+
+    return server.place.call(lambda: asyncio.run(inside()))
+
+
+def api(server: NatsServer, name: str, body: object = None) -> dict[str, Any]:
+    """What the JetStream API answers, which must be no error."""
+
+    async def ask(client: Client) -> dict[str, Any]:
+        text = b"" if body is None else json.dumps(body).encode()
+        answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{name}", text, timeout=TIMEOUT_S)).data)
+        return answer
+
+    answer = by_hand(server, ask)
+    assert "error" not in answer, answer
+    return answer
+
+
+def make_stream(server: NatsServer, **changed: object) -> None:
+    """The cluster's stream with some settings changed."""
+    api(server, f"STREAM.CREATE.{STREAM}", {**CONFIG, **changed})
+
+
+def delete_stream(server: NatsServer) -> None:
+    """The cluster's stream and all it holds."""
+    api(server, f"STREAM.DELETE.{STREAM}")
+
+
+def last_sequence(server: NatsServer) -> int:
+    """Of the cluster's stream."""
+    return int(api(server, f"STREAM.INFO.{STREAM}")["state"]["last_seq"])
+
+
+def put(server: NatsServer, subject: str, payload: bytes) -> int:
+    """Publishes a record; its sequence."""
+
+    async def publish(client: Client) -> int:
+        answer = json.loads((await client.request(subject, payload, timeout=TIMEOUT_S)).data)
+        assert "error" not in answer, answer
+        return int(answer["seq"])
+
+    return by_hand(server, publish)
