@@ -167,8 +167,7 @@ SNAPSHOTS: Final = Row("Snapshots", (
 CLUSTER: Final = Row("Cluster", (
     _stat("Nodes active", "Nodes that are heard, as the node that hears most sees it.", "short",
           'max(tokmesh_cluster_nodes_total{{at}, status="active"})'),
-    _stat("Nodes down", "Nodes that are not heard, as those see it that answer reads; a node that is cut off misses all others. "
-          "Normal: 0.", "short",
+    _stat("Nodes down", "Nodes that are not heard, as those see it that are not cut off. Normal: 0.", "short",
           'max(tokmesh_cluster_nodes_total{{at}, status="down"} unless on (job, instance) tokmesh_cluster_fenced{{at}} == 1) or '
           'max(tokmesh_cluster_nodes_total{{at}, status="down"})', steps=NONE_STEPS),
     _stat("Number of nodes", "An even number of nodes survives no more failures than one node less.", "none",
@@ -181,8 +180,9 @@ CLUSTER: Final = Row("Cluster", (
     _stat("Oldest pending", "Age of the oldest pending revocation. Growing: a node does not confirm.", "s",
           "max(tokmesh_session_revoke_oldest_pending_seconds{{at}})", steps=((None, GREEN), (2, YELLOW), (30, RED))),
     Panel("Sessions by node", "Active sessions by primary node. An alert fires when nodes differ by more than 30 %.",
-          "short", (("max by (node_id) (tokmesh_shard_keys_count{{at}} unless on (job, instance) tokmesh_cluster_fenced{{at}} == 1)",
-                     "{{node_id}}"),)),
+          "short",
+          (("max by (node_id) (tokmesh_shard_keys_count{{at}} unless on (job, instance) tokmesh_cluster_fenced{{at}} == 1)",
+            "{{node_id}}"),)),
     Panel("Replication lag", "How far each node is behind each other. Normal: below 1 s.", "s",
           (("max by (from_node, to_node) (tokmesh_replication_lag_seconds{{at}})", "{{from_node}} to {{to_node}}"),)),
     Panel("Propagation, P99", "Time for a message to reach a peer, and from a revocation's commit until every live node refuses. "

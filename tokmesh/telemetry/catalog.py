@@ -6,7 +6,7 @@ ever an identifier of a session, token, key or user (contract §5). The rows are
 reference: `python -m tokmesh.telemetry.catalog > docs/metrics.md`. Whatever names a metric elsewhere, such as a rule or a
 dashboard, is checked with `series_labels`.
 
-Series that need a cluster are here too and tell the truth of one node: it is active, its number is odd, it has its own
+Series of a cluster are here too, and tell the truth of a node alone: it is active, its number is odd, it has its own
 quorum, it holds every session, it replicates to itself without lag, and there is nobody to gossip with (those
 histograms stay empty).
 """
