@@ -1,15 +1,19 @@
 """What three real nodes tell of themselves: the same truth in metrics, status, `top`, `doctor` and on the status page, each its own
 view; and it stays so when one of them is gone."""
 
+import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import nats
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.observability.browser import Visit, chromium
 from tests.support.cluster import Cluster
 from tests.support.waiting import wait_until
+from tokmesh.cluster.subjects import Subjects
 
 NODE_IDS = ("tmnd-0", "tmnd-1", "tmnd-2")
 LABELLED = tuple[tuple[str, str], ...]
@@ -140,3 +144,30 @@ def test_a_node_that_is_cut_off_says_so_of_itself(cluster: Cluster) -> None:
         for node in cluster.nodes[1:]:
             node.wait_ready()
     wait_until(lambda: value(cluster, 0, "cluster_fenced") == 0, "it answers again", 10)
+
+
+def test_what_no_node_can_read_is_told_by_all(cluster: Cluster) -> None:
+    async def write() -> None:
+        client = await nats.connect(cluster.nats.urls)
+        await client.publish(Subjects("tokmesh").node("tmnd-9"), b"\xffnobody's record")
+        await client.drain()
+
+    before = value(cluster, 0, "cluster_quarantined_records")
+    asyncio.run(write())
+    for node in range(3):
+        wait_until(lambda: value(cluster, node, "cluster_quarantined_records") == before + 1, "it is counted")  # noqa: B023
+        assert "CRITICAL  TokMeshStreamRecordsQuarantined" in cluster.nodes[node].command_line("doctor").stdout
+    made = cluster.create(0)
+    assert [cluster.verdict(node, made["token"]) for node in range(3)] == [True] * 3, "and they go on behind it"
+
+
+def test_the_way_to_nats_is_told_while_it_is_cut_and_when_it_is_there_again(tmp_path: Path) -> None:
+    with Cluster(tmp_path, nodes=1, servers=1) as single:
+        info = by_label(single, 0, "cluster_nats_info")
+        assert info == {single.nats.versions()[0]: 1} and value(single, 0, "cluster_nats_old") == 0
+        single.nats.kill(0)
+        wait_until(lambda: by_label(single, 0, "cluster_nats_state")["lost"] == 1, "lost")
+        assert sum(by_label(single, 0, "cluster_nats_state").values()) == 1
+        single.nats.start(0)
+        wait_until(lambda: by_label(single, 0, "cluster_nats_state")["connected"] == 1, "connected again")
+        assert value(single, 0, "cluster_nats_reconnects_total") == 1
