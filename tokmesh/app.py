@@ -54,7 +54,7 @@ from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
 from tokmesh.telemetry.logs.uncaught import log_uncaught
 from tokmesh.telemetry.loop_lag import LoopLag
-from tokmesh.telemetry.readings import Family, Sources
+from tokmesh.telemetry.readings import Family, Propagation, Sources
 from tokmesh.telemetry.resources import Resources
 from tokmesh.telemetry.status import Status
 from tokmesh.telemetry.tracing.switch import Tracing
@@ -142,7 +142,8 @@ class App:
         self._tracing = Tracing(
             settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=state.node_id, version=__version__
         )
-        self._node_log = NodeLog(settings, state, lambda: self._server, __version__)
+        self._propagation = Propagation()
+        self._node_log = NodeLog(settings, state, lambda: self._server, __version__, self._propagation)
         log, self._apply_record = self._tracing.in_front_of(self._node_log.log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
@@ -152,7 +153,8 @@ class App:
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
         readiness = self._make_readiness()
-        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks)
+        self._node_log.trace(self._tracing.of_publishing)
+        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks, self._node_log.view)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
@@ -233,6 +235,8 @@ class App:
                 started_at=state.clock.now_ms() / 1000,
                 version=__version__,
                 node_id=self._state.node_id,
+                propagation=self._propagation,
+                cluster=self._node_log.view,
             ),
             native_histograms=self._config.settings.telemetry.metrics.native_histograms,
         )

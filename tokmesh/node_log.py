@@ -6,8 +6,9 @@ its own way. Both are refused.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tokmesh._core.histogram import HistogramBlock
 from tokmesh._core.server import Server
 from tokmesh.config import ConfigError, Problem, Settings
 from tokmesh.host import data_directory
@@ -17,13 +18,27 @@ from tokmesh.state import State
 if TYPE_CHECKING:  # what it needs is an extra
     from tokmesh.cluster.administration import Administration
     from tokmesh.cluster.node import ClusterNode
+    from tokmesh.cluster.publishing import Tracing
+    from tokmesh.cluster.view import ClusterView
+
+
+class HasHistograms(Protocol):
+    """How long beats and revocations take, in nanoseconds, one row each."""
+
+    @property
+    def gossip(self) -> HistogramBlock: ...
+    @property
+    def revoke(self) -> HistogramBlock: ...
 
 
 class NodeLog:
-    """server: of this process, once there is one. `cluster`: None for a node alone."""
+    """server: of this process, once there is one. propagation: to be filled. `cluster`: None for a node alone."""
 
-    def __init__(self, settings: Settings, state: State, server: Callable[[], Server], version: str) -> None:
+    def __init__(
+        self, settings: Settings, state: State, server: Callable[[], Server], version: str, propagation: HasHistograms
+    ) -> None:
         self._state = state
+        self._propagation = propagation
         self._server = server
         self._name = settings.cluster.name
         self.cluster: ClusterNode | None = self._make_cluster(settings, version) if settings.cluster.enabled else None
@@ -46,6 +61,16 @@ class NodeLog:
         from tokmesh.cluster.administration import Administration
 
         return Administration(self.cluster, self._name)
+
+    @property
+    def view(self) -> "Callable[[], ClusterView] | None":
+        """Tells what this node knows of its cluster, on the loop's thread; None for a node alone."""
+        return None if self.cluster is None else self.cluster.view
+
+    def trace(self, tracing: "Callable[[str], Tracing | None]") -> None:
+        """Before anything is published. tracing: what is told of publications to the stream of that name."""
+        if self.cluster is not None:
+            self.cluster.publishing.tracing = tracing(self.cluster.stream.name)
 
     async def start(
         self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, Any], object], stop: asyncio.Event
@@ -105,6 +130,8 @@ class NodeLog:
             life_ms_max=settings.session.ttl.max_ms,
             request_id=request_id,
             set_fresh_until=set_fresh_until,
+            gossip_lag=self._propagation.gossip,
+            revoke_lag=self._propagation.revoke,
         )
 
 

@@ -165,9 +165,10 @@ SNAPSHOTS: Final = Row("Snapshots", (
 ))  # fmt: skip
 
 CLUSTER: Final = Row("Cluster", (
-    _stat("Nodes active", "Nodes that are heard, as the node that hears fewest sees it.", "short",
-          'min(tokmesh_cluster_nodes_total{{at}, status="active"})'),
-    _stat("Nodes down", "Nodes that are not heard, as the node that misses most sees it. Normal: 0.", "short",
+    _stat("Nodes active", "Nodes that are heard, as the node that hears most sees it.", "short",
+          'max(tokmesh_cluster_nodes_total{{at}, status="active"})'),
+    _stat("Nodes down", "Nodes that are not heard, as those see it that are not cut off. Normal: 0.", "short",
+          'max(tokmesh_cluster_nodes_total{{at}, status="down"} unless on (job, instance) tokmesh_cluster_fenced{{at}} == 1) or '
           'max(tokmesh_cluster_nodes_total{{at}, status="down"})', steps=NONE_STEPS),
     _stat("Number of nodes", "An even number of nodes survives no more failures than one node less.", "none",
           "max(tokmesh_cluster_nodes_parity{{at}})", steps=((None, GREEN), (1, YELLOW)),
@@ -179,13 +180,33 @@ CLUSTER: Final = Row("Cluster", (
     _stat("Oldest pending", "Age of the oldest pending revocation. Growing: a node does not confirm.", "s",
           "max(tokmesh_session_revoke_oldest_pending_seconds{{at}})", steps=((None, GREEN), (2, YELLOW), (30, RED))),
     Panel("Sessions by node", "Active sessions by primary node. An alert fires when nodes differ by more than 30 %.",
-          "short", (("max by (node_id) (tokmesh_shard_keys_count{{at}})", "{{node_id}}"),)),
+          "short",
+          (("max by (node_id) (tokmesh_shard_keys_count{{at}} unless on (job, instance) tokmesh_cluster_fenced{{at}} == 1)",
+            "{{node_id}}"),)),
     Panel("Replication lag", "How far each node is behind each other. Normal: below 1 s.", "s",
           (("max by (from_node, to_node) (tokmesh_replication_lag_seconds{{at}})", "{{from_node}} to {{to_node}}"),)),
     Panel("Propagation, P99", "Time for a message to reach a peer, and from a revocation's commit until every live node refuses. "
           "Empty on a node alone. An alert fires beyond 2 s for revocations.", "s",
           (_quantiles("tokmesh_gossip_propagation_lag_seconds", legend="gossip")[1],
            _quantiles("tokmesh_session_revoke_propagation_lag_seconds", legend="revocation")[1])),
+    Panel("Proved current", "Time since each node was proved to know of what others have acknowledged. Beyond 2 s "
+          "(cluster.max_staleness) it answers no reads. Normal: below 0.5 s.", "s",
+          (("max by (instance) (tokmesh_cluster_staleness_seconds{{at}})", "{{instance}}"),),
+          steps=((None, GREEN), (1, YELLOW), (2, RED))),
+    Panel("Stream position", "How far each node has applied the stream. Lines that part: one does not follow.", "none",
+          (("max by (instance) (tokmesh_cluster_stream_position{{at}})", "{{instance}}"),)),
+    Panel("Publications", "Records published to the stream a second, by outcome, and those sent again. unknown: the stream had no "
+          "leader for a while.", "ops",
+          (("sum by (outcome) (rate(tokmesh_cluster_publications_total{{at}}[{rate}]))", "{{outcome}}"),
+           ("sum(rate(tokmesh_cluster_publications_resent_total{{at}}[{rate}]))", "sent again"))),
+    Panel("NATS", "Nodes by the state of their connection to NATS; none: a node alone. Normal: all connected.", "short",
+          (("sum by (state) (tokmesh_cluster_nats_state{{at}})", "{{state}}"),)),
+    Panel("Trouble with the stream", "Records that a node could not read, consumers made anew, fetches without one, writes whose "
+          "majority was not known in time. Normal: flat.", "short",
+          (("max by (instance) (tokmesh_cluster_quarantined_records{{at}})", "unread, {{instance}}"),
+           ("sum(increase(tokmesh_cluster_consumers_made_total{{at}}[{rate}]))", "consumers made"),
+           ("sum(increase(tokmesh_cluster_fetches_total{{at}}[{rate}]))", "fetches"),
+           ("sum(increase(tokmesh_cluster_writes_unproved_total{{at}}[{rate}]))", "not proved"))),
 ))  # fmt: skip
 
 SECURITY: Final = Row("Security", (

@@ -137,6 +137,7 @@ class TablePair:
         assert found == {s.id for s in self.model.sessions.values() if s.state == Status.LIVE}
         stats = self.table.stats()
         assert stats["sessions_active"] == self.model.live_count() == len(live)
+        assert self.table.shard_counts() == [sum(each[15] % 64 == shard for each in found) for shard in range(64)]
         assert stats["tombstones"] == len(self.model.sessions) - len(live)
         assert stats["aliases"] == len(self.model.tokens) - len(self.model.sessions)
         assert stats["entries_used"] == len(self.model.tokens)

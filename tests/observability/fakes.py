@@ -1,7 +1,10 @@
 """Sources for the exposition without a server: every figure settable, the route table of a small API."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
@@ -11,7 +14,7 @@ from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.loop_lag import LoopLag
-from tokmesh.telemetry.readings import Sources
+from tokmesh.telemetry.readings import Propagation, Sources
 from tokmesh.telemetry.resources import Resources
 from tokmesh.telemetry.tracing.figures import TracingFigures
 from tokmesh.telemetry.watchdog import Watchdog
@@ -62,6 +65,33 @@ class FakeLog:
         return self.figures
 
 
+def member(node_id: str, *, is_self: bool = False, state: str = "active", lags_ns: tuple[int, int] = (0, 0)) -> SimpleNamespace:
+    """Of a cluster."""
+    return SimpleNamespace(
+        node_id=node_id, state=state, is_self=is_self, silent_ns=0, applied=7, round_trip_ns=0, lag_from_ns=lags_ns[0],
+        lag_to_ns=lags_ns[1], figures=SimpleNamespace(sessions=11, pending=0, version="1.2.3"),
+    )  # fmt: skip
+
+
+def cluster_figures(**changes: Any) -> Any:
+    """What the node tmnd-one knows, cut off from two others, of which one is down."""
+    figures: dict[str, Any] = {
+        "members": (
+            member(NODE_ID, is_self=True),
+            member("tmnd-two", lags_ns=(500_000_000, 1_500_000_000)),
+            member("tmnd-three", state="down", lags_ns=(0, 9_000_000_000)),
+        ),
+        "quorum_lost": True, "is_fenced": True, "is_diverged": False, "staleness_ns": 2_500_000_000, "position": 7,
+        "majority_position": 6,
+        "shard_keys": {NODE_ID: 6, "tmnd-two": 5}, "revokes_pending": 3, "revoke_oldest_ns": 4_000_000_000,
+        "publications": {"stored": 5, "conflict": 2, "refused": 1, "unknown": 0}, "publications_resent": 1,
+        "publications_pending": 4, "writes_unproved": 1, "consumers_made": 2, "fetches": 3, "quarantined": 0, "beats_sent": 9,
+        "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1}, "nats_state": "lost", "nats_reason": "the connection is lost",
+        "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True,
+    }  # fmt: skip
+    return SimpleNamespace(**{**figures, **changes})
+
+
 class Fakes:
     """All of them, and the `Sources` made of them."""
 
@@ -107,4 +137,16 @@ class Fakes:
             started_at=1_766_050_200.5,
             version="1.2.3",
             node_id=NODE_ID,
+            propagation=Propagation(),
+            cluster=None,
         )
+
+
+def of_a_cluster(fakes: Fakes, taken: Callable[[], object] = lambda: None) -> Sources:
+    """The same sources on a node of a cluster; `taken` is called when its view is."""
+
+    def view() -> Any:
+        taken()
+        return cluster_figures()
+
+    return replace(fakes.sources, cluster=view)

@@ -27,17 +27,17 @@ def free_port() -> int:
 
 
 class PrometheusProcess:
-    """Scrapes one target every second, with a Bearer credential if one is given.
+    """Scrapes one target, or several, every half second, with a Bearer credential if one is given.
 
-    directory: empty or new. target: "127.0.0.1:PORT". configuration: more of prometheus.yml, such as `rule_files`; what it has
-    of `global` is added to the intervals. features: for --enable-feature. Every wait has a deadline; one missed fails with the
+    directory: empty or new. targets: "127.0.0.1:PORT" each. configuration: more of prometheus.yml, such as `rule_files`; what it
+    has of `global` is added to the intervals. features: for --enable-feature. Every wait has a deadline; one missed fails with the
     log.
     """
 
     def __init__(
         self,
         directory: Path,
-        target: str,
+        targets: str | Sequence[str],
         credential: str | None = None,
         *,
         configuration: Mapping[str, Any] | None = None,
@@ -47,7 +47,8 @@ class PrometheusProcess:
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
-        job: dict[str, Any] = {"job_name": "tokmesh", "static_configs": [{"targets": [target]}]}
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        job: dict[str, Any] = {"job_name": "tokmesh", "static_configs": [{"targets": targets}]}
         if credential is not None:
             key_file = directory / "key"
             key_file.write_text(credential)

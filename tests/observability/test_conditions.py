@@ -31,6 +31,10 @@ CASES = (
     Case("TokMeshSnapshotFailing", {"snapshot_failed_attempts": 0}, {"snapshot_failed_attempts": 1}),
     Case("TokMeshSnapshotOverdue", {"snapshot_due_ratio": 3}, {"snapshot_due_ratio": 3.01}),
     Case("TokMeshQuorumLost", {"quorum_lost": False}, {"quorum_lost": True}),
+    Case("TokMeshClusterStale", {"cluster_fenced": False}, {"cluster_fenced": True}),
+    Case("TokMeshDivergence", {"cluster_diverged": False}, {"cluster_diverged": True}),
+    Case("TokMeshStreamRecordsQuarantined", {"quarantined_records": 0}, {"quarantined_records": 1}),
+    Case("TokMeshNatsOld", {"nats_old": False}, {"nats_old": True}),
     Case(
         "TokMeshApiKeyFailures",
         {"key_checks_recently": 400, "key_failures_recently": 20},

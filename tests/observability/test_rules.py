@@ -32,6 +32,8 @@ WARNING: Final = {
     "TokMeshEvenNodeCount", "TokMeshNodeDown", "TokMeshErrorRatioHigh", "TokMeshAvailabilityBudgetBurn", "TokMeshLatencyBudgetBurn",
 }  # fmt: skip
 BEYOND: Final = {
+    "TokMeshClusterStale": "critical", "TokMeshDivergence": "critical", "TokMeshStreamRecordsQuarantined": "critical",
+    "TokMeshNatsOld": "warning",
     "TokMeshLogFull": "critical", "TokMeshSnapshotUnusable": "critical", "TokMeshSnapshotFailing": "warning",
     "TokMeshSnapshotOverdue": "warning", "TokMeshDiskFillingUp": "warning", "TokMeshWalSlow": "warning",
     "TokMeshTornTailRepaired": "warning", "TokMeshTableNearLimit": "warning", "TokMeshExpiryBacklog": "warning",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.observability.fakes import Fakes
+from tests.observability.fakes import Fakes, cluster_figures, of_a_cluster
 from tests.observability.test_server import value
 from tests.support.server import TokMeshProcess
 from tokmesh.telemetry.exposition import Exposition
@@ -94,6 +94,25 @@ def test_what_cannot_be_read_is_null_and_no_condition(tmp_path: Path) -> None:
     assert summary["rates"]["requests"] is None
 
 
+def test_a_node_of_many_shows_its_members_and_what_is_wrong_with_them(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path)
+    posture = Posture(sync_mode="always", http_beyond_loopback=False, metrics_open=False, connections_max=10)
+    exposition = Exposition(of_a_cluster(fakes))
+    figures = cluster_figures(quarantined=2)
+    status = Status("tmnd-one", posture, exposition.examine, dict, lambda: figures)
+    summary = asyncio.run(status.summary())
+    cluster = summary["cluster"]
+    assert [(node["id"], node["status"], node["lag_seconds"]) for node in cluster["nodes"]] == [
+        ("tmnd-one", "active", 0), ("tmnd-two", "active", 1.5), ("tmnd-three", "down", 9),
+    ]  # fmt: skip
+    assert (cluster["active"], cluster["down"], cluster["parity"], cluster["quorum"]) == (2, 1, "odd", False)
+    assert (cluster["fenced"], cluster["staleness_seconds"], cluster["quarantined_records"]) == (True, 2.5, 2)
+    assert cluster["nats"]["state"] == "lost" and cluster["nats"]["is_old"] is True
+    codes = {condition["code"] for condition in summary["conditions"]}
+    assert {"TokMeshQuorumLost", "TokMeshClusterStale", "TokMeshNodeDown", "TokMeshNatsOld"} <= codes
+    json.dumps(summary)
+
+
 def summary_of(server: TokMeshProcess) -> dict[str, Any]:
     data: dict[str, Any] = server.data("GET", SUMMARY)
     return data
@@ -117,7 +136,9 @@ def test_the_summary_follows_what_happens(server: TokMeshProcess) -> None:
     assert summary["log"]["sync_latency"]["counts"][-1] == summary["log"]["sync_total"] > 0
     assert summary["memory"]["used_bytes"] > 1_000_000 and 0 < summary["disk"]["free_bytes"] < summary["disk"]["total_bytes"]
     assert summary["connections"]["max"] == 10_000 and summary["connections"]["open"] >= 1
-    assert summary["cluster"]["nodes"] == [{"id": summary["node"]["id"], "status": "active", "is_self": True}]
+    [node] = summary["cluster"]["nodes"]
+    assert (node["id"], node["status"], node["is_self"], node["sessions"]) == (summary["node"]["id"], "active", True, 3)
+    assert (summary["cluster"]["enabled"], summary["cluster"]["nats"]) == (False, None)
     assert (summary["cluster"]["parity"], summary["cluster"]["quorum"]) == ("odd", True)
     assert summary["readiness"]["ready"] is True and summary["conditions"] == []
     assert summary["node"]["id"] == (server.directory / "node_id").read_text().strip()

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tests.observability.fakes import NODE_ID, Fakes
+from tests.observability.fakes import NODE_ID, Fakes, of_a_cluster
 from tokmesh._core.counters import Counter
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.telemetry.catalog import METRICS
@@ -94,6 +94,44 @@ def test_a_node_alone_tells_its_truth_about_the_cluster(fakes: Fakes) -> None:
     assert samples["tokmesh_gossip_propagation_lag_seconds_count", ()] == 0
     assert samples["tokmesh_session_revoke_propagation_lag_seconds_count", ()] == 0
     assert samples["tokmesh_session_revoke_pending", ()] == 0
+
+
+def test_a_node_of_many_tells_what_it_sees_of_them(fakes: Fakes) -> None:
+    samples = samples_of(parse_text(Exposition(of_a_cluster(fakes)).render_now(TEXT.content_type).decode()))
+    assert [samples["tokmesh_cluster_nodes_total", (("status", status),)] for status in ("active", "down")] == [2, 1]
+    assert samples["tokmesh_cluster_nodes_parity", ()] == 0
+    assert {labels[0][1]: value for (name, labels), value in samples.items() if name == "tokmesh_cluster_member_up"} == {
+        "tmnd-one": 1, "tmnd-two": 1, "tmnd-three": 0,
+    }  # fmt: skip
+    lags = {labels: value for (name, labels), value in samples.items() if name == "tokmesh_replication_lag_seconds"}
+    assert lags == {
+        (("from_node", "tmnd-one"), ("to_node", "tmnd-one")): 0,
+        (("from_node", "tmnd-two"), ("to_node", "tmnd-one")): 0.5,
+        (("from_node", "tmnd-one"), ("to_node", "tmnd-two")): 1.5,
+    }, "and none of a node that is not heard"
+    assert samples["tokmesh_shard_keys_count", (("node_id", "tmnd-two"),)] == 5
+    assert (samples["tokmesh_cluster_quorum_lost", ()], samples["tokmesh_cluster_fenced", ()]) == (1, 1)
+    assert samples["tokmesh_cluster_staleness_seconds", ()] == 2.5
+    assert samples["tokmesh_session_revoke_oldest_pending_seconds", ()] == 4
+    assert samples["tokmesh_cluster_publications_total", (("outcome", "conflict"),)] == 2
+    assert samples["tokmesh_cluster_nats_state", (("state", "lost"),)] == 1
+    assert samples["tokmesh_cluster_nats_info", (("version", "2.14.0"),)] == 1
+
+
+def test_a_cluster_is_looked_at_in_the_loop_s_thread_only(fakes: Fakes) -> None:
+    """What a node knows of it changes there, between two lines of whoever reads it elsewhere."""
+    taken: list[str] = []
+    sources = of_a_cluster(fakes, lambda: taken.append(threading.current_thread().name))
+    exposition = Exposition(sources)
+    taken.clear()
+
+    async def look() -> None:
+        await asyncio.gather(*(exposition.render("") for _ in range(5)))
+        await exposition.examine(len)
+
+    asyncio.run(look())
+    exposition.close()
+    assert taken == [threading.current_thread().name] * 2
 
 
 def test_figures_reach_their_series(fakes: Fakes) -> None:

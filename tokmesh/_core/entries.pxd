@@ -9,6 +9,19 @@ from tokmesh._core.lookup cimport Region
 from tokmesh._core.memory cimport Zone
 from tokmesh._core.wheel cimport Wheel
 
+cdef enum:
+    SHARD_COUNT = 64
+
+# How many sessions are live: all, and by shard.
+cdef struct LiveCount:
+    uint64_t all
+    uint64_t by_shard[SHARD_COUNT]
+
+# The shard of a session (16-byte id), known to every node: the last byte of a ULID is random, also where ids of one millisecond
+# follow on one another.
+cdef inline uint32_t shard_of_id(const uint8_t* session_id) noexcept nogil:
+    return session_id[15] & (SHARD_COUNT - 1)
+
 # The two lists a live session is in, as positions of their links in a row.
 cdef enum EntryList:
     USER_LIST = 0
@@ -36,7 +49,7 @@ cdef class Entries:
         uint32_t entries_max
         uint32_t entries_begun       # numbers from here on were never used
         uint32_t free_head
-        uint64_t live_count
+        LiveCount live
         uint64_t tombstone_count
         uint64_t alias_count
         uint32_t* queue              # touched entries, a ring of entries_max

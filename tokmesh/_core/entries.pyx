@@ -202,12 +202,14 @@ cdef class Entries:
     cdef void link_lists(self, uint32_t entry) noexcept nogil:
         self._link(entry, USER_LIST)
         self._link(entry, DEVICE_LIST)
-        self.live_count += 1
+        self.live.all += 1
+        self.live.by_shard[shard_of_id(self.block_of(entry).session_id)] += 1
 
     cdef void unlink_lists(self, uint32_t entry) noexcept nogil:
         self._unlink(entry, USER_LIST)
         self._unlink(entry, DEVICE_LIST)
-        self.live_count -= 1
+        self.live.all -= 1
+        self.live.by_shard[shard_of_id(self.block_of(entry).session_id)] -= 1
 
     # ---- time ----------------------------------------------------------------------------------------------------------------
 

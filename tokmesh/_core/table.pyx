@@ -269,7 +269,7 @@ cdef class Table(Views):
         self.entries_max, other.entries_max = other.entries_max, self.entries_max
         self.entries_begun, other.entries_begun = other.entries_begun, self.entries_begun
         self.free_head, other.free_head = other.free_head, self.free_head
-        self.live_count, other.live_count = other.live_count, self.live_count
+        self.live, other.live = other.live, self.live
         self.tombstone_count, other.tombstone_count = other.tombstone_count, self.tombstone_count
         self.alias_count, other.alias_count = other.alias_count, self.alias_count
         self.queue, other.queue = other.queue, self.queue

@@ -10,7 +10,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tokmesh._core.arena cimport GRANULE_BYTES
-from tokmesh._core.entries cimport DEVICE_LIST, USER_LIST, Entries, EntryList
+from tokmesh._core.entries cimport DEVICE_LIST, SHARD_COUNT, USER_LIST, Entries, EntryList
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport InternedString
 from tokmesh._core.layout cimport (
@@ -160,6 +160,10 @@ cdef class Views(Entries):
             seen += 1
         return entries, -1
 
+    def shard_counts(self) -> list[int]:
+        """Live sessions by shard (entries.pxd says which): as exact as `sessions_active`, and their sum."""
+        return [self.live.by_shard[shard] for shard in range(SHARD_COUNT)]
+
     def stats(self) -> dict[str, int | float]:
         """Figures for telemetry; a few system calls, no scan."""
         zones = (self.slots_zone, self.rows_zone, self.queue_zone, self.arena.zone)
@@ -171,8 +175,8 @@ cdef class Views(Entries):
             rebuilding += index.header.old_capacity != 0
         every = zones + tuple(index.zone for index in indexes)
         return {
-            "sessions_active": self.live_count,
-            "entries_used": self.live_count + self.tombstone_count + self.alias_count,
+            "sessions_active": self.live.all,
+            "entries_used": self.live.all + self.tombstone_count + self.alias_count,
             "tombstones": self.tombstone_count,
             "aliases": self.alias_count,
             "memory_bytes": sum(zone.committed() for zone in every),

@@ -59,7 +59,8 @@ def page(summary: dict[str, Any]) -> "RenderableType":
         ("TokMesh ", "bold"), node["version"], "  ", node["id"], f"  up {node['uptime_seconds']:.0f} s  ",
         ("ready", "green") if ready else ("not ready", _STYLES["critical"]),
     )  # fmt: skip
-    return Group(title, _figures(summary), _conditions(summary["conditions"]))
+    members = [_members(summary["cluster"])] if summary["cluster"]["enabled"] else []
+    return Group(title, _figures(summary), *members, _conditions(summary["conditions"]))
 
 
 def _figures(summary: dict[str, Any]) -> "Table":
@@ -77,10 +78,39 @@ def _figures(summary: dict[str, Any]) -> "Table":
         ("CPU", _percent(summary["cpu"]["usage_ratio"]), f"of {summary['cpu']['available_cores']:g} cores"),
         ("connections", f"{summary['connections']['open']:.0f} open", f"at most {summary['connections']['max']:.0f}"),
         ("nodes", f"{summary['cluster']['active']:.0f} active", f"{summary['cluster']['down']:.0f} down"),
+        *_standing(summary["cluster"]),
     )  # fmt: skip
     table = Table.grid(padding=(0, 2))
     for row in rows:
         table.add_row(Text(row[0], style="dim"), *row[1:])
+    return table
+
+
+def _standing(cluster: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What a node of many may still say, and the way to its stream."""
+    if not cluster["enabled"]:
+        return []
+    nats, current = cluster["nats"], f"proved current {_ms(cluster['staleness_seconds'])} ago"
+    quorum, reads = "held" if cluster["quorum"] else "lost", "refused" if cluster["fenced"] else "answered"
+    return [
+        ("cluster", f"quorum {quorum}, reads {reads}", current),
+        ("NATS", f"{nats['state']} {nats['version'] or ''}".rstrip(), f"stream applied to {cluster['position']:,.0f}"),
+    ]
+
+
+def _members(cluster: dict[str, Any]) -> "Table":
+    table = Table.grid(padding=(0, 2))
+    for node in cluster["nodes"]:
+        down = node["status"] == "down"
+        lag = "this node" if node["is_self"] else f"{_ms(node['lag_seconds'])} behind"
+        sessions = _UNKNOWN if node["sessions"] is None else f"{node['sessions']:,.0f} sessions"
+        table.add_row(
+            Text(node["id"], style="dim"),
+            Text(node["status"], style=_STYLES["critical"] if down else "green"),
+            _silence(node["silent_seconds"]) if down else lag,
+            node["version"] or _UNKNOWN,
+            sessions,
+        )
     return table
 
 
@@ -89,6 +119,10 @@ def _conditions(conditions: list[dict[str, Any]]) -> "RenderableType":
         return Text("Nothing is wrong.", style="green")
     lines = [Text(f"{one['severity']}: {one['words']}", style=_STYLES[one["severity"]]) for one in conditions]
     return Group(*lines, Text("tokmesh doctor tells more.", style="dim"))
+
+
+def _silence(seconds: float | None) -> str:
+    return "never heard" if seconds is None else f"silent for {seconds:.0f} s"
 
 
 def _rate(value: float | None) -> str:

@@ -120,6 +120,7 @@ class JetStreamLog:
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
+        self.unproved_total = 0  # statements that are stored, and were not known to be with a majority in time
         self.failure: str | None = None  # why the own log does not take what the stream holds
 
     def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, AnyRecord], object]) -> None:
@@ -263,6 +264,7 @@ class JetStreamLog:
             for part in late:
                 heap.remove(part)
                 self._has_failed(part, unknown_outcome())
+            self.unproved_total += len(late)
             if late:
                 heapq.heapify(heap)
 

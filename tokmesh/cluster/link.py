@@ -108,6 +108,20 @@ class Link:
         return self._client.is_connected
 
     @property
+    def state(self) -> str:
+        """connecting (there was no connection yet), connected, refused (connected, and a server has refused something), lost."""
+        if not self._made:
+            return "connecting"
+        if not self._client.is_connected:
+            return "lost"
+        return "connected" if self._reason is None else "refused"
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the server connected to is older than is recommended."""
+        return self._made and _version_of(self.server_version) < VERSION_WANTED
+
+    @property
     def reason(self) -> str | None:
         """Why there is none, or what the servers refuse; None when all is well."""
         return self._reason

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from tokmesh._core.clock import Clock
-from tokmesh._core.histogram import LATENCY_BOUNDS_NS, HistogramBlock
+from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
@@ -20,10 +20,11 @@ from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.quorum import Figures, Quorum
 from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.statement import Stating
-from tokmesh.cluster.status import MemberStatus, member_statuses
+from tokmesh.cluster.status import MemberStatus
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
+from tokmesh.cluster.view import ClusterView, Standing, Viewer
 from tokmesh.errors import ApiError
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Reached
@@ -74,7 +75,7 @@ class HasState(Protocol):
 
 class ClusterNode:
     """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
-    set_fresh_until: tells the wire path until when (monotonic ns) it may answer."""
+    set_fresh_until: tells the wire path until when (monotonic ns) it may answer; gossip_lag, revoke_lag: one row, nanoseconds."""
 
     def __init__(
         self,
@@ -87,6 +88,8 @@ class ClusterNode:
         life_ms_max: int,
         request_id: Callable[[], str],
         set_fresh_until: Callable[[int], None],
+        gossip_lag: HistogramBlock,
+        revoke_lag: HistogramBlock,
     ) -> None:
         self._state = state
         self._clock = clock = state.clock
@@ -94,8 +97,6 @@ class ClusterNode:
         self._version = version
         self.subjects = Subjects(settings.name)
         self.following = state.store.following
-        self.gossip_lag = HistogramBlock(1, LATENCY_BOUNDS_NS)
-        self.revoke_lag = HistogramBlock(1, LATENCY_BOUNDS_NS)
         self.link = Link(settings.nats, f"tokmesh {state.node_id}")
         self.stream = Stream(self.link, self.subjects, settings.nats.replicas)
         self.quorum = Quorum(state.node_id, incarnation, max_staleness_ns=settings.max_staleness_ms * MS_NS)
@@ -114,15 +115,28 @@ class ClusterNode:
             advanced=self._advanced,
             doubt=self._is_lost,
         )
-        self.spread = Spread(self.quorum, self.revoke_lag)
+        self.spread = Spread(self.quorum, revoke_lag)
         self.log.revoked = lambda sequence: self.spread.committed(sequence, clock.monotonic_ns())
         self._beating = Beating(
-            self.link, self.subjects.beats, self.quorum, clock, self.gossip_lag, self.figures, self._judge
+            self.link, self.subjects.beats, self.quorum, clock, gossip_lag, self.figures, self._judge
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
         self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
+        self._viewer = Viewer(
+            state.table,
+            self.following,
+            self.link,
+            self.quorum,
+            self.log,
+            self.publishing,
+            self.spread,
+            self._beating,
+            self._touches,
+            self._follower,
+            clock.monotonic_ns(),
+        )
         self._is_counted = False
         self.lost: str | None = None  # why this node stands apart until it is started again
         self._watching: asyncio.Task[None] | None = None
@@ -202,7 +216,13 @@ class ClusterNode:
 
     def members(self) -> list[MemberStatus]:
         """Every member as this node sees it."""
-        return member_statuses(self.quorum, self.figures(), self._clock.monotonic_ns())
+        return list(self.view().members)
+
+    def view(self) -> ClusterView:
+        """What this node knows of the cluster now. For the loop's thread; what it gives, for any."""
+        now_ns = self._clock.monotonic_ns()
+        standing = Standing(self.quorum_lost, self._may_answer_until_ns(now_ns) <= now_ns, self.lost is not None)
+        return self._viewer.take(standing, self.figures(), now_ns)
 
     def everywhere(self) -> "asyncio.Future[Reached]":
         """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
@@ -245,11 +265,13 @@ class ClusterNode:
 
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
-        fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        may_answer = fresh_until_ns is not None and not self._joining.phase and self.lost is None
-        self._set_fresh_until(fresh_until_ns if may_answer and fresh_until_ns is not None else 0)
+        self._set_fresh_until(self._may_answer_until_ns(now_ns))
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
+
+    def _may_answer_until_ns(self, now_ns: int) -> int:
+        fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
+        return 0 if fresh_until_ns is None or self._joining.phase or self.lost is not None else fresh_until_ns
 
     def _everyone_applied(self, now_ns: int) -> int:
         """How far every node is that was heard just now, this one among them."""

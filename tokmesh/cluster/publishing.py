@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 from nats.aio.msg import Msg
@@ -67,8 +67,12 @@ class Publication:
         self.sent_ns = 0
 
 
+class Tracing(Protocol):
+    def begin(self, publication: Publication) -> None: ...
+
+
 class Publishing:
-    """Runs from `start` to `stop`. link, stream: of the cluster."""
+    """Runs from `start` to `stop`. link, stream: of the cluster. tracing: told of each publication before it is sent."""
 
     def __init__(self, link: Link, stream: Stream, clock: Clock) -> None:
         self._link = link
@@ -80,9 +84,9 @@ class Publishing:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[None]] = set()
+        self.tracing: Tracing | None = None
         self.resent_total = 0
-        self.conflicts_total = 0
-        self.unknown_total = 0
+        self.outcomes = {"stored": 0, "conflict": 0, "refused": 0, "unknown": 0}
 
     async def start(self) -> None:
         """When there is a connection. Raises LinkDown."""
@@ -102,6 +106,8 @@ class Publishing:
 
     def put(self, publication: Publication) -> None:
         """Sends it soon."""
+        if self.tracing is not None:
+            self.tracing.begin(publication)
         self._under_way[publication.number] = publication
         self._due.append(publication)
         self._wake.set()
@@ -114,6 +120,7 @@ class Publishing:
         """The stream has delivered the message of that number, whatever has been answered."""
         publication = self._under_way.pop(number, None)
         if publication is not None:
+            self.outcomes["stored"] += 1
             publication.stored(sequence)
 
     @property
@@ -167,7 +174,7 @@ class Publishing:
         elif error.get("code") != UNAVAILABLE:
             reason = str(error.get("description", "refused"))
             logger.warning("the stream took no record", extra={"reason": reason})
-            self._end(publication, ApiError("TM-CLST-5030", {"reason": "stream_refused"}, retry_after_s=1))
+            self._end(publication, ApiError("TM-CLST-5030", {"reason": "stream_refused"}, retry_after_s=1), "refused")
 
     async def _watch(self) -> None:
         while True:  # ends by cancellation
@@ -175,7 +182,6 @@ class Publishing:
             now_ns = self._clock.monotonic_ns()
             for publication in list(self._under_way.values()):
                 if now_ns >= publication.deadline_ns:
-                    self.unknown_total += 1
                     self._end(publication, unknown_outcome())
                 elif publication.sent_ns and now_ns - publication.sent_ns >= RESEND_NS * publication.attempts:
                     self.resent_total += 1
@@ -215,11 +221,11 @@ class Publishing:
             self._end(publication, unknown_outcome())
 
     def _conflict(self, publication: Publication) -> None:
-        self.conflicts_total += 1
-        self._end(publication, ApiError(publication.conflict))
+        self._end(publication, ApiError(publication.conflict), "conflict")
 
-    def _end(self, publication: Publication, error: ApiError) -> None:
+    def _end(self, publication: Publication, error: ApiError, outcome: str = "unknown") -> None:
         if self._under_way.pop(publication.number, None) is not None:
+            self.outcomes[outcome] += 1
             publication.failed(error)
 
 

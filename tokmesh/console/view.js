@@ -118,11 +118,37 @@ export function showFacts(summary, point, points) {
       ["Nodes active", format.integer(cluster.active)],
       ["Nodes down", format.integer(cluster.down)],
       ["Number of nodes", cluster.parity],
-      ...cluster.nodes.map((node) => [node.is_self ? "This node" : `Node, ${node.status}`, node.id, "wide"]),
+      ...(cluster.enabled ? standingRows(cluster) : []),
+      ...cluster.nodes.map((node) => [node.is_self ? "This node" : "Node", memberFacts(node, cluster.enabled), "wide"]),
     ),
   );
   find("checks").replaceChildren(...summary.readiness.checks.map((check) => checkRow(check, points)));
 }
+
+// What this node may still say, and the way to its stream.
+function standingRows({ fenced, diverged, staleness_seconds: staleness, position, quarantined_records: quarantined, nats }) {
+  const reads = diverged ? "the stream lost data" : fenced ? "refused" : "answered";
+  const version = nats.version ? ` ${nats.version}` : "";
+  return [
+    ["Reads", pill(fenced || diverged ? "critical" : "good", reads)],
+    ["Proved current", `${format.seconds(staleness)} ago`],
+    ["Stream applied to", format.integer(position)],
+    ["Records unread", format.integer(quarantined)],
+    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old ? "warning" : "good", `${nats.state}${version}`)],
+  ];
+}
+
+// A member: whether it is heard, and, of another that is, how far behind and which version.
+function memberFacts(node, enabled) {
+  if (!enabled) return node.id;
+  const known = node.version === null ? "" : `${node.version}, ${format.integer(node.sessions)} sessions`;
+  const lag = node.is_self ? "" : node.status === "down" ? silence(node.silent_seconds)
+    : `${format.seconds(node.lag_seconds)} behind`;
+  const words = [node.id, known, lag].filter(Boolean).join(" · ");
+  return element("span", "member", pill(node.status === "active" ? "good" : "critical", node.status), element("span", "", ` ${words}`));
+}
+
+const silence = (seconds) => (seconds === null ? "never heard" : `silent for ${format.duration(seconds)}`);
 
 // A check, why it fails, and its last minute, a mark a second.
 function checkRow(check, points) {

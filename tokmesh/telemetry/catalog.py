@@ -1,12 +1,12 @@
 """The catalogue of metrics: every metric this server exposes, once.
 
 Invariants: a name is here exactly once; a label either lists all its values or says what bounds them, and no value is
-ever an identifier of a session, token, key or user (contract §5). The rows are in `service_metrics.py` and
-`node_metrics.py`; `readings.py` fills the families in, `exposition.py` renders them, and `metrics_page.py` writes the
+ever an identifier of a session, token, key or user (contract §5). The rows are in `service_metrics.py`,
+`node_metrics.py` and others beside them; `readings.py` fills the families in, `exposition.py` renders them, and `metrics_page.py` writes the
 reference: `python -m tokmesh.telemetry.catalog > docs/metrics.md`. Whatever names a metric elsewhere, such as a rule or a
 dashboard, is checked with `series_labels`.
 
-Series that need a cluster are here too and tell the truth of one node: it is active, its number is odd, it has its own
+Series of a cluster are here too, and tell the truth of a node alone: it is active, its number is odd, it has its own
 quorum, it holds every session, it replicates to itself without lag, and there is nobody to gossip with (those
 histograms stay empty).
 """
@@ -17,6 +17,7 @@ from typing import Final
 
 from prometheus_client.utils import floatToGoString
 
+from tokmesh.telemetry.cluster_metrics import membership_metrics, standing_metrics, stream_metrics
 from tokmesh.telemetry.metric import NS_PER_SECOND, Label, MetricSpec
 from tokmesh.telemetry.metrics_page import metrics_markdown
 from tokmesh.telemetry.node_metrics import (
@@ -25,7 +26,6 @@ from tokmesh.telemetry.node_metrics import (
     LOG_STATES,
     PRESSURE_EXTENTS,
     PRESSURE_RESOURCES,
-    cluster_metrics,
     log_metrics,
     process_metrics,
     resource_metrics,
@@ -67,8 +67,8 @@ __all__ = [
 
 METRICS: Final[tuple[MetricSpec, ...]] = (
     *session_metrics(), *revocation_metrics(), *api_metrics(), *key_metrics(), *connection_metrics(), *log_metrics(),
-    *snapshot_metrics(), *table_metrics(), *cluster_metrics(), *resource_metrics(), *process_metrics(), *server_metrics(),
-    *tracing_metrics(),
+    *snapshot_metrics(), *table_metrics(), *membership_metrics(), *standing_metrics(), *stream_metrics(), *resource_metrics(),
+    *process_metrics(), *server_metrics(), *tracing_metrics(),
 )  # fmt: skip
 METRICS_BY_NAME: Final = {metric.name: metric for metric in METRICS}
 

@@ -57,6 +57,10 @@ class Readings:
     nodes_active: float | None = None
     nodes_down: float | None = None
     quorum_lost: bool | None = None
+    cluster_fenced: bool | None = None  # answers no reads
+    cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
+    quarantined_records: float | None = None  # of the stream, passed over
+    nats_old: bool | None = None
     revoke_pending_seconds: float | None = None  # age of the oldest; 0: none
     replication_lag_seconds: float | None = None  # of the pair of nodes that is farthest apart
     expiry_backlog: float | None = None
@@ -153,6 +157,24 @@ def _quorum_lost(at: Readings) -> str | None:
     return "This node cannot reach a majority of the cluster: writes are refused." if at.quorum_lost else None
 
 
+def _cluster_stale(at: Readings) -> str | None:
+    if at.cluster_fenced:
+        return "This node is not proved to know of what the others have acknowledged: it answers nothing about sessions."
+    return None
+
+
+def _divergence(at: Readings) -> str | None:
+    if at.cluster_diverged:
+        return "The stream has lost what this node knows to be acknowledged: the node stands apart. Put it back, then restart."
+    return None
+
+
+def _records_quarantined(at: Readings) -> str | None:
+    if (at.quarantined_records or 0) > 0:
+        return f"{at.quarantined_records:.0f} records of the stream could not be read: this node lacks what they say."
+    return None
+
+
 def _api_key_failures(at: Readings) -> str | None:
     ratio = _ratio(at.key_failures_recently, at.key_checks_recently)
     if ratio > KEY_FAILURE_RATIO_MAX and (at.key_failures_recently or 0) >= KEY_FAILURES_MIN:
@@ -206,6 +228,10 @@ def _node_down(at: Readings) -> str | None:
     if (at.nodes_down or 0) > 0:
         return f"{at.nodes_down:.0f} of the cluster's nodes cannot be heard."
     return None
+
+
+def _nats_old(at: Readings) -> str | None:
+    return "The NATS server is older than 2.15: it syncs messages one by one, so that writes are slow." if at.nats_old else None
 
 
 def _error_ratio_high(at: Readings) -> str | None:
@@ -300,6 +326,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshLogFull", "critical", _log_full),
     Rule("TokMeshSnapshotUnusable", "critical", _snapshot_unusable),
     Rule("TokMeshQuorumLost", "critical", _quorum_lost),
+    Rule("TokMeshClusterStale", "critical", _cluster_stale),
+    Rule("TokMeshDivergence", "critical", _divergence),
+    Rule("TokMeshStreamRecordsQuarantined", "critical", _records_quarantined),
     Rule("TokMeshApiKeyFailures", "critical", _api_key_failures),
     Rule("TokMeshDiskSpaceLow", "critical", _disk_space_low),
     Rule("TokMeshRevokeStuck", "critical", _revoke_stuck),
@@ -308,6 +337,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshCpuHigh", "warning", _cpu_high),
     Rule("TokMeshEvenNodeCount", "warning", _even_node_count),
     Rule("TokMeshNodeDown", "warning", _node_down),
+    Rule("TokMeshNatsOld", "warning", _nats_old),
     Rule("TokMeshErrorRatioHigh", "warning", _error_ratio_high),
     Rule("TokMeshWalSlow", "warning", _wal_slow),
     Rule("TokMeshSnapshotFailing", "warning", _snapshot_failing),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from tokmesh.telemetry.cluster_metrics import ClusterFigures
 from tokmesh.telemetry.negotiation import OPENMETRICS, PROTOBUF, TEXT, accepts_gzip, choose_format
 from tokmesh.telemetry.protobuf_page import ProtobufPage
 from tokmesh.telemetry.readings import Family, Scrapes, Sources, duration_blocks, read
@@ -67,28 +68,33 @@ class Exposition:
         render = self._under_way.get(key)
         self._scrapes.outcomes.increment(0 if render is None else 1)
         if render is None:
-            render = asyncio.get_running_loop().run_in_executor(self._thread, self._render_and_encode, *key)
+            render = asyncio.get_running_loop().run_in_executor(self._thread, self._render_and_encode, *key, self._look())
             self._under_way[key] = render
             render.add_done_callback(lambda _: self._under_way.pop(key, None))
         # A scraper that goes away must not cancel the render for the others.
         return await asyncio.shield(render)
 
-    def _render_and_encode(self, content_type: str, with_gzip: bool) -> Scrape:
-        body = self.render_now(content_type)
+    def _look(self) -> ClusterFigures | None:
+        """What the node knows of its cluster, which changes in the loop's thread: taken there, before another thread reads."""
+        return None if self._sources.cluster is None else self._sources.cluster()
+
+    def _render_and_encode(self, content_type: str, with_gzip: bool, cluster: ClusterFigures | None) -> Scrape:
+        body = self.render_now(content_type, cluster)
         if with_gzip and len(body) >= GZIP_BYTES_MIN:
             return Scrape(zlib.compress(body, GZIP_LEVEL, _GZIP_FORMAT), content_type, "gzip")
         return Scrape(body, content_type, "")
 
     async def examine(self, look: Callable[[list[Family]], T]) -> T:
         """What `look` makes of all families of this moment, in the thread that reads for scrapes. Awaits one future only."""
+        cluster = self._look()
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: look(read(self._sources, self._scrapes))
+            self._thread, lambda: look(read(self._sources, self._scrapes, cluster))
         )
 
-    def render_now(self, content_type: str) -> bytes:
-        """Reads and renders in the calling thread; one at a time."""
+    def render_now(self, content_type: str, cluster: ClusterFigures | None = None) -> bytes:
+        """Reads and renders in the calling thread; one at a time. cluster: as for `read`."""
         started_ns = time.perf_counter_ns()
-        body = self._pages[content_type].render(read(self._sources, self._scrapes))
+        body = self._pages[content_type].render(read(self._sources, self._scrapes, cluster))
         self._scrapes.durations.record(0, time.perf_counter_ns() - started_ns)
         return body
 

@@ -99,9 +99,10 @@ def gauge(
     prefix: str = PREFIX,
     stability: Stability = "evolving",
     usage: Usage | None = None,
+    absent_when: str = "",
 ) -> MetricSpec:
     """A row for what goes up and down."""
-    return MetricSpec(prefix + name, "gauge", unit, labels, text, group, stability, usage)
+    return MetricSpec(prefix + name, "gauge", unit, labels, text, group, stability, usage, absent_when=absent_when)
 
 
 def seconds(

@@ -9,11 +9,12 @@ _HEAD: Final = """\
 # Metrics
 
 *Written by `python -m tokmesh.telemetry.catalog > docs/metrics.md`; edit the rows in `tokmesh/telemetry/service_metrics.py`
-and `tokmesh/telemetry/node_metrics.py` instead. A test compares the two.*
+and its neighbours there instead. A test compares the two.*
 
 **Series.** Every series with a closed set of label values exists from the first scrape, counters at 0, unless its row says
 when it is absent. No label carries an identifier of a session, token, key or user, and nothing a client sends can add a value.
-A cluster's series are present on a node alone and tell its truth.
+A cluster's series are present on a node alone and tell its truth. Of many nodes each exposes its own view: what all see alike
+(members, sessions by primary) is never summed over instances.
 
 **Stability.** Metrics marked *stable* keep their name, labels and meaning. The others may change in a minor release; the
 changelog then says so. `promtool check metrics` objects to three names (`tokmesh_sessions_active_total`,

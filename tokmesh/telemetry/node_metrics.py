@@ -1,4 +1,4 @@
-"""Rows of the catalogue about the node itself: log, table, cluster, resources, the process that serves.
+"""Rows of the catalogue about the node itself: log, table, resources, the process that serves.
 
 `catalog.py` puts them together with the others and says what holds for all of them.
 """
@@ -8,9 +8,7 @@ from typing import Final
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS
 from tokmesh._core.tail import GROUP_BOUNDS
 from tokmesh.telemetry.metric import Group, Label, MetricSpec, Usage, counter, gauge, seconds
-from tokmesh.telemetry.service_metrics import PROPAGATION_BOUNDS_NS
 
-NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
 LOG_STATES: Final = ("open", "full", "failed", "closed")
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 PRESSURE_RESOURCES: Final = ("cpu", "memory", "io")
@@ -98,66 +96,6 @@ def table_metrics() -> list[MetricSpec]:
         gauge(group, "table_index_load_ratio", "Load of the fullest index; it grows at 0.75.", unit="ratio"),
         gauge(group, "table_index_rebuilding", "1 while an index is growing or being cleared of tombstones."),
         gauge(group, "table_interned_strings", "Distinct user agents and key ids held once for all sessions."),
-    ]  # fmt: skip
-
-
-def cluster_metrics() -> list[MetricSpec]:
-    group: Group = "Cluster"
-    return [
-        gauge(
-            group, "cluster_nodes_total",
-            "Nodes of the cluster as this node sees them. A node alone is 1 active, 0 down.",
-            Label("status", ("active", "down")), stability="stable",
-            usage=Usage(
-                'max(tokmesh_cluster_nodes_total{status="down"}) > 0',
-                "A node the others do not hear. Nodes that disagree about the number are cut off from each other.",
-            ),
-        ),
-        gauge(
-            group, "cluster_nodes_parity", "0 if the number of nodes is odd, 1 if it is even.",
-            stability="stable",
-            usage=Usage(
-                "max(tokmesh_cluster_nodes_parity) == 1",
-                "An even number survives no more failures than one node less: add one or remove one.",
-            ),
-        ),
-        gauge(
-            group, "cluster_quorum_lost",
-            "1 if this node cannot reach a majority; a node alone always has it.",
-            stability="stable",
-            usage=Usage(
-                "max by (instance) (tokmesh_cluster_quorum_lost) == 1",
-                "This node answers 503 to writes. On one node only: its network. On all: the majority is down.",
-            ),
-        ),
-        gauge(
-            group, "shard_keys_count",
-            "Active sessions in the shards this node is primary for.",
-            Label("node_id", bound=NODE_BOUND), stability="stable",
-            usage=Usage(
-                "(max(tokmesh_shard_keys_count) - min(tokmesh_shard_keys_count)) / avg(tokmesh_shard_keys_count)",
-                "Above 0.3 the shards are unevenly placed; a node at 0 beside full ones holds nothing.",
-            ),
-        ),
-        gauge(
-            group, "replication_lag_seconds",
-            "How far to_node is behind from_node. A node alone shows the pair with itself, at 0.",
-            Label("from_node", bound=NODE_BOUND), Label("to_node", bound=NODE_BOUND),
-            stability="stable", unit="seconds",
-            usage=Usage(
-                "max by (to_node) (tokmesh_replication_lag_seconds)",
-                "Milliseconds. A node beyond cluster.max_staleness fences itself and answers 503.",
-            ),
-        ),
-        seconds(
-            group, "gossip_propagation_lag_seconds",
-            "Time for a message to reach a peer, by one clock: half the round trip of an echo. Empty on one node.",
-            bounds_ns=PROPAGATION_BOUNDS_NS, stability="stable",
-            usage=Usage(
-                "histogram_quantile(0.99, sum by (le) (rate(tokmesh_gossip_propagation_lag_seconds_bucket[5m])))",
-                "The network between the nodes, with a busy event loop's wait on top.",
-            ),
-        ),
     ]  # fmt: skip
 
 

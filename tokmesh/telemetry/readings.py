@@ -4,7 +4,7 @@ Invariants: every metric of the catalogue is given exactly once, in its order; a
 bug and stops the scrape. Reading computes nothing that the hot path would have to prepare for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from platform import python_version
 from typing import NamedTuple, Protocol
@@ -21,6 +21,7 @@ from tokmesh.telemetry.catalog import (
     REJECT_REASONS,
     MetricSpec,
 )
+from tokmesh.telemetry.cluster_metrics import ClusterFigures, read_cluster
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail
@@ -77,9 +78,17 @@ class HasStalls(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Propagation:
+    """Histograms that need a cluster to fill, one row each, in nanoseconds."""
+
+    gossip: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, PROPAGATION_BOUNDS_NS))
+    revoke: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, PROPAGATION_BOUNDS_NS))
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """What the exposition reads. started_at: Unix time in seconds at which serving began. connections_max: the limit on
-    client connections.
+    client connections. cluster: for the loop's thread only, as the node changes there; None on a node alone.
     """
 
     counters: CounterBlock
@@ -101,16 +110,16 @@ class Sources:
     started_at: float
     version: str
     node_id: str
+    propagation: Propagation
+    cluster: Callable[[], ClusterFigures] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Scrapes:
-    """The exposition's own figures, and the histograms that need a cluster to fill."""
+    """The exposition's own figures."""
 
     outcomes: CounterBlock = field(default_factory=lambda: CounterBlock(2))  # rendered, shared
     durations: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, LATENCY_BOUNDS_NS))
-    gossip_lag: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, PROPAGATION_BOUNDS_NS))
-    revoke_lag: HistogramBlock = field(default_factory=lambda: HistogramBlock(1, PROPAGATION_BOUNDS_NS))
 
 
 class Exemplar(NamedTuple):
@@ -168,8 +177,8 @@ def duration_blocks(sources: Sources, scrapes: Scrapes) -> list[HistogramBlock]:
         sources.loop_lag.histogram,
         sources.gc_pauses.histogram,
         scrapes.durations,
-        scrapes.gossip_lag,
-        scrapes.revoke_lag,
+        sources.propagation.gossip,
+        sources.propagation.revoke,
     ]
 
 
@@ -179,8 +188,8 @@ def _number(stats: Mapping[str, object], key: str) -> float:
     return int(value) if isinstance(value, bool) else value  # whose text would be a word
 
 
-def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
-    """All families, in the catalogue's order."""
+def read(sources: Sources, scrapes: Scrapes, cluster: ClusterFigures | None = None) -> list[Family]:
+    """All families, in the catalogue's order. cluster: what the node knew of it; if not given, asked for in this thread."""
     values: Values = {}
     counters = sources.counters.read_all()
     table, log, keys = sources.table.stats(), sources.log.stats(), sources.authenticator.stats()
@@ -190,12 +199,14 @@ def read(sources: Sources, scrapes: Scrapes) -> list[Family]:
     _read_log(values, log, sources.log)
     read_snapshots(values, sources.snapshots.stats())
     _read_table(values, table)
-    _read_single_node(values, sources.node_id, table)
+    if cluster is None and sources.cluster is not None:
+        cluster = sources.cluster()
+    read_cluster(values, sources.node_id, _number(table, "sessions_active"), cluster)
     _read_resources(values, sources.resources.read())
     _read_server(values, sources, scrapes)
     _read_tracing(values, sources)
-    values["tokmesh_gossip_propagation_lag_seconds"] = _single(scrapes.gossip_lag)
-    values["tokmesh_session_revoke_propagation_lag_seconds"] = _single(scrapes.revoke_lag)
+    values["tokmesh_gossip_propagation_lag_seconds"] = _single(sources.propagation.gossip)
+    values["tokmesh_session_revoke_propagation_lag_seconds"] = _single(sources.propagation.revoke)
     values["tokmesh_api_requests_total"] = [
         ((m, route, status), count) for m, route, status, count in sources.meter.series()
     ]
@@ -317,17 +328,6 @@ def _read_table(values: Values, table: Mapping[str, object]) -> None:
     ):
         values[f"tokmesh_table_{name}"] = _number(table, key)
     values["tokmesh_table_index_rebuilding"] = int(_number(table, "index_rebuilding") > 0)
-
-
-def _read_single_node(values: Values, node_id: str, table: Mapping[str, object]) -> None:
-    """The cluster's series as a node alone sees them; a revocation is refused everywhere as soon as it is committed."""
-    values["tokmesh_cluster_nodes_total"] = [(("active",), 1), (("down",), 0)]
-    values["tokmesh_cluster_nodes_parity"] = 0
-    values["tokmesh_cluster_quorum_lost"] = 0
-    values["tokmesh_shard_keys_count"] = [((node_id,), _number(table, "sessions_active"))]
-    values["tokmesh_replication_lag_seconds"] = [((node_id, node_id), 0)]
-    values["tokmesh_session_revoke_pending"] = 0
-    values["tokmesh_session_revoke_oldest_pending_seconds"] = 0
 
 
 def _read_resources(values: Values, figures: ResourceFigures) -> None:

@@ -35,7 +35,7 @@ def session_metrics() -> list[MetricSpec]:
             group, "sessions_active_total", "Sessions that are valid now, exact to one second.",
             stability="stable",
             usage=Usage(
-                "sum(tokmesh_sessions_active_total)",
+                "max by (job) (tokmesh_sessions_active_total)",
                 "Follows the users of the services behind it. A sudden fall without as many revocations means that "
                 "clients no longer create sessions, or that a node lost its data directory.",
             ),

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tokmesh.telemetry.cluster_metrics import ClusterFigures
+from tokmesh.telemetry.cluster_summary import cluster_summary
 from tokmesh.telemetry.conditions import Condition, Readings, judge
 from tokmesh.telemetry.readings import Family
 from tokmesh.telemetry.snapshot import Buckets, Snapshot
@@ -51,7 +53,7 @@ class Status:
     """Answers `summary`; samples from `start` to `stop`.
 
     node_id, posture: of this process. examine: runs a function over the families of this moment, off the loop. checks:
-    readiness by name, None where it holds, else why not.
+    readiness by name, None where it holds, else why not. cluster: what the node knows of it; None on a node alone.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Status:
         posture: Posture,
         examine: Examine,
         checks: Callable[[], Mapping[str, str | None]],
+        cluster: Callable[[], ClusterFigures] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +70,7 @@ class Status:
         self._posture = posture
         self._examine = examine
         self._checks = checks
+        self._cluster = cluster
         self._monotonic = monotonic
         self._started = monotonic()
         self._trends = Trends()
@@ -104,9 +108,11 @@ class Status:
         """The status as JSON takes it; what cannot be read is null."""
         snapshot, now = await self._take()
         checks = self._checks()
+        cluster = None if self._cluster is None else self._cluster()
         readings = self._readings(snapshot, now)
+        node = self._node(snapshot)
         return {
-            "node": self._node(snapshot),
+            "node": node,
             "readiness": {
                 "ready": not any(checks.values()),
                 "checks": [{"name": name, "ok": reason is None, "reason": reason} for name, reason in checks.items()],
@@ -128,7 +134,9 @@ class Status:
                 **_numbers(snapshot, refused_total="connections_refused_total"),
                 "max": self._posture.connections_max,
             },
-            "cluster": self._cluster(readings),
+            "cluster": cluster_summary(
+                self._node_id, node["version"], int(snapshot.number("tokmesh_sessions_active_total")), cluster
+            ),
         }
 
     def _node(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -160,16 +168,6 @@ class Status:
             "sync_latency": _buckets(now.sync_latency),
         }
 
-    def _cluster(self, readings: Readings) -> dict[str, Any]:
-        nodes = int((readings.nodes_active or 0) + (readings.nodes_down or 0))
-        return {
-            "nodes": [{"id": self._node_id, "status": "active", "is_self": True}],
-            "active": readings.nodes_active,
-            "down": readings.nodes_down,
-            "parity": "even" if nodes % 2 == 0 else "odd",
-            "quorum": not readings.quorum_lost,
-        }
-
     def _readings(self, snapshot: Snapshot, now: Sample) -> Readings:
         then = self._trends.before(now, WINDOW_SECONDS)
         seconds = now.at - then.at
@@ -193,6 +191,10 @@ class Status:
             nodes_active=nodes["active"],
             nodes_down=nodes["down"],
             quorum_lost=snapshot.number("tokmesh_cluster_quorum_lost") > 0,
+            cluster_fenced=snapshot.number("tokmesh_cluster_fenced") > 0,
+            cluster_diverged=snapshot.number("tokmesh_cluster_diverged") > 0,
+            quarantined_records=snapshot.number("tokmesh_cluster_quarantined_records"),
+            nats_old=snapshot.number("tokmesh_cluster_nats_old") > 0,
             revoke_pending_seconds=snapshot.number("tokmesh_session_revoke_oldest_pending_seconds"),
             replication_lag_seconds=snapshot.largest("tokmesh_replication_lag_seconds"),
             expiry_backlog=snapshot.number("tokmesh_session_expiry_backlog"),

@@ -24,11 +24,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tokmesh.errors import ERRORS
 from tokmesh.telemetry.protobuf_wire import nested, varint
-from tokmesh.telemetry.tracing.span import INTERNAL, SERVER, Attributes, Span
+from tokmesh.telemetry.tracing.span import CLIENT, INTERNAL, SERVER, Attributes, Span
 
 SPANS_PER_SLICE: Final = 128  # a tenth of a millisecond; letting go costs what twenty spans do
 COMMON_PARTS_MAX: Final = 1024  # methods × templates × statuses × addresses of one server, and far beyond what is in use
-_KINDS: Final = {INTERNAL: SpanMessage.SPAN_KIND_INTERNAL, SERVER: SpanMessage.SPAN_KIND_SERVER}
+_KINDS: Final = {
+    INTERNAL: SpanMessage.SPAN_KIND_INTERNAL,
+    SERVER: SpanMessage.SPAN_KIND_SERVER,
+    CLIENT: SpanMessage.SPAN_KIND_CLIENT,
+}
 _SAMPLED: Final = 0x01
 _KNOWS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200

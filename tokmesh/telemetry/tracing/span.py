@@ -13,6 +13,7 @@ Attributes = tuple[tuple[str, str | int], ...]
 
 INTERNAL: Final = 1  # SpanKind of OTLP
 SERVER: Final = 2
+CLIENT: Final = 3
 
 
 class TraceContext:

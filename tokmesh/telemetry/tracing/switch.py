@@ -8,7 +8,7 @@ from tokmesh._core.sampling import Sampler
 from tokmesh.telemetry.tracing.figures import TracingFigures
 
 if TYPE_CHECKING:
-    from tokmesh.telemetry.tracing import pipeline, traced_log
+    from tokmesh.telemetry.tracing import pipeline, traced_log, traced_publishing
     from tokmesh.telemetry.tracing.span import Span
     from tokmesh.telemetry.tracing.tracer import RequestTrace, Tracer
 
@@ -62,6 +62,14 @@ class Tracing:
 
         traced = TracedLog(log, apply, self.current)
         return traced, traced.apply
+
+    def of_publishing(self, stream: str) -> "traced_publishing.TracedPublishing | None":
+        """What makes spans of publications to that stream; None while tracing is off."""
+        if self._pipeline is None:
+            return None
+        from tokmesh.telemetry.tracing.traced_publishing import TracedPublishing
+
+        return TracedPublishing(stream, self.current)
 
     def current(self) -> "Span | None":
         """The span of what is being done at this moment; None when it is not traced."""

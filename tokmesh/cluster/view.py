@@ -1,0 +1,132 @@
+"""What a node knows of its cluster at one moment, for people and metrics; nothing is decided by it.
+
+To be taken on the loop's thread, where all of it changes; what was taken never changes and may go to any thread.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from tokmesh.cluster.beating import Beating
+from tokmesh.cluster.follower import Follower
+from tokmesh.cluster.jetstream_log import JetStreamLog
+from tokmesh.cluster.link import Link
+from tokmesh.cluster.placement import place
+from tokmesh.cluster.publishing import Publishing
+from tokmesh.cluster.quorum import Figures, Quorum
+from tokmesh.cluster.spread import Spread
+from tokmesh.cluster.status import MemberStatus, member_statuses
+from tokmesh.cluster.touch_exchange import TouchExchange
+from tokmesh.following import Following
+
+ACTIVE: Final = "active"
+
+
+class Standing(NamedTuple):
+    """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged."""
+
+    quorum_lost: bool
+    is_fenced: bool
+    is_diverged: bool
+
+
+class ClusterView(NamedTuple):
+    """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
+    shard. nats_state: as Link.state."""
+
+    members: tuple[MemberStatus, ...]
+    quorum_lost: bool
+    is_fenced: bool
+    is_diverged: bool
+    staleness_ns: int
+    position: int
+    majority_position: int
+    shard_keys: Mapping[str, int]
+    revokes_pending: int
+    revoke_oldest_ns: int
+    publications: Mapping[str, int]
+    publications_resent: int
+    publications_pending: int
+    writes_unproved: int
+    consumers_made: int
+    fetches: int
+    quarantined: int
+    beats_sent: int
+    own_id_beats: int
+    undecodable: Mapping[str, int]
+    nats_state: str
+    nats_reason: str | None
+    nats_reconnects: int
+    nats_version: str
+    nats_is_old: bool
+
+
+class Viewer:
+    """Takes views. The parts are the node's; began_ns: monotonic, when it was made."""
+
+    def __init__(
+        self,
+        table: Any,
+        following: Following,
+        link: Link,
+        quorum: Quorum,
+        log: JetStreamLog,
+        publishing: Publishing,
+        spread: Spread,
+        beating: Beating,
+        touches: TouchExchange,
+        follower: Follower,
+        began_ns: int,
+    ) -> None:
+        self._table = table
+        self._following = following
+        self._link = link
+        self._quorum = quorum
+        self._log = log
+        self._publishing = publishing
+        self._spread = spread
+        self._beating = beating
+        self._touches = touches
+        self._follower = follower
+        self._began_ns = began_ns
+        self._placed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # active nodes, and the primaries that follow from them
+
+    def take(self, standing: Standing, figures: Figures, now_ns: int) -> ClusterView:
+        """standing, figures: as the node judges and tells of itself."""
+        quorum, publishing, link = self._quorum, self._publishing, self._link
+        members = tuple(member_statuses(quorum, figures, now_ns))
+        as_of_ns = quorum.current_as_of_ns(now_ns)
+        return ClusterView(
+            members=members,
+            quorum_lost=standing.quorum_lost,
+            is_fenced=standing.is_fenced,
+            is_diverged=standing.is_diverged,
+            staleness_ns=now_ns - (self._began_ns if as_of_ns is None else as_of_ns),
+            position=self._following.position,
+            majority_position=quorum.majority_applied,
+            shard_keys=self._shard_keys(tuple(member.node_id for member in members if member.state == ACTIVE)),
+            revokes_pending=self._spread.pending,
+            revoke_oldest_ns=self._spread.oldest_ns(now_ns),
+            publications=dict(publishing.outcomes),
+            publications_resent=publishing.resent_total,
+            publications_pending=len(publishing),
+            writes_unproved=self._log.unproved_total,
+            consumers_made=self._follower.consumers_made,
+            fetches=self._follower.fetches,
+            quarantined=self._following.quarantined_total,
+            beats_sent=self._beating.sent,
+            own_id_beats=self._beating.own_ids_heard,
+            undecodable={"beat": self._beating.undecodable, "touch": self._touches.undecodable},
+            nats_state=link.state,
+            nats_reason=link.reason,
+            nats_reconnects=link.reconnects,
+            nats_version=link.server_version,
+            nats_is_old=link.is_old,
+        )
+
+    def _shard_keys(self, active: tuple[str, ...]) -> dict[str, int]:
+        if self._placed[0] != active:
+            self._placed = active, place(active)
+        keys = dict.fromkeys(active, 0)
+        for primary, count in zip(self._placed[1], self._table.shard_counts(), strict=False):
+            keys[primary] += count
+        return keys

@@ -1,0 +1,333 @@
+"""Rows of the catalogue about the cluster, and how they are read: from what the node knew when the scrape began, or from what is
+true of a node alone.
+
+Every node exposes its own view. What all nodes see (members, sessions by primary) is never summed over instances; what a node
+counts for itself (publications, beats) may be. `catalog.py` puts the rows together with the others and says what holds for all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from tokmesh.telemetry.metric import Group, Label, MetricSpec, Usage, counter, gauge, seconds
+from tokmesh.telemetry.service_metrics import PROPAGATION_BOUNDS_NS
+
+NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
+PUBLICATION_OUTCOMES: Final = ("stored", "conflict", "refused", "unknown")
+UNDECODABLE_KINDS: Final = ("beat", "touch")
+NATS_STATES: Final = ("none", "connecting", "connected", "refused", "lost")
+
+
+class LoadFigures(Protocol):
+    """What a member told about itself."""
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+
+
+class MemberFigures(Protocol):
+    """A member as this node sees it; None: not known. lag_from_ns: how long this node has lacked what the member has;
+    lag_to_ns: the other way round."""
+
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def is_self(self) -> bool: ...
+    @property
+    def silent_ns(self) -> int | None: ...
+    @property
+    def applied(self) -> int | None: ...
+    @property
+    def figures(self) -> LoadFigures: ...
+    @property
+    def round_trip_ns(self) -> int | None: ...
+    @property
+    def lag_from_ns(self) -> int | None: ...
+    @property
+    def lag_to_ns(self) -> int | None: ...
+
+
+class ClusterFigures(Protocol):
+    """What a node of a cluster knew at one moment. shard_keys: sessions by primary; publications: of PUBLICATION_OUTCOMES;
+    undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_version: "" without a connection."""
+
+    @property
+    def members(self) -> Sequence[MemberFigures]: ...
+    @property
+    def quorum_lost(self) -> bool: ...
+    @property
+    def is_fenced(self) -> bool: ...
+    @property
+    def is_diverged(self) -> bool: ...
+    @property
+    def staleness_ns(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def majority_position(self) -> int: ...
+    @property
+    def shard_keys(self) -> Mapping[str, int]: ...
+    @property
+    def revokes_pending(self) -> int: ...
+    @property
+    def revoke_oldest_ns(self) -> int: ...
+    @property
+    def publications(self) -> Mapping[str, int]: ...
+    @property
+    def publications_resent(self) -> int: ...
+    @property
+    def publications_pending(self) -> int: ...
+    @property
+    def writes_unproved(self) -> int: ...
+    @property
+    def consumers_made(self) -> int: ...
+    @property
+    def fetches(self) -> int: ...
+    @property
+    def quarantined(self) -> int: ...
+    @property
+    def beats_sent(self) -> int: ...
+    @property
+    def own_id_beats(self) -> int: ...
+    @property
+    def undecodable(self) -> Mapping[str, int]: ...
+    @property
+    def nats_state(self) -> str: ...
+    @property
+    def nats_reason(self) -> str | None: ...
+    @property
+    def nats_reconnects(self) -> int: ...
+    @property
+    def nats_version(self) -> str: ...
+    @property
+    def nats_is_old(self) -> bool: ...
+
+
+def membership_metrics() -> list[MetricSpec]:
+    group: Group = "Cluster"
+    return [
+        gauge(
+            group, "cluster_nodes_total",
+            "Nodes of the cluster as this node sees them. A node alone is 1 active, 0 down.",
+            Label("status", ("active", "down")), stability="stable",
+            usage=Usage(
+                'max(tokmesh_cluster_nodes_total{status="down"}) > 0',
+                "A node the others do not hear. Nodes that disagree about the number are cut off from each other.",
+            ),
+        ),
+        gauge(
+            group, "cluster_nodes_parity", "0 if the number of nodes is odd, 1 if it is even; those that are down count.",
+            stability="stable",
+            usage=Usage(
+                "max(tokmesh_cluster_nodes_parity) == 1",
+                "An even number survives no more failures than one node less: add one or remove one.",
+            ),
+        ),
+        gauge(
+            group, "cluster_quorum_lost",
+            "1 if this node cannot reach a majority; a node alone always has it.",
+            stability="stable",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_quorum_lost) == 1",
+                "This node answers 503 to writes. On one node only: its network. On all: the majority is down.",
+            ),
+        ),
+        gauge(
+            group, "shard_keys_count",
+            "Active sessions in the shards that a node is primary for. Every node tells it of every active node, so the sum over "
+            "node_id is the number of sessions. Shards are spread evenly over up to 20 nodes.",
+            Label("node_id", bound=NODE_BOUND), stability="stable",
+            usage=Usage(
+                "max by (node_id) (tokmesh_shard_keys_count)",
+                "Nodes that differ by more than a third: sessions are unevenly placed; a node at 0 beside full ones holds nothing.",
+            ),
+        ),
+        gauge(
+            group, "replication_lag_seconds",
+            "How far to_node is behind from_node, told by both for active nodes. The pair of a node with itself is 0.",
+            Label("from_node", bound=NODE_BOUND), Label("to_node", bound=NODE_BOUND),
+            stability="stable", unit="seconds",
+            usage=Usage(
+                "max by (to_node) (tokmesh_replication_lag_seconds)",
+                "Milliseconds. A node beyond cluster.max_staleness fences itself and answers 503.",
+            ),
+        ),
+        seconds(
+            group, "gossip_propagation_lag_seconds",
+            "Time for a message to reach a peer, by one clock: half the round trip of an echo. Empty on one node.",
+            bounds_ns=PROPAGATION_BOUNDS_NS, stability="stable",
+            usage=Usage(
+                "histogram_quantile(0.99, sum by (le) (rate(tokmesh_gossip_propagation_lag_seconds_bucket[5m])))",
+                "The network between the nodes, with a busy event loop's wait on top.",
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def standing_metrics() -> list[MetricSpec]:
+    """Who is heard, and what the node may still say."""
+    group: Group = "Cluster"
+    return [
+        gauge(
+            group, "cluster_member_up", "1 for a member that this node hears, 0 for one that is down.",
+            Label("node_id", bound=NODE_BOUND),
+        ),
+        gauge(
+            group, "cluster_fenced",
+            "1 while this node answers no reads, because it is not proved to know of what others have acknowledged.",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_fenced) == 1",
+                "It answers 503, never a wrong yes. Cut off from the majority, or too far behind it.",
+            ),
+        ),
+        gauge(
+            group, "cluster_diverged",
+            "1 if the stream has lost what this node knows to be acknowledged: it stands apart until it is started again.",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_diverged) == 1",
+                "The stream was made anew or set back. What the nodes have is the truth: tokmesh cluster reseed.",
+            ),
+        ),
+        gauge(
+            group, "cluster_staleness_seconds",
+            "Time since this node was last proved current; beyond cluster.max_staleness it is fenced. 0 on one node.",
+            unit="seconds",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_staleness_seconds)", "Below half a second: two beats and the way between."
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def stream_metrics() -> list[MetricSpec]:
+    """About the stream and the way to it; all 0 on a node alone."""
+    group: Group = "Cluster"
+    return [
+        gauge(group, "cluster_stream_position", "Sequence of the stream up to which this node has applied everything."),
+        gauge(group, "cluster_majority_position", "Sequence of the stream that a majority is known to have applied."),
+        counter(
+            group, "cluster_publications_total",
+            "Records published to the stream, by outcome: stored; conflict (another node was first); refused; unknown (no answer "
+            "within its time; it may have been stored).",
+            Label("outcome", PUBLICATION_OUTCOMES),
+            usage=Usage(
+                'sum by (outcome) (rate(tokmesh_cluster_publications_total{outcome!="stored"}[5m]))',
+                "unknown: the stream had no leader for a while. conflict: nodes change the same sessions.",
+            ),
+        ),
+        counter(group, "cluster_publications_resent_total", "Records sent again because no answer had come."),
+        gauge(group, "cluster_publications_pending", "Records published whose outcome is not known yet."),
+        counter(
+            group, "cluster_writes_unproved_total",
+            "Records stored in the stream that no majority was known to have applied in time; told as unknown.",
+        ),
+        counter(
+            group, "cluster_consumers_made_total", "Consumers made at the stream; each replaces one that ended or fell silent."
+        ),
+        counter(group, "cluster_fetches_total", "Fetches from a replica while no consumer could be made."),
+        gauge(
+            group, "cluster_quarantined_records",
+            "Records of the stream that this node could not read and passed over, since its start.",
+            usage=Usage(
+                "tokmesh_cluster_quarantined_records > 0",
+                "A newer release, or another hand, wrote them. This node lacks what they say.",
+            ),
+        ),
+        counter(group, "cluster_beats_sent_total", "Heartbeats sent."),
+        counter(
+            group, "cluster_undecodable_total", "Messages beside the stream that could not be read.",
+            Label("kind", UNDECODABLE_KINDS),
+        ),
+        counter(
+            group, "cluster_own_id_beats_total",
+            "Heartbeats heard from another process with this node's id; any is a mistake in the configuration.",
+        ),
+        gauge(
+            group, "cluster_nats_state",
+            "1 for the state of the connection to NATS: none (a node alone), connecting, connected, refused (connected, and a "
+            "server has refused something, such as a permission), lost.",
+            Label("state", NATS_STATES),
+        ),
+        counter(group, "cluster_nats_reconnects_total", "Connections to NATS made again after one was lost."),
+        gauge(group, "cluster_nats_old", "1 if the NATS server connected to is older than is recommended."),
+        gauge(
+            group, "cluster_nats_info", "Always 1; the version of the NATS server connected to.",
+            Label("version", bound="one per connection"),
+            absent_when="there is no connection to NATS",
+        ),
+    ]  # fmt: skip
+
+
+def read_cluster(
+    values: dict[str, Any], node_id: str, sessions_active: float, cluster: ClusterFigures | None
+) -> None:
+    """Fills in the families above, but for histograms. cluster: None on a node alone."""
+    if cluster is None:
+        _read_alone(values, node_id, sessions_active)
+        return
+    members = cluster.members
+    _read_members(values, node_id, members)
+    values["tokmesh_cluster_quorum_lost"] = int(cluster.quorum_lost)
+    values["tokmesh_cluster_fenced"] = int(cluster.is_fenced)
+    values["tokmesh_cluster_diverged"] = int(cluster.is_diverged)
+    values["tokmesh_cluster_staleness_seconds"] = cluster.staleness_ns / 1e9
+    values["tokmesh_shard_keys_count"] = [((name,), count) for name, count in cluster.shard_keys.items()]
+    values["tokmesh_session_revoke_pending"] = cluster.revokes_pending
+    values["tokmesh_session_revoke_oldest_pending_seconds"] = cluster.revoke_oldest_ns / 1e9
+    for name, number in (
+        ("stream_position", cluster.position),
+        ("majority_position", cluster.majority_position),
+        ("publications_resent_total", cluster.publications_resent),
+        ("publications_pending", cluster.publications_pending),
+        ("writes_unproved_total", cluster.writes_unproved),
+        ("consumers_made_total", cluster.consumers_made),
+        ("fetches_total", cluster.fetches),
+        ("quarantined_records", cluster.quarantined),
+        ("beats_sent_total", cluster.beats_sent),
+        ("own_id_beats_total", cluster.own_id_beats),
+        ("nats_reconnects_total", cluster.nats_reconnects),
+        ("nats_old", int(cluster.nats_is_old)),
+    ):
+        values[f"tokmesh_cluster_{name}"] = number
+    values["tokmesh_cluster_publications_total"] = [((name,), cluster.publications[name]) for name in PUBLICATION_OUTCOMES]
+    values["tokmesh_cluster_undecodable_total"] = [((kind,), cluster.undecodable[kind]) for kind in UNDECODABLE_KINDS]
+    _read_nats(values, cluster.nats_state, cluster.nats_version)
+
+
+def _read_members(values: dict[str, Any], node_id: str, members: Sequence[MemberFigures]) -> None:
+    active = [member for member in members if member.state == "active"]
+    values["tokmesh_cluster_nodes_total"] = [(("active",), len(active)), (("down",), len(members) - len(active))]
+    values["tokmesh_cluster_nodes_parity"] = int(len(members) > 0 and len(members) % 2 == 0)
+    values["tokmesh_cluster_member_up"] = [((member.node_id,), int(member.state == "active")) for member in members]
+    lags: list[tuple[tuple[str, str], float]] = [((node_id, node_id), 0)]
+    for member in active:
+        if not member.is_self:  # of a silent one nothing is known: that it is down says more than a lag that grows
+            lags.append(((member.node_id, node_id), (member.lag_from_ns or 0) / 1e9))
+            lags.append(((node_id, member.node_id), (member.lag_to_ns or 0) / 1e9))
+    values["tokmesh_replication_lag_seconds"] = lags
+
+
+def _read_alone(values: dict[str, Any], node_id: str, sessions_active: float) -> None:
+    """A revocation is refused everywhere as soon as it is committed, and there is nobody to agree with."""
+    values["tokmesh_cluster_nodes_total"] = [(("active",), 1), (("down",), 0)]
+    values["tokmesh_cluster_member_up"] = [((node_id,), 1)]
+    values["tokmesh_shard_keys_count"] = [((node_id,), sessions_active)]
+    values["tokmesh_replication_lag_seconds"] = [((node_id, node_id), 0)]
+    values["tokmesh_session_revoke_pending"] = 0
+    values["tokmesh_session_revoke_oldest_pending_seconds"] = 0
+    for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "staleness_seconds"):
+        values[f"tokmesh_cluster_{name}"] = 0
+    for metric in stream_metrics():
+        values[metric.name] = [((value,), 0) for value in metric.labels[0].values] if metric.labels else 0
+    _read_nats(values, "none", "")
+
+
+def _read_nats(values: dict[str, Any], state: str, version: str) -> None:
+    assert state in NATS_STATES, state
+    values["tokmesh_cluster_nats_state"] = [((name,), int(name == state)) for name in NATS_STATES]
+    values["tokmesh_cluster_nats_info"] = [((version,), 1)] if version else []

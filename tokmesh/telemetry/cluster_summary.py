@@ -1,0 +1,89 @@
+"""The cluster in a node's status: its members as this node sees them, and what it may still say."""
+
+from typing import Any
+
+from tokmesh.telemetry.cluster_metrics import ClusterFigures, MemberFigures
+
+
+def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterFigures | None) -> dict[str, Any]:
+    """As JSON takes it; null for what is not known. cluster: None on a node alone, of that version, with so many sessions."""
+    if cluster is None:
+        return {
+            "enabled": False,
+            "nodes": [_node(node_id, "active", True, version, sessions, None, 0, 0)],
+            **_counts(1, 0),
+            "quorum": True,
+            "fenced": False,
+            "diverged": False,
+            "staleness_seconds": 0,
+            "position": 0,
+            "majority_position": 0,
+            "quarantined_records": 0,
+            "nats": None,
+        }
+    active = sum(member.state == "active" for member in cluster.members)
+    return {
+        "enabled": True,
+        "nodes": [_member(member) for member in cluster.members],
+        **_counts(active, len(cluster.members) - active),
+        "quorum": not cluster.quorum_lost,
+        "fenced": cluster.is_fenced,
+        "diverged": cluster.is_diverged,
+        "staleness_seconds": _seconds(cluster.staleness_ns),
+        "position": cluster.position,
+        "majority_position": cluster.majority_position,
+        "quarantined_records": cluster.quarantined,
+        "nats": {
+            "state": cluster.nats_state,
+            "reason": cluster.nats_reason,
+            "version": cluster.nats_version or None,
+            "is_old": cluster.nats_is_old,
+            "reconnects": cluster.nats_reconnects,
+        },
+    }
+
+
+def _counts(active: int, down: int) -> dict[str, Any]:
+    return {"active": active, "down": down, "parity": "even" if (active + down) % 2 == 0 else "odd"}
+
+
+def _member(member: MemberFigures) -> dict[str, Any]:
+    known = member.applied is not None
+    figures = member.figures
+    return _node(
+        member.node_id,
+        member.state,
+        member.is_self,
+        figures.version if known else None,
+        figures.sessions if known else None,
+        member.applied,
+        _seconds(member.lag_to_ns),
+        _seconds(member.silent_ns),
+    )
+
+
+def _node(
+    node_id: str,
+    status: str,
+    is_self: bool,
+    version: str | None,
+    sessions: int | None,
+    applied: int | None,
+    lag_seconds: float | None,
+    silent_seconds: float | None,
+) -> dict[str, Any]:
+    """lag_seconds: how long it has lacked what this node has."""
+    return {
+        "id": node_id,
+        "status": status,
+        "is_self": is_self,
+        "version": version,
+        "sessions": sessions,
+        "applied": applied,
+        "lag_seconds": lag_seconds,
+        "silent_seconds": silent_seconds,
+    }
+
+
+def _seconds(duration_ns: int | None) -> float | None:
+    return None if duration_ns is None else round(duration_ns / 1e9, 3)
