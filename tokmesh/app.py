@@ -33,6 +33,7 @@ from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
+from tokmesh.host.clock_discipline import clock_synchronised
 from tokmesh.host.encryption_keys import read_keys
 from tokmesh.host.header_file import read_headers
 from tokmesh.host.heap import HeapKeeper
@@ -148,7 +149,7 @@ class App:
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
         readiness = self._make_readiness()
-        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks)
+        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks, clock_synchronised)
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,

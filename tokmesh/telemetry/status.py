@@ -51,7 +51,7 @@ class Status:
     """Answers `summary`; samples from `start` to `stop`.
 
     node_id, posture: of this process. examine: runs a function over the families of this moment, off the loop. checks:
-    readiness by name, None where it holds, else why not.
+    readiness by name, None where it holds, else why not. clock_synchronised: whether the host keeps its clock right, as far as known.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Status:
         posture: Posture,
         examine: Examine,
         checks: Callable[[], Mapping[str, str | None]],
+        clock_synchronised: Callable[[], bool | None],
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +68,7 @@ class Status:
         self._posture = posture
         self._examine = examine
         self._checks = checks
+        self._clock_synchronised = clock_synchronised
         self._monotonic = monotonic
         self._started = monotonic()
         self._trends = Trends()
@@ -209,6 +211,7 @@ class Status:
             loop_lag_p99_seconds_recently=now.loop_lag.since(then.loop_lag).quantile(0.99),
             connections_refused_recently=now.connections_refused - then.connections_refused,
             log_lines_dropped_recently=now.log_lines_dropped - then.log_lines_dropped,
+            clock_synchronised=self._clock_synchronised(),
         )
 
 
