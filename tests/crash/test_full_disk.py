@@ -57,5 +57,34 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk
 
 
 @IN_BOTH_FORMS
+def test_a_full_log_takes_no_record_but_revocations_however_small(disk: Path, form: str) -> None:
+    """What would still fit is refused too: what is said of a full log is then true of it."""
+
+    async def life() -> list[Note]:
+        log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        fill(disk / "filler", 0)
+        await propose_until_full(log, "large", 3000)
+        assert log.stats()["state"] == "full"
+        small = await asyncio.gather(
+            *(log.propose(Note(f"s{i}", 1, reserved=i % 2 == 1)) for i in range(6)), return_exceptions=True
+        )
+        assert [isinstance(answer, ApiError) for answer in small] == [True, False] * 3
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            await log.propose(Note("s", 1))
+        assert not log.writable
+        (disk / "filler").unlink()
+        await until_writable(log)
+        await log.propose(Note("s", 1))
+        await log.close()
+        return notes
+
+    notes = asyncio.run(asyncio.wait_for(life(), 60))
+    assert read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] == notes
+
+
+@IN_BOTH_FORMS
 def test_disk_full_at_every_page_around_a_rotation(disk: Path, form: str) -> None:
     assert full_disks.run_pages(disk, form, 1) == full_disks.SEGMENT_PAGES + 3
