@@ -131,8 +131,8 @@ def test_only_a_clock_known_to_be_wrong_is_told(
 def test_the_kernel_is_asked_about_its_clock(answer: str, expected: str) -> None:
     code = "from tokmesh.host.clock_discipline import clock_synchronised; print(clock_synchronised())"
     done = subprocess.run(
-        [*kernel_answers(answer), sys.executable, "-c", code], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=60,
-        check=True,
+        [*kernel_answers(answer), sys.executable, "-c", code],
+        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == expected
 

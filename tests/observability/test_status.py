@@ -20,7 +20,8 @@ from tokmesh.telemetry.trends import SAMPLE_SECONDS, WINDOW_SECONDS, Sample, Tre
 SUMMARY = "/admin/v1/status/summary"
 BOUNDS = (0.1, 0.2, 0.4)
 OF_THE_HOST = {  # what the machine that runs the tests may have to complain of, whatever the server does
-    "TokMeshClockUnsynchronised", "TokMeshDiskSpaceLow", "TokMeshMemoryHigh", "TokMeshCpuHigh", "TokMeshEventLoopLag", "TokMeshWalSlow",
+    "TokMeshClockUnsynchronised", "TokMeshDiskSpaceLow", "TokMeshMemoryHigh", "TokMeshCpuHigh", "TokMeshEventLoopLag",
+    "TokMeshWalSlow",
 }  # fmt: skip
 
 

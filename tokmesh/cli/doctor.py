@@ -1,8 +1,8 @@
 """`tokmesh doctor`: what is wrong with the server on this host, in words.
 
-The server judges (`status/summary`), and what it says is told here, with nothing added, as `tokmesh top` and the status page tell it.
-When none answers, its configuration and its host are judged with the same rules. Exit code: 0 nothing is wrong, 1 something is, 69 no
-server answers.
+The server judges (`status/summary`), and what it says is told here, with nothing added, as by `tokmesh top` and the status
+page. When none answers, its configuration and its host are judged with the same rules. Exit code: 0 nothing is wrong, 1
+something is, 69 no server answers.
 """
 
 import argparse

@@ -51,7 +51,7 @@ class Status:
     """Answers `summary`; samples from `start` to `stop`.
 
     node_id, posture: of this process. examine: runs a function over the families of this moment, off the loop. checks:
-    readiness by name, None where it holds, else why not. clock_synchronised: whether the host keeps its clock right, as far as known.
+    readiness by name, None where it holds, else why not. clock_synchronised: whether the host keeps its clock right; None: unknown.
     """
 
     def __init__(
