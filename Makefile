@@ -45,8 +45,7 @@ build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD
 	@$(BIN)/python setup.py -q build_ext --inplace
 
 run: build  ## build and start a server on 127.0.0.1:5080; options: make run ARGS="--server.http.address=127.0.0.1:6080"
-	@echo "Once the server is up, in another terminal, with the admin key that its first start prints:"
-	@sed -n '/^export TOKMESH_KEY=/p; /run by tests.http.test_readme/,/^```$$/ { /^[^<`]/p }' README.md
+	@.ci/first_steps $(BIN)/tokmesh $(ARGS)
 	@exec $(BIN)/tokmesh serve $(ARGS)
 
 packages:
