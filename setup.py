@@ -87,8 +87,12 @@ class BuildExtension(build_ext):
 
 
 def announce(extensions: list[Extension]) -> None:
-    """Says before a build in place what will be compiled, since that can take minutes in silence; by setuptools' rule of what is old."""
-    stale = [each for each in extensions if is_older(CORE / (each.name.rpartition(".")[2] + EXT_SUFFIX), each.sources + each.depends)]
+    """Says before a build in place what will be compiled, by setuptools' rule of what is old: it takes minutes in silence."""
+    stale = []
+    for each in extensions:
+        built = CORE / (each.name.rpartition(".")[2] + EXT_SUFFIX)
+        if is_older(built, each.sources + each.depends):
+            stale.append(each)
     if stale:
         time = ": a minute or two" if len(stale) > len(extensions) // 2 else ""
         print(f"Compiling {len(stale)} of {len(extensions)} extension modules on {core_count()} cores{time}", file=sys.stderr)
