@@ -17,13 +17,14 @@ WHEELS := dist
 ARGS ?=
 # A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
 ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
+EXTRA ?= top,otel,encryption
 COUNT ?= 200
 SCALE ?= 1
 
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
+.PHONY: help extra packages run build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -47,6 +48,9 @@ build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD
 run: build  ## build and start a server on 127.0.0.1:5080; options: make run ARGS="--server.http.address=127.0.0.1:6080"
 	@.ci/first_steps $(BIN)/tokmesh $(ARGS)
 	@exec $(BIN)/tokmesh serve $(ARGS)
+
+extra: $(VENV)/stamp-run  ## install what is optional: make extra EXTRA=top (or otel, or encryption; all of them by default)
+	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRA)]'
 
 packages:
 	@.ci/packages test install

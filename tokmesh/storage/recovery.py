@@ -243,14 +243,14 @@ def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segmen
 
 def _make_spare(directory: Path, size_bytes: int) -> tuple[int, int]:
     """The descriptor and size of a spare of `size_bytes`, or of a small one where that has no room. OSError, NoRoom."""
-    for size in (size_bytes, min(size_bytes, SMALL_SEGMENT_BYTES)):
-        try:
-            return make_spare(directory, size), size
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            refusal = NoRoom(error, size)
-    raise refusal
+    try:
+        return make_spare(directory, size_bytes), size_bytes
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        if size_bytes <= SMALL_SEGMENT_BYTES:
+            raise NoRoom(error, size_bytes) from error
+    return _make_spare(directory, SMALL_SEGMENT_BYTES)
 
 
 def _keep_broken(segment: Segment, data: bytearray) -> Path:
