@@ -9,18 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.host_clock import kernel_answers
 from tests.support.server import ROOT, TokMeshProcess, clean_environment, run_command
 from tokmesh.cli import doctor, main
 from tokmesh.telemetry.conditions import RULES
 
 EXPOSED = ("--server.http.address=0.0.0.0:0", "--telemetry.metrics.auth_enabled=false", "--storage.wal.sync_mode=interval")
 POSTURE = {"TokMeshMetricsExposed", "TokMeshPlainHttpExposed", "TokMeshSyncOff"}
-
-
-def kernel_answers(answer: str) -> tuple[str, ...]:
-    """A wrapper under which the kernel gives `answer`, as strace writes it, about its clock; nothing else is traced."""
-    calls = "adjtimex,clock_adjtime"
-    return ("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:{answer}")
 
 
 @pytest.fixture(scope="module")
