@@ -44,7 +44,8 @@ ENV PATH=/opt/tokmesh/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     TOKMESH_SERVER_HTTP_ADDRESS=0.0.0.0:5080 \
     TOKMESH_STORAGE_DIR=/var/lib/tokmesh
-USER tokmesh
+# By number: Kubernetes' runAsNonRoot cannot tell of a name that it is not root's.
+USER 5080
 WORKDIR /var/lib/tokmesh
 VOLUME /var/lib/tokmesh
 EXPOSE 5080

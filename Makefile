@@ -17,13 +17,14 @@ WHEELS := dist
 ARGS ?=
 # A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
 ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
+EXTRA ?= top,otel,encryption
 COUNT ?= 200
 SCALE ?= 1
 
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
+.PHONY: help extra packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -45,12 +46,14 @@ build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD
 	@$(BIN)/python setup.py -q build_ext --inplace
 
 run: build  ## build and start a server on 127.0.0.1:5080; options: make run ARGS="--server.http.address=127.0.0.1:6080"
-	@echo "Once the server is up, in another terminal, with the admin key that its first start prints:"
-	@sed -n '/^export TOKMESH_KEY=/p; /run by tests.http.test_readme/,/^```$$/ { /^[^<`]/p }' README.md
+	@.ci/first_steps $(BIN)/tokmesh $(ARGS)
 	@exec $(BIN)/tokmesh serve $(ARGS)
 
 cluster: $(VENV)/stamp-dev build  ## three nodes and three NATS servers on loopback, to try until Ctrl-C; ARGS="--port=6081" for other ports
 	@exec $(BIN)/python -m tests.cluster.trial $(ARGS)
+
+extra: $(VENV)/stamp-run  ## install what is optional: make extra EXTRA=top (or otel, or encryption; all of them by default)
+	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRA)]'
 
 packages:
 	@.ci/packages test install

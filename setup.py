@@ -14,6 +14,7 @@ All other metadata is in pyproject.toml.
 import os
 import sys
 from pathlib import Path
+from sysconfig import get_config_var
 
 import Cython
 from Cython.Build import cythonize
@@ -23,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = Path("tokmesh/_core")
 BUILD = Path("build")
+EXT_SUFFIX = get_config_var("EXT_SUFFIX")
 VARIANTS = ("release", "debug", "asan", "none")
 
 # Directives that are the same everywhere, so that a variant never changes what the code means.
@@ -84,6 +86,23 @@ class BuildExtension(build_ext):
             stamp.write_text(variant)
 
 
+def announce(extensions: list[Extension]) -> None:
+    """Says before a build in place what will be compiled, by setuptools' rule of what is old: it takes minutes in silence."""
+    stale = []
+    for each in extensions:
+        built = CORE / (each.name.rpartition(".")[2] + EXT_SUFFIX)
+        if is_older(built, each.sources + each.depends):
+            stale.append(each)
+    if stale:
+        time = ": a minute or two" if len(stale) > len(extensions) // 2 else ""
+        print(f"Compiling {len(stale)} of {len(extensions)} extension modules on {core_count()} cores{time}", file=sys.stderr)
+
+
+def is_older(built: Path, sources: list[str]) -> bool:
+    """Whether a file is missing, or older than one of those it is made from."""
+    return not built.exists() or any(Path(source).stat().st_mtime > built.stat().st_mtime for source in sources)
+
+
 def core_count() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0))
@@ -118,6 +137,9 @@ def core_extensions() -> list[Extension]:
 variant = chosen_variant()
 warnings_are_errors = os.environ.get("TOKMESH_WARNINGS") != "allow"
 Options.warning_errors = warnings_are_errors
+
+if "--inplace" in sys.argv and variant != "none":
+    announce(core_extensions())
 
 setup(
     cmdclass={"build_ext": BuildExtension},

@@ -10,7 +10,7 @@ def faults(config: dict[str, Any]) -> list[str]:
     """What differs from: not root, port 5080, a volume for data, a health check, all interfaces, `tokmesh serve`."""
     environment = dict(pair.split("=", 1) for pair in config.get("Env") or [])
     promises = {
-        "User": (config.get("User"), "tokmesh"),
+        "User": (config.get("User"), "5080"),
         "ExposedPorts": (list(config.get("ExposedPorts") or {}), ["5080/tcp"]),
         "Volumes": (list(config.get("Volumes") or {}), ["/var/lib/tokmesh"]),
         "Entrypoint": (config.get("Entrypoint"), ["tokmesh"]),

@@ -35,13 +35,14 @@ from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
 from tokmesh.derived import limits_of, posture_of, scope_of
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
+from tokmesh.host.clock_discipline import clock_synchronised
 from tokmesh.host.encryption_keys import read_keys
 from tokmesh.host.header_file import read_headers
 from tokmesh.host.heap import HeapKeeper
 from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
-from tokmesh.keys import Authenticator, Keys
+from tokmesh.keys import Authenticator, CreatedKey, Keys
 from tokmesh.node_log import NodeLog
 from tokmesh.sessions import Sessions
 from tokmesh.state import State
@@ -154,7 +155,9 @@ class App:
         self._gate = RecoveryGate(state.progress)
         readiness = self._make_readiness()
         self._node_log.trace(self._tracing.of_publishing)
-        self._status = Status(state.node_id, posture_of(settings), self._examine, readiness.checks, self._node_log.view)
+        self._status = Status(
+            state.node_id, posture_of(settings), self._examine, readiness.checks, clock_synchronised, self._node_log.view
+        )
         routes = build_routes(
             sessions=self._sessions,
             keys=self._keys,
@@ -322,21 +325,22 @@ class App:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
         if self._keys.has_any() or (self._node_log.cluster is not None and not self._node_log.cluster.is_founder):
             return
-        while True:  # until it is made, or a signal comes
-            try:
-                created = await self._keys.create(role="admin", description="made at the first start")
-            except ApiError as error:
-                # Other nodes have joined meanwhile and do not count yet: nobody but the first one makes a key.
-                if error.code != "TM-CLST-5030" or self._stop.is_set():
-                    raise
-                await asyncio.sleep(FIRST_KEY_RETRY_S)
-            else:
-                break
+        created = await self._first_key()
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
         words = "tokmesh: the first start made this admin key. It is shown only now; keep it."
         # In one piece: log lines may go to the same place.
         sys.stderr.write(f"{words}\n{created.key_id}:{created.key_secret}\n")
         sys.stderr.flush()
+
+    async def _first_key(self) -> CreatedKey:
+        while True:  # until it is made, or a signal comes
+            try:
+                return await self._keys.create(role="admin", description="made at the first start")
+            except ApiError as error:
+                # Other nodes have joined meanwhile and do not count yet: nobody but the first one makes a key.
+                if error.code != "TM-CLST-5030" or self._stop.is_set():
+                    raise
+                await asyncio.sleep(FIRST_KEY_RETRY_S)
 
     def _warn(self) -> None:
         for condition in posture_of(self._config.settings).conditions():

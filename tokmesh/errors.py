@@ -12,6 +12,7 @@ EX_FAILURE: Final = 1
 EX_USAGE: Final = 64
 EX_DATAERR: Final = 65
 EX_UNAVAILABLE: Final = 69
+EX_IOERR: Final = 74
 EX_TEMPFAIL: Final = 75  # "not really an error": the next start puts it right
 EX_CONFIG: Final = 78
 
@@ -74,6 +75,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TM-CFG-1005": ErrorSpec(0, "Configuration values conflict", EX_CONFIG),
     "TM-CFG-1006": ErrorSpec(0, "Configuration needs something that is not there", EX_CONFIG),
     "TM-CFG-1007": ErrorSpec(0, "Certificate or key not usable", EX_CONFIG),
+    "TM-CLI-1001": ErrorSpec(0, "Standard output cannot be written", EX_IOERR),
     "TM-WAL-1001": ErrorSpec(0, "Not a log of TokMesh", EX_DATAERR),
 }
 

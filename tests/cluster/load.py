@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from tests.cluster.history import Operation, State
@@ -90,7 +91,7 @@ class Book:
     def longest_pause_s(self, since_ns: int) -> float:
         """The longest time without any acknowledged write, from then to the last one."""
         times_ns = [since_ns, *(each for each in sorted(self.acknowledged_ns) if each > since_ns)]
-        return max((after - before for before, after in zip(times_ns, times_ns[1:], strict=False)), default=0) / 1e9
+        return max((after - before for before, after in pairwise(times_ns)), default=0) / 1e9
 
 
 class Caller:
@@ -202,7 +203,9 @@ class Client(threading.Thread):
         found: dict[str, Any] = told["data"]
         return found
 
-    def _change(self, node: int, session: Session, operation: Operation, path: str, body: object, kind: str) -> dict[str, Any] | None:
+    def _change(
+        self, node: int, session: Session, operation: Operation, path: str, body: object, kind: str
+    ) -> dict[str, Any] | None:
         operation.by = f"{self.name}@{node}"
         operation.asked_ns = time.monotonic_ns()
         try:

@@ -35,7 +35,9 @@ REVOKED = (1, "", None, None, True)
 GOOD = {
     "nothing happened": [],
     "one after the other": [update(1, 2, "b", 1, 2), renew(3, 4, 200), rotate(5, 6, "t1", "t2"), read(8, 4, "b", "t2", 200)],
-    "side by side, in the order of their versions": [update(1, 9, "b", None, 3), update(2, 8, "c", None, 2), read(10, 3, "b", "t1", 100)],
+    "side by side, in the order of their versions": [
+        update(1, 9, "b", None, 3), update(2, 8, "c", None, 2), read(10, 3, "b", "t1", 100),
+    ],
     "a write without an answer that happened": [update(1, None, "b", 1, None), read(5, 2, "b", "t1", 100)],
     "a write without an answer that did not": [update(1, None, "b", 1, None), read(5, 1, "a", "t1", 100)],
     "a write without an answer that happened late": [
@@ -50,7 +52,9 @@ GOOD = {
 
 BAD = {
     "an acknowledged update is lost": [update(1, 2, "b", 1, 2), read(5, 1, "a", "t1", 100)],
-    "an acknowledged update is lost under another": [update(1, 2, "b", 1, 2), update(3, 4, "c", None, 2), read(5, 2, "c", "t1", 100)],
+    "an acknowledged update is lost under another": [
+        update(1, 2, "b", 1, 2), update(3, 4, "c", None, 2), read(5, 2, "c", "t1", 100),
+    ],
     "two won with one version": [update(1, 9, "b", 1, 2), update(2, 8, "c", 1, 2)],
     "two renewals made one": [renew(1, 9, 200), renew(2, 8, 300), read(10, 2, "a", "t1", 300)],
     "a renewal is undone": [renew(1, 2, 200), read(5, 2, "a", "t1", 100)],
@@ -81,7 +85,7 @@ def test_what_cannot_have_happened_is_not(name: str) -> None:
 
 
 def made_up(source: random.Random, count: int) -> tuple[list[Operation], State]:
-    """A history of operations that did happen in order, each asked and answered at some time around its moment, a few unanswered."""
+    """A history of operations that did happen in order, each asked and answered around its moment, a few unanswered."""
     state, history = BEGUN, []
     for number in range(1, count + 1):
         at = number * 100

@@ -63,10 +63,10 @@ def run_log(first: int, step: int, directory: Path) -> int:
     return len(sizes)
 
 
-async def propose_until_full(log: FileLog[Note], name: str) -> int:
+async def propose_until_full(log: FileLog[Note], name: str, size: int = 500) -> int:
     for index in range(10_000):
         try:
-            await log.propose(Note(f"{name}.{index}", 500))
+            await log.propose(Note(f"{name}.{index}", size))
         except ApiError as error:
             assert error.code == "TM-SYS-5001" and error.details == {"reason": "disk full"}
             return index

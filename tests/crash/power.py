@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tests.crash.kills import acknowledged, strace
 from tests.crash.records import FORMS, Note, read_log
+from tests.support.own_mounts import own_mounts
 from tests.support.rounds import Lost, long_form
 
 SEGMENT_BYTES = 64 << 10
@@ -85,6 +86,11 @@ def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str]
 def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_every: int = 0, encrypted: bool = False) -> int:
     """Number of acknowledgements checked. Lost, with the seed, when one is not in the log after a cut. encrypted: in most rounds,
     and off in the others, on the same log."""
+    with own_mounts():
+        return _run(count, seed, directory, no_sync, report_every, encrypted)
+
+
+def _run(count: int, seed: int, directory: Path, no_sync: bool, report_every: int, encrypted: bool) -> int:
     randomness = random.Random(seed)
     image, point = directory / "disk.img", directory / "disk"
     point.mkdir()

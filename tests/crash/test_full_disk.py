@@ -8,9 +8,11 @@ import pytest
 
 from tests.crash import full_disks
 from tests.crash.full_disks import PAGED_SEGMENT_BYTES, propose_until_full, until_writable
-from tests.crash.records import FORMS, Note, make_log, read_log
-from tests.support.small_disk import fill, small_disk
+from tests.crash.records import FORMS, Note, make_log, read_log, write_groups
+from tests.support.small_disk import PAGE_BYTES, fill, small_disk
 from tokmesh.errors import ApiError
+from tokmesh.storage.recovery import SMALL_SEGMENT_BYTES
+from tokmesh.storage.segment import list_segments
 
 IN_BOTH_FORMS = pytest.mark.parametrize("form", ["plain", "encrypted"])
 
@@ -54,6 +56,56 @@ def test_a_full_disk_refuses_keeps_revocations_going_and_recovers_by_itself(disk
 
     notes = asyncio.run(asyncio.wait_for(life(), 60))
     assert read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] == notes
+
+
+@IN_BOTH_FORMS
+def test_a_full_log_takes_no_record_but_revocations_however_small(disk: Path, form: str) -> None:
+    """What would still fit is refused too: what is said of a full log is then true of it."""
+
+    async def life() -> list[Note]:
+        log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        fill(disk / "filler", 0)
+        await propose_until_full(log, "large", 3000)
+        assert log.stats()["state"] == "full"
+        small = await asyncio.gather(
+            *(log.propose(Note(f"s{i}", 1, reserved=i % 2 == 1)) for i in range(6)), return_exceptions=True
+        )
+        assert [isinstance(answer, ApiError) for answer in small] == [True, False] * 3
+        with pytest.raises(ApiError, match="TM-SYS-5001"):
+            await log.propose(Note("s", 1))
+        assert not log.writable
+        (disk / "filler").unlink()
+        await until_writable(log)
+        await log.propose(Note("s", 1))
+        await log.close()
+        return notes
+
+    notes = asyncio.run(asyncio.wait_for(life(), 60))
+    assert read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] == notes
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_start_without_room_says_how_much_it_needs_and_is_right(disk: Path, torn: bool) -> None:
+    """An encrypted log begins a segment at each start; a torn tail is copied before it is cut, as well."""
+    log, needed_bytes = disk / "wal", SMALL_SEGMENT_BYTES
+    write_groups(log, [[Note("a", 8000)], [Note("b", 4000)]], PAGED_SEGMENT_BYTES, keys=FORMS["encrypted"])
+    segment = list_segments(log)[-1][1]
+    if torn:
+        content = segment.read_bytes().rstrip(b"\0")
+        segment.write_bytes(content[:-1] + bytes(PAGED_SEGMENT_BYTES - len(content) + 1))
+        needed_bytes += len(segment.read_bytes().rstrip(b"\0"))
+    pages = 1 if torn else SMALL_SEGMENT_BYTES // PAGE_BYTES - 1
+    fill(disk / "filler", pages)
+    with pytest.raises(ApiError) as caught:
+        make_log(log, PAGED_SEGMENT_BYTES, keys=FORMS["encrypted"]).recover(lambda sequence, note: None)
+    free = f"it needs {needed_bytes} bytes in {log}, where {pages * PAGE_BYTES} are free"
+    assert caught.value.details == {"reason": f"log cannot be read or repaired: No space left on device; {free}"}
+    fill(disk / "filler", -(-needed_bytes // PAGE_BYTES))
+    notes, report = read_log(log, PAGED_SEGMENT_BYTES, FORMS["encrypted"])
+    assert report.torn_tail is torn and len(notes) == 2 - torn
 
 
 @IN_BOTH_FORMS

@@ -188,7 +188,9 @@ def test_a_full_disk_refuses_writes_keeps_reads_and_revocations_and_recovers_whe
         assert server.validate(kept["token"])["valid"] is True
         for victim in victims:
             server.data("POST", f"/sessions/{victim['session_id']}/revoke", {})
-        assert server.request("POST", "/sessions", json={"user_id": "x", "data": {"k": "v" * 1000}})[0] == 503
+        for path, body in (("/sessions", {"user_id": "x"}), ("/admin/v1/keys", {"role": "metrics"})):
+            status, answer = server.request("POST", path, json=body)
+            assert (status, answer["code"]) == REFUSAL
         assert all(server.validate(victim["token"])["valid"] is False for victim in victims)
         assert metric(server, "tokmesh_wal_append_errors_total") >= 1
         (disk / "filler").unlink()

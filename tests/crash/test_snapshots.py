@@ -287,7 +287,8 @@ def test_a_restore_of_what_is_not_there_or_not_whole_changes_nothing(server: Tok
     status, answer = server.request("POST", RESTORES, json={"snapshot_id": taken["id"]})
     assert (status, answer["code"]) == (422, "TM-ADMIN-4221")
     assert str(server.directory) not in json.dumps(answer)
-    assert server.data("GET", RESTORES)["items"][0]["state"] == "failed"
+    failed = server.data("GET", RESTORES)["items"][0]
+    assert failed["state"] == "failed" and failed["error"].startswith(f"{path.name}: at offset ")
     assert everything(server, sessions) == expected
     server.create_session("goes on")
     path.write_bytes(data)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.server import ROOT, TokMeshProcess
+import pytest
+
+from tests.support.server import ROOT, TokMeshProcess, clean_environment
 
 README = ROOT / "README.md"
 
@@ -65,6 +67,32 @@ def test_the_backup_is_taken_fetched_verified_and_restored(server: TokMeshProces
     restore = shell_lines("## Back it up")[-1].replace("/backup/tokmesh.tms", str(target))
     assert run(command_is_here(restore, server), server).startswith("restored: ")
     assert server.validate(session["token"])["valid"]
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "address"),
+    [
+        ((), {}, "127.0.0.1:5080"),
+        (("--server.http.address=127.0.0.1:6080",), {}, "127.0.0.1:6080"),
+        (("--server.http.address", "0.0.0.0:6081"), {}, "127.0.0.1:6081"),
+        ((), {"TOKMESH_SERVER_HTTP_ADDRESS": "[::1]:6082"}, "[::1]:6082"),
+    ],
+)
+def test_make_run_prints_the_lines_for_the_address_it_will_listen_on(
+    option: tuple[str, ...], variable: dict[str, str], address: str
+) -> None:
+    command = [str(ROOT / ".ci/first_steps"), str(Path(sys.executable).parent / "tokmesh"), *option]
+    done = subprocess.run(command, env=clean_environment(variable), capture_output=True, text=True, timeout=60, check=True)
+    _, key, *lines = done.stdout.splitlines()
+    assert key.startswith("export TOKMESH_KEY=")
+    assert lines == [line.replace("127.0.0.1:5080", address) for line in shell_lines("run by tests/http/test_readme.py")]
+    assert done.stdout.count(f"http://{address}/") == 3
+
+
+def test_make_run_prints_no_lines_for_a_server_that_will_not_start() -> None:
+    command = [str(ROOT / ".ci/first_steps"), str(Path(sys.executable).parent / "tokmesh"), "--server.http.address=x"]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (78, "") and "server.http.address" in done.stderr
 
 
 def command_is_here(script: str, server: TokMeshProcess) -> str:

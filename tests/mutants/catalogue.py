@@ -8,7 +8,6 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 from tests.mutants.of_heartbeats import PROOFS, REACHES
-from tests.mutants.of_the_cluster import CLUSTER
 from tests.mutants.of_snapshots import LOADING, TAKING
 from tests.mutants.of_the_log import COMMITS, LOG_FILES, READING, SEALING
 

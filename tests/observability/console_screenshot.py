@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from tests.observability.browser import Visit, chromium
+from tests.support.host_clock import kernel_answers
 from tests.support.server import TokMeshProcess
 
 SECONDS = 100
@@ -49,7 +50,7 @@ def main(file: Path) -> None:
     """Draws the picture."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        TokMeshProcess(directory, "--storage.wal.sync_mode=interval") as server,
+        TokMeshProcess(directory, "--storage.wal.sync_mode=interval", wrapper=kernel_answers("retval=0")) as server,
         chromium() as browser,
     ):
         stop = threading.Event()

@@ -19,6 +19,10 @@ from tokmesh.telemetry.trends import SAMPLE_SECONDS, WINDOW_SECONDS, Sample, Tre
 
 SUMMARY = "/admin/v1/status/summary"
 BOUNDS = (0.1, 0.2, 0.4)
+OF_THE_HOST = {  # what the machine that runs the tests may have to complain of, whatever the server does
+    "TokMeshClockUnsynchronised", "TokMeshDiskSpaceLow", "TokMeshMemoryHigh", "TokMeshCpuHigh", "TokMeshEventLoopLag",
+    "TokMeshWalSlow",
+}  # fmt: skip
 
 
 def buckets(*counts: int) -> Buckets:
@@ -85,11 +89,12 @@ def test_what_cannot_be_read_is_null_and_no_condition(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path / "gone")  # no such directory: no disk figures
     posture = Posture(sync_mode="always", http_beyond_loopback=False, metrics_open=False, connections_max=10)
     exposition = Exposition(fakes.sources)
-    status = Status("tmnd-one", posture, exposition.examine, lambda: {"storage": "why"})
+    status = Status("tmnd-one", posture, exposition.examine, lambda: {"storage": "why"}, lambda: None)
     summary = asyncio.run(status.summary())
     assert math.isnan(asyncio.run(exposition.examine(Snapshot)).number("tokmesh_disk_free_bytes"))
     assert summary["disk"] == {"free_bytes": None, "total_bytes": None}
-    assert "TokMeshDiskSpaceLow" not in [condition["code"] for condition in summary["conditions"]]
+    codes = [condition["code"] for condition in summary["conditions"]]
+    assert "TokMeshDiskSpaceLow" not in codes and "TokMeshClockUnsynchronised" not in codes
     assert summary["readiness"] == {"ready": False, "checks": [{"name": "storage", "ok": False, "reason": "why"}]}
     assert summary["rates"]["requests"] is None
 
@@ -140,7 +145,8 @@ def test_the_summary_follows_what_happens(server: TokMeshProcess) -> None:
     assert (node["id"], node["status"], node["is_self"], node["sessions"]) == (summary["node"]["id"], "active", True, 3)
     assert (summary["cluster"]["enabled"], summary["cluster"]["nats"]) == (False, None)
     assert (summary["cluster"]["parity"], summary["cluster"]["quorum"]) == ("odd", True)
-    assert summary["readiness"]["ready"] is True and summary["conditions"] == []
+    assert summary["readiness"]["ready"] is True
+    assert {condition["code"] for condition in summary["conditions"]} <= OF_THE_HOST
     assert summary["node"]["id"] == (server.directory / "node_id").read_text().strip()
     assert abs(summary["node"]["started_at"] / 1000 - time.time()) < 120
     assert value(server, "tokmesh_sessions_active_total") == 3

@@ -141,8 +141,10 @@ def test_a_headers_file_with_a_defect_is_refused_without_repeating_it(tmp_path: 
 
 
 def test_a_headers_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="TM-CFG-1003"):
+    with pytest.raises(ConfigError, match=r"TM-CFG-1003.* no such file"):
         read_headers(tmp_path / "none", "key")
+    with pytest.raises(ConfigError, match=r"TM-CFG-1003.* is a directory"):
+        read_headers(tmp_path, "key")
     assert read_headers(None, "key") == {}
 
 

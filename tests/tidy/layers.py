@@ -71,6 +71,7 @@ ARROWS: dict[str, frozenset[str]] = {
             "host",
             "log",
             "snapshots",
+            "state",
             "storage",
             "telemetry",
             "",

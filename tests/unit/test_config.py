@@ -189,6 +189,25 @@ def test_a_missing_file_is_an_error_beside_the_others(tmp_path: Path) -> None:
     ]
 
 
+def test_a_directory_in_a_files_place_is_called_one(tmp_path: Path) -> None:
+    given = {"server.https.tls.cert_file": str(tmp_path)}
+    with pytest.raises(ConfigError) as caught:
+        load(given.items(), environment={}, config_file=tmp_path)
+    told = [(problem.code, problem.name, problem.rule) for problem in caught.value.problems]
+    assert told == [
+        ("TM-CFG-1003", "--config", "it is a directory, not a file"),
+        ("TM-CFG-1003", "server.https.tls.cert_file", f"{str(tmp_path)!r} is a directory, not a file"),
+    ]
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path, words in ((tmp_path / "loop", "symbolic links"), (tmp_path / ("x" * 300), "too long")):
+        with pytest.raises(ConfigError) as caught:
+            load(environment={}, config_file=path)
+        assert "cannot be read: " in str(caught.value) and words in str(caught.value)
+
+
 def test_rules_over_several_keys(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")

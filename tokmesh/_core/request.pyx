@@ -38,11 +38,14 @@ cdef class Request:
         return self.head.headers.get(name.lower())
 
     def query_args(self) -> dict[str, str]:
-        """Query arguments, percent-decoded, "+" as a space. Raises TM-ARG-1001 (bad encoding), TM-ARG-1003 (a repeated name)."""
+        """Query arguments, percent-decoded, "+" as a space; nothing between two "&" is none. Raises TM-ARG-1001 (bad encoding),
+        TM-ARG-1003 (a repeated name)."""
         cdef dict args = {}
         if not self.head.query:
             return args
         for pair in self.head.query.split("&"):
+            if not pair:
+                continue
             raw_name, _, raw_value = pair.partition("=")
             try:
                 name = unquote_to_bytes(raw_name.replace("+", " ")).decode("utf-8")

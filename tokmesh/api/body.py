@@ -6,7 +6,7 @@ A body is one JSON object (RFC 8259, UTF-8, no byte order mark). Faults of form 
     not_an_object   JSON, but an array, string, number, true, false or null
     unknown_field   a field the route does not know (details.field where it is a plain name)
     duplicate_key   a key twice in one object, at any depth
-    too_deep        more than 8 levels of nesting, the body itself being the first
+    too_deep        more than 8 levels of nesting, the body itself being the first; beyond 1024 levels whatever else is wrong
 
 then a field of the wrong type is TM-ARG-1001 and a required one that is absent TM-ARG-1002 (details.field both times).
 `null` is a type of its own that no field has. A body of no bytes stands for `{}` where no field is required. Ranges and
@@ -66,9 +66,11 @@ class BodySpec:
         """
         try:
             fields = orjson.loads(body)
-        except orjson.JSONDecodeError:
+        except orjson.JSONDecodeError as error:
             if not body and not self._required:
                 return {}
+            if "limit" in error.msg:  # the parser's own, of 1024 levels, behind which it does not look
+                raise ApiError("TM-SYS-4000", {"reason": "too_deep", "limit": DEPTH_MAX}) from None
             raise ApiError("TM-SYS-4000", {"reason": "not_json"}) from None
         if type(fields) is not dict:
             raise ApiError("TM-SYS-4000", {"reason": "not_an_object"})

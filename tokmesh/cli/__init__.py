@@ -1,14 +1,15 @@
 """The command `tokmesh`: parses the line, runs one command, turns refusals into one clear line and an exit code.
 
 Importing this module must stay cheap: a command's own imports happen when it is chosen. Exit codes are those of
-sysexits(3): 0 done, 1 failed, 64 usage, 65 data, 69 unavailable, 78 configuration.
+sysexits(3): 0 done, 1 failed, 64 usage, 65 data, 69 unavailable, 74 standard output, 78 configuration.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
-from typing import Final, NoReturn, Protocol, cast
+from typing import Final, NoReturn, Protocol, TextIO, cast
 
 from tokmesh.cli.help_texts import (
     BACKUP_EXAMPLES,
@@ -24,6 +25,7 @@ from tokmesh.cli.help_texts import (
     TOP_EXAMPLES,
     WAL_EXAMPLES,
 )
+from tokmesh.cli.output import Output, abandon
 from tokmesh.errors import ERRORS, EX_CONFIG, EX_FAILURE, EX_OK, EX_USAGE, ApiError
 
 _INTERRUPTED: Final = 130  # what a shell expects of a process ended by SIGINT
@@ -257,22 +259,25 @@ def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tupl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code (argparse's own refusals raise SystemExit)."""
-    parser = build_parser()
-    rest, settings = split_settings(parser, sys.argv[1:] if argv is None else argv)
-    options = parser.parse_args(rest)
-    if getattr(options, "KEY", None):
-        parser.error("--KEY stands for any setting, such as --storage.dir=DIR")
+    """Runs one command; returns its exit code (argparse's own refusals raise SystemExit). What was printed is written then."""
+    line = sys.argv[1:] if argv is None else argv
+    output = Output(sys.stdout)
     try:
-        module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
-        return module.run(options, settings)
+        with redirect_stdout(cast(TextIO, output)):
+            try:
+                code = _run(line)
+            finally:
+                output.flush()
+        return code
     except ApiError as error:
+        if error.code == "TM-CLI-1001":
+            abandon()
         _report(error)
         return ERRORS[error.code].exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; nothing is left to say
+        abandon()  # the reader of our output went away; nothing is left to say
         return EX_OK
     except Exception as error:
         from tokmesh.config import ConfigError  # here, because it loads the table of keys
@@ -289,6 +294,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return EX_CONFIG
+
+
+def _run(line: Sequence[str]) -> int:
+    """The exit code of one command. Whatever it raises, and SystemExit."""
+    parser = build_parser()
+    rest, settings = split_settings(parser, line)
+    options = parser.parse_args(rest)
+    if getattr(options, "KEY", None):
+        parser.error("--KEY stands for any setting, such as --storage.dir=DIR")
+    module = cast(Command, import_module(f"tokmesh.cli.{options.module}"))
+    return module.run(options, settings)
 
 
 def _report(error: ApiError) -> None:

@@ -1,7 +1,8 @@
 """`tokmesh doctor`: what is wrong with the server on this host, in words.
 
-The server judges its own figures (`status/summary`); what only its host can tell is judged here, with the same rules. When no
-server answers, its configuration still is. Exit code: 0 nothing is wrong, 1 something is, 69 no server answers.
+The server judges (`status/summary`), and what it says is told here, with nothing added, as by `tokmesh top` and the status
+page. When none answers, its configuration and its host are judged with the same rules. Exit code: 0 nothing is wrong, 1
+something is, 69 no server answers.
 """
 
 import argparse
@@ -35,11 +36,10 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if summary is None:
         from tokmesh.derived import posture_of  # with it comes much of the server, which the usual case does not need
 
-        findings = [condition._asdict() for condition in posture_of(loaded.settings).conditions()]
+        of_host = judge(Readings(clock_synchronised=clock_synchronised()))
+        findings = [condition._asdict() for condition in (*posture_of(loaded.settings).conditions(), *of_host)]
     else:
         findings = [*summary["conditions"], *_not_ready(summary["readiness"])]
-    of_host = judge(Readings(clock_synchronised=clock_synchronised()))
-    findings += [condition._asdict() for condition in of_host]
     findings.sort(key=lambda finding: finding["severity"] != "critical")
     if options.json:
         print(json.dumps({"server": summary is not None, "findings": findings}))

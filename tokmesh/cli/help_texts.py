@@ -67,6 +67,7 @@ exit codes:
   0    the log is whole (salvage: every record was taken)
   65   damaged, of a later format, or no log at all (salvage: records are missing, or nothing could be read)
   69   a running server has it open, or the disk refused to write
+  74   standard output cannot be written
   75   whole but for a torn tail: a write that a crash cut short, which the next start repairs
   78   missing, a symbolic link, open to others, not readable by this user, or encrypted under a key that is not given
 """
@@ -97,7 +98,7 @@ examples:
   tokmesh top
   tokmesh top --once
 
-It needs rich: pip install 'tokmesh[top]'. Ctrl-C ends it.
+It needs rich: pip install 'tokmesh[top]', or in a clone make extra EXTRA=top. Ctrl-C ends it.
 """
 
 STORAGE_EXAMPLES: Final = """

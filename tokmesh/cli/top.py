@@ -15,7 +15,7 @@ try:
     from rich.table import Table
     from rich.text import Text
 except ImportError:
-    raise ApiError("TM-CFG-1006", {"tokmesh top": "needs rich: pip install 'tokmesh[top]'"}) from None
+    raise ApiError("TM-CFG-1006", {"tokmesh top": "needs rich: pip install 'tokmesh[top]' (in a clone: make extra)"}) from None
 
 INTERVAL_S_MIN: Final = 0.2
 INTERVAL_S_MAX: Final = 60.0

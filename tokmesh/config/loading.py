@@ -32,7 +32,7 @@ from tokmesh.config.keys import (
 )
 from tokmesh.config.values import BadValue
 
-__all__ = ["ConfigError", "Loaded", "Problem", "Settings", "changed_keys", "load", "shown_lines"]
+__all__ = ["ConfigError", "Loaded", "Problem", "Settings", "changed_keys", "load", "shown_lines", "why_unreadable"]
 
 FILE_BYTES_MAX: Final = 1 << 20
 PROBLEMS_MAX: Final = 200
@@ -236,11 +236,21 @@ def _read(path: Path, source: str, problems: list[Problem]) -> bytes | None:
     try:
         with path.open("rb") as file:
             return file.read(FILE_BYTES_MAX + 1)
-    except PermissionError:
-        problems.append(Problem("TM-CFG-1004", "--config", source, "the file cannot be read"))
-    except OSError:
-        problems.append(Problem("TM-CFG-1003", "--config", source, "there is no such file"))
+    except OSError as error:
+        code, rule = why_unreadable(error)
+        problems.append(Problem(code, "--config", source, rule))
     return None
+
+
+def why_unreadable(error: OSError) -> tuple[str, str]:
+    """Code and rule of the problem with a named file that could not be opened or read."""
+    if isinstance(error, PermissionError):
+        return "TM-CFG-1004", "the file cannot be read"
+    if isinstance(error, IsADirectoryError):
+        return "TM-CFG-1003", "it is a directory, not a file"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "TM-CFG-1003", "there is no such file"
+    return "TM-CFG-1003", f"the file cannot be read: {error.strerror}"
 
 
 def _flatten(
@@ -268,7 +278,9 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> Iterator[
     for key in KEYS:
         value = value_of(settings, key)
         if isinstance(value, Path) and key.name != "storage.dir":
-            if not value.is_file():
+            if value.is_dir():
+                yield Problem("TM-CFG-1003", key.name, sources[key.name], f"{_shown(str(value))} is a directory, not a file")
+            elif not value.is_file():
                 yield Problem("TM-CFG-1003", key.name, sources[key.name], f"there is no file {_shown(str(value))}")
             elif not os.access(value, os.R_OK):
                 yield Problem("TM-CFG-1004", key.name, sources[key.name], f"cannot read {_shown(str(value))}")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tokmesh.config import ConfigError, Problem
+from tokmesh.config import ConfigError, Problem, why_unreadable
 
 FILE_BYTES_MAX: Final = 64 << 10
 
@@ -32,10 +32,8 @@ def read_headers(path: Path | None, key_name: str) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
-    except PermissionError:
-        raise refuse("TM-CFG-1004", "the file cannot be read") from None
-    except OSError:
-        raise refuse("TM-CFG-1003", "there is no such file") from None
+    except OSError as error:
+        raise refuse(*why_unreadable(error)) from None
     if len(content) > FILE_BYTES_MAX:
         raise refuse("TM-CFG-1002", f"the file is larger than {FILE_BYTES_MAX} bytes")
     headers: dict[str, str] = {}

@@ -25,7 +25,7 @@ from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_ove
 from tokmesh.log.interface import Proposal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
-from tokmesh.storage.recovery import NO_BASE, Base, Progress, RecoveryReport
+from tokmesh.storage.recovery import NO_BASE, Base, NoRoom, Progress, RecoveryReport
 from tokmesh.storage.rekey import finish as finish_rekey
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory, remove_covered
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
@@ -151,7 +151,8 @@ class FileLog(Generic[R]):
                 raise ApiError("TM-SYS-5001", {"reason": str(error)}) from error
         except OSError as error:
             self._release()
-            raise ApiError("TM-SYS-5001", {"reason": f"log cannot be read or repaired: {error.strerror}"}) from error
+            reason = f"log cannot be read or repaired: {error.strerror}{self._room(error)}"
+            raise ApiError("TM-SYS-5001", {"reason": reason}) from error
         except BaseException:
             self._release()
             raise
@@ -162,6 +163,13 @@ class FileLog(Generic[R]):
         if report.torn_tail:
             self._logger.warning("torn tail of the log was cut; copy kept: %s", report.broken_path)
         return self._report
+
+    def _room(self, error: OSError) -> str:
+        """What a start that found no room must be given, for the end of a sentence."""
+        if not isinstance(error, NoRoom):
+            return ""
+        disk = os.statvfs(self._directory)
+        return f"; it needs {error.needed_bytes} bytes in {self._directory}, where {disk.f_bavail * disk.f_frsize} are free"
 
     def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, R], object]) -> None:
         """Starts the writer; from now on `propose` is allowed, on this loop's thread, and `apply` runs there."""

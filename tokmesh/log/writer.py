@@ -29,7 +29,8 @@ class Refused(NamedTuple):
 class Writer:
     """Writes what `commits` gathers at the end of the log, `appender`. interval_s: of syncs; 0: each group is synced.
 
-    failure: why the log is over; set once, by the writer or with `fail` by the loop. full: only reserved records have room.
+    failure: why the log is over; set once, by the writer or with `fail` by the loop. full: a record had no room; until there is a
+    spare segment only reserved ones are taken, even where others would still fit: so what is told of a full log is true of it.
     """
 
     def __init__(self, appender: Appender, commits: Commits, interval_s: float, clock: Clock, logger: logging.Logger) -> None:
@@ -87,7 +88,8 @@ class Writer:
         appender.follow_keys()
         appender.follow_skip()
         wait_s = 0.0 if self._closing else FULL_RETRY_S if self.full else self._interval_s or IDLE_WAIT_S
-        stop = commits.run(appender, appender.limit(False), not self._interval_s, int(wait_s * 1e9))
+        limit = 0 if self.full else appender.limit(False)  # of a full log every group asks for judgement
+        stop = commits.run(appender, limit, not self._interval_s, int(wait_s * 1e9))
         if stop == Stop.STOP_SYNC:
             raise sync_failure(commits.error_number)
         if stop == Stop.STOP_WRITE and commits.error_number not in NO_ROOM:
@@ -127,8 +129,8 @@ class Writer:
     def _write_frame(self, group: list[tuple[bytes, bool]]) -> bool:
         appender = self._appender
         size = appender.frame_bytes(record for record, _ in group)
-        all_reserved = all(reserved for _, reserved in group)
-        if not appender.make_room(size, reserved=False) and not (all_reserved and appender.make_room(size, reserved=True)):
+        ordinary = (not self.full or appender.have_spare()) and appender.make_room(size, reserved=False)
+        if not ordinary and not (all(reserved for _, reserved in group) and appender.make_room(size, reserved=True)):
             return False
         return appender.write([record for record, _ in group]) > 0
 

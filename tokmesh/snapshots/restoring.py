@@ -114,7 +114,7 @@ class Restores:
         try:
             await self._beside(lambda: _check(path, self._keys()))
         except (SnapshotDamaged, KeyMissing, OSError) as error:
-            self._end(job, str(error))
+            self._end(job, _told(error))
             raise ApiError("TM-ADMIN-4221", {"reason": _public(error)}) from error
         self._task = asyncio.get_running_loop().create_task(self._run(job, path, remove), name="tokmesh-restore")
         return job
@@ -146,7 +146,7 @@ class Restores:
             self._end(job, None)
             logger.warning("restored", extra={"job": job.id, "snapshot": file.id})
         except Exception as error:
-            self._end(job, str(error))
+            self._end(job, _told(error))
             bug = not isinstance(error, _EXPECTED)
             logger.error("the restore failed", extra={"job": job.id, "reason": str(error)}, exc_info=bug)
         finally:
@@ -212,12 +212,24 @@ def _check(path: Path, keys: "KeySet | None") -> None:
 
 
 def _public(error: Exception) -> str:
-    """Without the paths of this host."""
+    """What is wrong with a file, without its name and without the paths of this host."""
     if isinstance(error, SnapshotDamaged):
         return f"at offset {error.offset}: {error.reason}"
     if isinstance(error, KeyMissing):
         return f"it is encrypted under key {error.key_id.hex()}, which this server does not have"
     return "it cannot be read"
+
+
+def _told(error: Exception) -> str:
+    """Why a job failed: with the file's name, without the paths of this host, which the log has."""
+    if isinstance(error, SnapshotDamaged | KeyMissing):
+        return f"{error.path.name}: {_public(error)}"
+    if isinstance(error, OSError):
+        name = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
+        return f"{name}{error.strerror}"
+    if isinstance(error, ApiError):
+        return f"{error.code}: {error.message}"
+    return "the server stopped" if isinstance(error, RecoveryCancelled) else "an internal error, which the server's log tells"
 
 
 def copy_contents(reader: SnapshotReader, opener: "Opener | None", writer: SnapshotWriter) -> None:

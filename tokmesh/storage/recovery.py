@@ -42,6 +42,14 @@ class RecoveryCancelled(Exception):
     """The replay was told to stop (`Progress.cancel`); nothing was changed on disk."""
 
 
+class NoRoom(OSError):
+    """A start has no room for what it must write. needed_bytes: that must be free in the log's directory, at least."""
+
+    def __init__(self, error: OSError, needed_bytes: int) -> None:
+        super().__init__(error.errno, os.strerror(error.errno or 0))
+        self.needed_bytes = needed_bytes
+
+
 class Progress:
     """How far a start is, with a snapshot and then with the log; another thread may read it, and may end it after the frame (or
     chunk) under way. bytes_applied: of the frames that were applied, without the zeros behind them."""
@@ -222,13 +230,7 @@ def _begin(position: Position, first: tuple[int, Path], base: Base) -> None:
 def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segment:
     directory_fd = open_directory(directory)
     try:
-        try:
-            fd = make_spare(directory, size_bytes)
-        except OSError as error:
-            if error.errno not in NO_ROOM or size_bytes <= SMALL_SEGMENT_BYTES:
-                raise
-            size_bytes = SMALL_SEGMENT_BYTES
-            fd = make_spare(directory, size_bytes)
+        fd, size_bytes = _make_spare(directory, size_bytes)
         try:
             sealer = position.keys.new_sealer()
             return adopt_spare(directory, directory_fd, fd, size_bytes, position.sequence_due, position.chain, sealer)
@@ -239,10 +241,28 @@ def _new_segment(directory: Path, size_bytes: int, position: Position) -> Segmen
         os.close(directory_fd)
 
 
+def _make_spare(directory: Path, size_bytes: int) -> tuple[int, int]:
+    """The descriptor and size of a spare of `size_bytes`, or of a small one where that has no room. OSError, NoRoom."""
+    try:
+        return make_spare(directory, size_bytes), size_bytes
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        if size_bytes <= SMALL_SEGMENT_BYTES:
+            raise NoRoom(error, size_bytes) from error
+    return _make_spare(directory, SMALL_SEGMENT_BYTES)
+
+
 def _keep_broken(segment: Segment, data: bytearray) -> Path:
     broken_path = segment.path.with_name(segment.path.name + BROKEN_SUFFIX)
     try:
         _keep_copy(broken_path, data)
+    except OSError as error:
+        os.close(segment.fd)
+        if error.errno not in NO_ROOM:
+            raise
+        needed_bytes = len(data.rstrip(b"\0")) + SMALL_SEGMENT_BYTES  # the copy, and the segment that follows it
+        raise NoRoom(error, needed_bytes) from error
     except BaseException:
         os.close(segment.fd)
         raise
@@ -279,6 +299,9 @@ def _keep_copy(path: Path, data: bytearray) -> None:
         os.ftruncate(fd, len(data))
         sync(fd)
         sync(directory_fd)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(fd)
         os.close(directory_fd)

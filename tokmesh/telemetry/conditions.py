@@ -1,8 +1,9 @@
 """What is wrong with a node, in words, judged from readings: one set of rules for whoever asks.
 
-The administration API and the status page judge the server's own figures; `tokmesh doctor` adds what only the host can
-tell, and judges a configuration without a server. The thresholds are those of the alert rules in deploy/prometheus, and a condition
-that has an alert carries its name as its code, so that one runbook serves both.
+A server judges its figures, its configuration and its host's clock, and everybody shows that verdict: the administration
+API, the status page, `tokmesh top`, and `tokmesh doctor`, which judges configuration and clock when no server answers. The
+thresholds are those of the alert rules in deploy/prometheus, and a condition that has an alert carries its name as its
+code, so that one runbook serves both.
 
 Invariants: judging is a pure function of `Readings`. What is not known (None, or NaN) is not judged: no condition is
 ever raised, or denied, by a guess. A condition is a fact about now; that alerts wait for some minutes before they fire

@@ -53,7 +53,8 @@ class Status:
     """Answers `summary`; samples from `start` to `stop`.
 
     node_id, posture: of this process. examine: runs a function over the families of this moment, off the loop. checks:
-    readiness by name, None where it holds, else why not. cluster: what the node knows of it; None on a node alone.
+    readiness by name, None where it holds, else why not. clock_synchronised: whether the host keeps its clock right; None: unknown.
+    cluster: what the node knows of it; None on a node alone.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Status:
         posture: Posture,
         examine: Examine,
         checks: Callable[[], Mapping[str, str | None]],
+        clock_synchronised: Callable[[], bool | None],
         cluster: Callable[[], ClusterFigures] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -71,6 +73,7 @@ class Status:
         self._examine = examine
         self._checks = checks
         self._cluster = cluster
+        self._clock_synchronised = clock_synchronised
         self._monotonic = monotonic
         self._started = monotonic()
         self._trends = Trends()
@@ -211,6 +214,7 @@ class Status:
             loop_lag_p99_seconds_recently=now.loop_lag.since(then.loop_lag).quantile(0.99),
             connections_refused_recently=now.connections_refused - then.connections_refused,
             log_lines_dropped_recently=now.log_lines_dropped - then.log_lines_dropped,
+            clock_synchronised=self._clock_synchronised(),
         )
 
 
