@@ -139,7 +139,7 @@ class SessionHistories(RuleBasedStateMachine):
         options.quota.max_per_user, options.quota.policy = QUOTA, policy
         self.counter = 0
         self.sessions = Sessions(
-            self.table, self.log, cast(Clock, self.clock), options, CounterBlock(), RandomSource(self.read_random)
+            self.table, self.log, cast(Clock, self.clock), options, CounterBlock(), random=RandomSource(self.read_random)
         )
         self.calls: list[tuple[str, Any, asyncio.Task[Any]]] = []
         self.plain_tokens: dict[bytes, str] = {}

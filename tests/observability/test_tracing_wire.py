@@ -18,7 +18,7 @@ from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
 from tokmesh.api.answer import Reply, Request
 from tokmesh.api.route import Route
-from tokmesh.app import scope_of
+from tokmesh.derived import scope_of
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource
 from tokmesh.telemetry.logs.formatter import JsonFormatter
