@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +22,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
 
 
-def writes(cluster: Cluster, number: int, session_id: str, history: list[Operation], gate: threading.Barrier) -> None:
+def writes(
+    cluster: Cluster, number: int, session_id: str, history: list[Operation], codes: Counter[int], gate: threading.Barrier
+) -> None:
     """Updates with the latest version that this client knows of, by one node after the other."""
     caller, version = Caller(cluster), 1
     for turn in range(OPERATIONS):
@@ -34,8 +37,9 @@ def writes(cluster: Cluster, number: int, session_id: str, history: list[Operati
         operation = Operation("update", asked_ns, None, data=mark, if_version=version, by=f"{number}@{node}")
         if answer is not None and answer[0] == 200:
             operation.answered_ns, operation.told = time.monotonic_ns(), answer[1]["data"]["version"]
-        assert answer is None or answer[0] in (200, 409, 503), answer
-        if answer is None or answer[0] != 409:
+        assert answer is not None and answer[0] in (200, 409, 503), answer
+        codes[answer[0]] += 1
+        if answer[0] != 409:
             history.append(operation)
         gate.wait(30)
         version = max(cluster.session(each, session_id)["version"] for each in range(len(cluster.nodes)))
@@ -43,11 +47,12 @@ def writes(cluster: Cluster, number: int, session_id: str, history: list[Operati
 
 
 def test_of_writers_with_one_version_on_all_nodes_one_wins_each_time(cluster: Cluster) -> None:
+    codes: Counter[int] = Counter()
     for _ in range(SESSIONS):
         made = cluster.create(0, data={"mark": "0"})
         history: list[Operation] = []
         gate = threading.Barrier(WRITERS)
-        arguments = [(cluster, number, made["session_id"], history, gate) for number in range(WRITERS)]
+        arguments = [(cluster, number, made["session_id"], history, codes, gate) for number in range(WRITERS)]
         threads = [threading.Thread(target=writes, args=each, daemon=True) for each in arguments]
         for thread in threads:
             thread.start()
@@ -60,7 +65,8 @@ def test_of_writers_with_one_version_on_all_nodes_one_wins_each_time(cluster: Cl
         now_ns = time.monotonic_ns()
         complete = [*history, Operation("read", now_ns, now_ns, told=state)]
         assert explain(complete, begun) is not None, shown(complete, begun)
-        assert sum(each.answered_ns is not None for each in history) >= OPERATIONS // 2  # somebody wins
+    # Losers are told so: a doubt is for faults, of which there are none here.
+    assert codes[200] >= 0.9 * SESSIONS * OPERATIONS and codes[503] <= 0.1 * codes[409], codes
 
 
 def test_a_revocation_amid_updates_by_other_nodes_is_never_refused_nor_undone(cluster: Cluster) -> None:

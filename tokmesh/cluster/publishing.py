@@ -2,12 +2,17 @@
 
 A message goes out with an id, so that sending it again, after an answer that did not come, stores it once. Outcomes: stored at a
 sequence; a conflict (the subject's last record is not the one expected); refused; unknown, when the deadline comes first, as it may
-still be stored. A conflict told to a second sending may be with the message's own first sending: then the stream is asked.
-Invariant: every publication is told exactly one outcome, `stored` or `failed`.
+still be stored. Invariant: every publication is told exactly one outcome, `stored` or `failed`.
+
+A conflict is believed only with a newer record to show. A server that leads no more, and does not know it yet, has an older one
+than the expected, while the message may reach the new leader as well: what it says is passed over. A record that is being stored
+may come to nothing, so the stream is asked after a moment, and without a newer one the message goes out again. A conflict told to a
+second sending may be with the message's own first sending: then the newer record must be known to follow on the one expected.
 """
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -23,7 +28,10 @@ from tokmesh.errors import ApiError
 
 RESEND_NS: Final = 500_000_000
 TICK_S: Final = 0.1
-WRONG_LAST_SEQUENCE: Final = 10071
+UNDER_WAY_S: Final = 0.01  # about as long as a record takes to be stored
+WRONG_LAST_SEQUENCE: Final = 10071  # and its number is told
+RECORD_UNDER_WAY: Final = 10164  # the same, by one that is being stored
+ID_UNDER_WAY: Final = 10158  # this very message is being stored
 UNAVAILABLE: Final = 503
 MS_NS: Final = 1_000_000
 
@@ -167,11 +175,14 @@ class Publishing:
         if error is None:
             self.seen(publication.number, int(answer["seq"]))
         elif error.get("err_code") == WRONG_LAST_SEQUENCE:
-            if publication.attempts > 1:
-                self._ask(publication, self._look_again)
-            else:
+            last = _number_in(str(error.get("description", "")))
+            if last > publication.expected and publication.attempts == 1:
                 self._conflict(publication)
-        elif error.get("code") != UNAVAILABLE:
+            elif last >= publication.expected:
+                self._ask(publication, self._look_again, UNDER_WAY_S)
+        elif error.get("err_code") == RECORD_UNDER_WAY:
+            self._ask(publication, self._look_again, UNDER_WAY_S)
+        elif error.get("err_code") != ID_UNDER_WAY and error.get("code") != UNAVAILABLE:
             reason = str(error.get("description", "refused"))
             logger.warning("the stream took no record", extra={"reason": reason})
             self._end(publication, ApiError("TM-CLST-5030", {"reason": "stream_refused"}, retry_after_s=1), "refused")
@@ -188,12 +199,17 @@ class Publishing:
                     self._due.append(publication)
                     self._wake.set()
 
-    def _ask(self, publication: Publication, judge: Callable[[Publication, Stored | None], None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._judge(publication, judge))
+    def _ask(
+        self, publication: Publication, judge: Callable[[Publication, Stored | None], None], after_s: float = 0.0
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._judge(publication, judge, after_s))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
-    async def _judge(self, publication: Publication, judge: Callable[[Publication, Stored | None], None]) -> None:
+    async def _judge(
+        self, publication: Publication, judge: Callable[[Publication, Stored | None], None], after_s: float
+    ) -> None:
+        await asyncio.sleep(after_s)
         while publication.number in self._under_way:  # until the deadline
             try:
                 found = await self._stream.last(publication.subject)
@@ -215,8 +231,14 @@ class Publishing:
         self._wake.set()
 
     def _look_again(self, publication: Publication, found: Stored | None) -> None:
+        sequence = 0 if found is None else found.sequence
         if found is not None and found.id == publication.headers["Nats-Msg-Id"]:
-            self.seen(publication.number, found.sequence)
+            self.seen(publication.number, sequence)
+        elif sequence <= publication.expected:  # nobody has come before it, or a server is asked that leads no more
+            self._due.append(publication)
+            self._wake.set()
+        elif publication.attempts == 1 or (found is not None and found.follows == publication.expected):
+            self._conflict(publication)
         else:  # it may have been stored, and another after it
             self._end(publication, unknown_outcome())
 
@@ -227,6 +249,12 @@ class Publishing:
         if self._under_way.pop(publication.number, None) is not None:
             self.outcomes[outcome] += 1
             publication.failed(error)
+
+
+def _number_in(description: str) -> int:
+    """The sequence that "wrong last sequence: 7" tells; -1 without one."""
+    found = re.search(r"(\d+)\s*$", description)
+    return int(found[1]) if found else -1
 
 
 def unknown_outcome() -> ApiError:

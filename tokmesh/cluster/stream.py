@@ -42,11 +42,13 @@ class StreamFacts(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """The last record of a subject. id: its message id."""
+    """The last record of a subject. id: its message id; follows: the sequence of the subject's record before it, which it replaced,
+    where it was stored on that condition."""
 
     sequence: int
     id: str
     payload: bytes
+    follows: int | None = None
 
 
 class Stream:
@@ -100,7 +102,9 @@ class Stream:
             raise
         message = answer["message"]
         payload = base64.b64decode(message.get("data", ""))
-        return Stored(int(message["seq"]), _message_id(message.get("hdrs", "")), payload)
+        headers = message.get("hdrs", "")
+        follows = _header(headers, "nats-expected-last-subject-sequence")
+        return Stored(int(message["seq"]), _header(headers, "nats-msg-id"), payload, int(follows) if follows.isdigit() else None)
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -156,10 +160,10 @@ def _unix_ns(text: str) -> int:
     return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0")[:9])
 
 
-def _message_id(headers: str) -> str:
-    """Of base64 headers as the API gives them."""
+def _header(headers: str, wanted: str) -> str:
+    """Of base64 headers as the API gives them; "" without it. wanted: in lower case."""
     for line in base64.b64decode(headers).decode("utf-8", "replace").split("\r\n"):
         name, _, value = line.partition(":")
-        if name.lower() == "nats-msg-id":
+        if name.lower() == wanted:
             return value.strip()
     return ""
