@@ -109,6 +109,9 @@ def test_a_node_that_is_gone_is_told_everywhere_and_its_return_too(cluster: Clus
             assert visit.page.locator("#cluster .member .pill.critical").count() == 1
             summary = cluster.nodes[0].data("GET", "/admin/v1/status/summary", key=cluster.key)["cluster"]
             assert [node["status"] for node in summary["nodes"]] == ["active", "active", "down"]
+            keys = by_label(cluster, 0, "shard_keys_count")
+            assert tuple(keys) == NODE_IDS[:2], "what is silent is primary for nothing"
+            assert sum(keys.values()) == value(cluster, 0, "sessions_active_total") > 0
             assert summary["nodes"][2]["silent_seconds"] > 2 and summary["quorum"] is True
             top = cluster.nodes[0].command_line("top", "--once").stdout
             assert "2 active" in top and "quorum held, reads answered" in top and "NATS" in top
