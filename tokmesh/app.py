@@ -318,16 +318,17 @@ class App:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
         if self._keys.has_any() or (self._node_log.cluster is not None and not self._node_log.cluster.is_founder):
             return
-        while True:  # until it is made, or a signal comes
+        created = None
+        while created is None:  # until it is made, or a signal comes
             try:
                 created = await self._keys.create(role="admin", description="made at the first start")
             except ApiError as error:
                 # Other nodes have joined meanwhile and do not count yet: nobody but the first one makes a key.
-                if error.code != "TM-CLST-5030" or self._stop.is_set():
+                if error.code != "TM-CLST-5030":
                     raise
+                if self._stop.is_set():
+                    return
                 await asyncio.sleep(FIRST_KEY_RETRY_S)
-            else:
-                break
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
         words = "tokmesh: the first start made this admin key. It is shown only now; keep it."
         # In one piece: log lines may go to the same place.

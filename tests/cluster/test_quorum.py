@@ -217,7 +217,7 @@ def test_beats_are_numbered_and_echo_the_latest_of_every_peer() -> None:
     node.hear(B, T0 + 5, incarnation=4, number=21)
     first = node.quorum.make_beat(T0 + 7, notice=False, figures=Figures(5, 6, "2.0"))
     assert (first.node_id, first.incarnation, first.number, first.applied, first.counted) == (SELF, 7, 1, 10, True)
-    assert first[6:] == ((Echo(B, 4, 21, 2),), 5, 6, "2.0")
+    assert first[6:] == ((Echo(B, 4, 21, 2),), 5, 6, "2.0", False)
     notice = node.quorum.make_beat(T0 + 8, notice=True, figures=Figures())
     assert (notice.number, notice.notice, notice.echoes) == (2, True, ())
 

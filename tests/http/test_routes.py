@@ -61,7 +61,7 @@ def test_the_cases_are_the_routes() -> None:
         config=None,  # type: ignore[arg-type]
         summarize=None,  # type: ignore[arg-type]
         backups=SimpleNamespace(snapshots=None, restores=None, in_cluster=False, directory=Path(), upload_bytes_max=0),  # type: ignore[arg-type]
-        cluster=ClusterHandlers(None, "", list),
+        cluster=ClusterHandlers(None, "", lambda: None),
     )
     lowest: dict[object, str] = {None: "none", ("metrics", "admin"): "metrics", VALIDATORS: "validator", ISSUERS: "issuer"}
     described = {(case.method, case.template): lowest.get(case.admits, "admin") for case in CASES}
