@@ -326,21 +326,24 @@ class App:
         if self._keys.has_any() or (self._node_log.cluster is not None and not self._node_log.cluster.is_founder):
             return
         created = await self._first_key()
+        if created is None:
+            return
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
         words = "tokmesh: the first start made this admin key. It is shown only now; keep it."
         # In one piece: log lines may go to the same place.
         sys.stderr.write(f"{words}\n{created.key_id}:{created.key_secret}\n")
         sys.stderr.flush()
 
-    async def _first_key(self) -> CreatedKey:
-        while True:  # until it is made, or a signal comes
+    async def _first_key(self) -> CreatedKey | None:
+        while not self._stop.is_set():
             try:
                 return await self._keys.create(role="admin", description="made at the first start")
             except ApiError as error:
                 # Other nodes have joined meanwhile and do not count yet: nobody but the first one makes a key.
-                if error.code != "TM-CLST-5030" or self._stop.is_set():
+                if error.code != "TM-CLST-5030":
                     raise
                 await asyncio.sleep(FIRST_KEY_RETRY_S)
+        return None
 
     def _warn(self) -> None:
         for condition in posture_of(self._config.settings).conditions():
