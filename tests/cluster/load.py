@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -299,9 +300,9 @@ class Reader(threading.Thread):
 
     def _step(self) -> None:
         with self._book.lock:
-            kinds = [each for each in (self._book.ended, self._book.living) if each]
+            kinds: list[Sequence[Watched]] = [each for each in (self._book.ended, self._book.living) if each]
             # The newest above all: what goes wrong does so soon after.
-            watched = kinds and self._random.choice(kinds)
+            watched: Sequence[Watched] = self._random.choice(kinds) if kinds else ()
             chosen = watched[-1 - min(int(self._random.expovariate(0.2)), len(watched) - 1)] if watched else None
         if chosen is None:
             return

@@ -1,6 +1,8 @@
 """A stream that is not what the nodes made: refused in words, never served as if nothing had been."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.support.waiting import wait_until
 FENCED_WITHIN_S = 10.0
 EX_FAILURE = 1
 
-CHANGED = {
+CHANGED: dict[str, dict[str, Any]] = {
     "max_age": {"max_age": 3_600_000_000_000},
     "max_msgs": {"max_msgs": 1000, "discard": "old"},
     "max_bytes": {"max_bytes": 1_000_000, "discard": "old"},
@@ -31,7 +33,7 @@ CHANGED = {
 
 
 @pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> object:
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
     """One server."""
     with NatsCluster(tmp_path_factory.mktemp("nats"), 1) as started:
         yield started

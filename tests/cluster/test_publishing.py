@@ -1,4 +1,4 @@
-"""What the servers answer to a record, and what is made of it: a definite no only where the record is not and never will be stored."""
+"""What the servers answer to a record, and what is made of it: a definite no only where the record never will be stored."""
 
 import asyncio
 import json
