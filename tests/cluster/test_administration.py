@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.server import ROOT, TokMeshProcess, run_command
+from tests.support.server import ROOT, TokMeshProcess, in_background, run_command
 from tests.support.waiting import wait_until
 from tokmesh import __version__
 
@@ -119,6 +120,28 @@ def test_a_removed_node_stops_answering_says_why_and_comes_back_by_a_restart(clu
     assert cluster.nodes[2].stop() == 0
     cluster.nodes[2].start()
     assert cluster.verdict(2, made["token"]) is True
+    wait_whole(cluster)
+
+
+def test_a_node_that_waits_to_remove_another_goes_on_afterwards(cluster: Cluster) -> None:
+    made = cluster.create(0)
+    wait_whole(cluster)
+    told: list[Any] = []
+    cluster.nodes[2].send_signal(signal.SIGSTOP)  # a majority of the two that stay cannot know of the first removal
+    try:
+        assert cluster.ask(0, "POST", f"{NODES}/tmnd-1/remove", {})[0] == 200
+        second = in_background(lambda: told.append(cluster.ask(0, "POST", f"{NODES}/tmnd-2/remove", {})))
+        second.join(0.5)
+        assert second.is_alive() and told == []
+    finally:
+        cluster.nodes[2].send_signal(signal.SIGCONT)
+    second.join(20)
+    assert told == [(200, {"node_id": "tmnd-2", "removed": True})]
+    wait_until(lambda: cluster.nodes[0].request("GET", "/ready", key=None)[0] == 200, "the one that is left is ready", 10)
+    assert cluster.verdict(0, made["token"]) is True
+    for number in (1, 2):
+        cluster.nodes[number].stop()
+        cluster.nodes[number].start()
     wait_whole(cluster)
 
 
