@@ -64,6 +64,8 @@ def test_a_lost_stream_leaves_a_backup_for_a_node_alone(tmp_path: Path) -> None:
 
         wait_until(lambda: cluster.verdict(0, kept["token"]) == (503, "TM-CLST-5030"), "it answers nothing", 30)
         assert reason().startswith("TM-CLST-5050: the stream was made anew")
+        told = cluster.ask(0, "GET", "/admin/v1/cluster/nodes")[1]
+        assert (told["status"], told["reasons"]) == ("DEGRADED", ["stream_lost", "quorum_lost"])
         taken = node.command_line("backup", "create")
         assert taken.returncode == 0, taken.stderr
         file = tmp_path / "tokmesh.tms"

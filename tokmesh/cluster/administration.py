@@ -81,6 +81,7 @@ class Administration:
         node = self._node
         found = {
             "removed": node.quorum.node_id not in node.quorum.members,
+            "stream_lost": node.lost is not None,
             "quorum_lost": node.quorum_lost,
             "node_down": down > 0,
             "even_number": len(node.quorum.members) % 2 == 0,
