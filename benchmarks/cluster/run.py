@@ -1,0 +1,142 @@
+"""What is measured: the processor time of a validate on a node of three beside one alone, and how fast a revocation is everywhere.
+
+The measured node has a core of its own; NATS, the other nodes and the generator share the other. So what is said of latency under
+writes holds for machines with more cores only if it holds here.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import compiled
+from benchmarks.cluster import nats_server
+from benchmarks.load import openloop, tokmesh_server, workload
+from benchmarks.load.http import post, raw_post
+from benchmarks.load.process import BenchmarkError, Processes
+from benchmarks.load.rows import Limit, Outcome
+from benchmarks.load.subjects import Cores
+
+RATE_PER_S = 20_000
+DURATION_S = 8.0
+SESSIONS = 5_000
+REVOCATIONS = 300
+ROUNDS = 3
+TICKS_PER_S = 100
+
+VALIDATE = Limit("cluster_validate", "validate, processor time on a node of three", "the same on a node alone", "×", 1 / 0.98)
+LATENCY = Limit("cluster_p99", "P99 of validate on a node of three, no writes", "", "ms", 10)
+BUSY = Limit("cluster_p99_writes", "P99 of validate while other nodes write as fast as they can", "", "ms", 10)
+REVOKE = Limit("cluster_revoke", "P99 of a revocation until no node says yes, no other load", "", "ms", 10)
+REVOKE_BUSY = Limit("cluster_revoke_writes", "the same while other nodes write as fast as they can", "", "ms", 50)
+
+
+class ClusterRun:
+    """One run."""
+
+    def __init__(self, processes: Processes, cores: Cores, say: Callable[[str], None]) -> None:
+        self._processes = processes
+        self._cores = cores
+        self._say = say
+        self._pump = compiled.build(Path(openloop.__file__).with_name("pump.pyx"), processes.directory / "compiled")
+        self._bodies = [workload.session_input(number, number) for number in range(SESSIONS)]
+
+    def measure(self) -> list[Outcome]:
+        """Every row."""
+        alone = tokmesh_server.start(self._processes, "alone", self._cores.server)
+        alone_tokens = self._fill(alone.port, alone.issuer_key)
+        self._say("three NATS servers, three nodes")
+        urls = nats_server.start(self._processes, self._cores.generator)
+        first = tokmesh_server.start(self._processes, "node-0", self._cores.server, self._options(urls, 0))
+        others = [
+            tokmesh_server.launch(self._processes, f"node-{number}", self._cores.generator, self._options(urls, number))[1]
+            for number in (1, 2)
+        ]
+        tokens = self._fill(first.port, first.issuer_key)
+        ratios, notes, quiet_ms = [], [], []
+        for number in range(ROUNDS):
+            self._say(f"validate, round {number + 1} of {ROUNDS}")
+            single_us, _ = self._validate(alone, alone_tokens)
+            node_us, result = self._validate(first, tokens)
+            ratios.append(node_us / single_us)
+            notes.append(f"{node_us:.2f}/{single_us:.2f}")
+            quiet_ms.append(result.percentile_ms("validate", 0.99))
+        self._say("revocations")
+        revoked = self._revoke(first.port, first.issuer_key)
+        with _Writers(others, first.issuer_key) as writers:
+            time.sleep(1)
+            _, busy = self._validate(first, tokens)
+            beside = self._revoke(first.port, first.issuer_key)
+        rate = f"{writers.per_s:,.0f} creates/s"
+        return [
+            VALIDATE.outcome(sorted(ratios)[ROUNDS // 2], "µs of the rounds " + ", ".join(notes)),
+            LATENCY.outcome(sorted(quiet_ms)[ROUNDS // 2], f"at {RATE_PER_S:,}/s"),
+            BUSY.outcome(busy.percentile_ms("validate", 0.99), f"at {RATE_PER_S:,}/s, {rate}"),
+            REVOKE.outcome(openloop.percentile(revoked, 0.99), f"P50 {openloop.percentile(revoked, 0.5):.2f} ms, request to answer"),
+            REVOKE_BUSY.outcome(openloop.percentile(beside, 0.99), f"P50 {openloop.percentile(beside, 0.5):.2f} ms, {rate}"),
+        ]
+
+    def _options(self, urls: list[str], number: int) -> list[str]:
+        return ["--cluster.enabled=true", f"--cluster.nats.servers={','.join(urls)}", f"--cluster.node_id=tmnd-{number}"]
+
+    def _fill(self, port: int, key: str) -> list[str]:
+        tokens = [workload.new_token() for _ in self._bodies]
+        for body, token in zip(self._bodies, tokens, strict=True):
+            status, answer = post(port, "/sessions", json.loads(body.body(token)), key)
+            if status != 200:
+                raise BenchmarkError(f"no session: {answer}")
+        return tokens
+
+    def _validate(self, server: tokmesh_server.TokMeshServer, tokens: list[str]) -> tuple[float, openloop.OpenLoopResult]:
+        """Processor time of one validate in µs, and the latencies."""
+        messages = [raw_post("/tokens/validate", f'{{"token":"{token}"}}', server.validator_key) for token in tokens]
+        before_s, asked = _cpu_s(server.process.pid), server.valid_answers()
+        result = openloop.OpenLoop(self._pump, server.port, messages, RATE_PER_S, DURATION_S).run(None)
+        return (_cpu_s(server.process.pid) - before_s) * 1e6 / (server.valid_answers() - asked), result
+
+    def _revoke(self, port: int, key: str) -> list[float]:
+        """Milliseconds of each `sync` revocation."""
+        took_ms = []
+        for number in range(REVOCATIONS):
+            created = post(port, "/sessions", {"user_id": f"r{number}"}, key)[1]["data"]["session_id"]
+            begun = time.perf_counter()
+            status, answer = post(port, f"/sessions/{created}/revoke", {"sync": True}, key)
+            took_ms.append((time.perf_counter() - begun) * 1e3)
+            if status != 200 or len(answer["data"]["nodes_reached"]) != 3:
+                raise BenchmarkError(f"not everywhere: {answer}")
+        return took_ms
+
+
+class _Writers:
+    """Creates on the given nodes, one client each, as fast as they are answered, within a `with` block."""
+
+    def __init__(self, ports: list[int], key: str) -> None:
+        self._ports = ports
+        self._key = key
+        self._ended = threading.Event()
+        self._counts = [0] * len(ports)
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(len(ports))]
+        self.per_s = 0.0
+
+    def __enter__(self) -> "_Writers":
+        self._begun_s = time.perf_counter()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        self.per_s = sum(self._counts) / (time.perf_counter() - self._begun_s)
+
+    def _write(self, number: int) -> None:
+        while not self._ended.is_set():
+            status, _ = post(self._ports[number], "/sessions", {"user_id": f"w{number}-{self._counts[number]}"}, self._key)
+            self._counts[number] += status == 200
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
