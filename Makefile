@@ -24,7 +24,7 @@ SCALE ?= 1
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help extra packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage wheel wheels annotate constraints image clean
+.PHONY: help extra packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage bench-cluster wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -98,6 +98,10 @@ bench: packages  ## benchmarks, side by side with yardsticks: table, JSON, pictu
 bench-storage: packages  ## with millions of sessions: memory and start beside Redis, snapshots, expiry, growth
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m benchmarks.storage $(ARGS)
+
+bench-cluster: packages  ## a node of three beside a node alone: processor time of a validate, how fast a revocation is everywhere
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 wheel: $(VENV)/stamp-run  ## build dist/tokmesh-*.whl for the interpreter of .venv
 	@rm -rf build/lib.* build/bdist.*

@@ -18,6 +18,7 @@ from benchmarks.load.process import BenchmarkError, Processes
 from benchmarks.load.rows import Limit, Outcome
 from benchmarks.load.subjects import Cores
 
+BUSY_RATE_PER_S = 60_000  # near what a core can do: what a node spends on the cluster whatever it is asked counts little there
 RATE_PER_S = 20_000
 DURATION_S = 8.0
 SESSIONS = 5_000
@@ -57,23 +58,24 @@ class ClusterRun:
         ratios, notes, quiet_ms = [], [], []
         for number in range(ROUNDS):
             self._say(f"validate, round {number + 1} of {ROUNDS}")
-            single_us, _ = self._validate(alone, alone_tokens)
-            node_us, result = self._validate(first, tokens)
+            single_us, _ = self._validate(alone, alone_tokens, BUSY_RATE_PER_S)
+            node_us, _ = self._validate(first, tokens, BUSY_RATE_PER_S)
             ratios.append(node_us / single_us)
             notes.append(f"{node_us:.2f}/{single_us:.2f}")
+            _, result = self._validate(first, tokens, RATE_PER_S)
             quiet_ms.append(result.percentile_ms("validate", 0.99))
         self._say("revocations")
         revoked = self._revoke(first.port, first.issuer_key)
         with _Writers(others, first.issuer_key) as writers:
             time.sleep(1)
-            _, busy = self._validate(first, tokens)
+            _, busy = self._validate(first, tokens, RATE_PER_S)
             beside = self._revoke(first.port, first.issuer_key)
         rate = f"{writers.per_s:,.0f} creates/s"
         return [
-            VALIDATE.outcome(sorted(ratios)[ROUNDS // 2], "µs of the rounds " + ", ".join(notes)),
+            VALIDATE.outcome(sorted(ratios)[ROUNDS // 2], f"at {BUSY_RATE_PER_S:,}/s, µs of the rounds " + ", ".join(notes)),
             LATENCY.outcome(sorted(quiet_ms)[ROUNDS // 2], f"at {RATE_PER_S:,}/s"),
             BUSY.outcome(busy.percentile_ms("validate", 0.99), f"at {RATE_PER_S:,}/s, {rate}"),
-            REVOKE.outcome(openloop.percentile(revoked, 0.99), f"P50 {openloop.percentile(revoked, 0.5):.2f} ms, request to answer"),
+            REVOKE.outcome(openloop.percentile(revoked, 0.99), f"P50 {openloop.percentile(revoked, 0.5):.2f} ms, with the request"),
             REVOKE_BUSY.outcome(openloop.percentile(beside, 0.99), f"P50 {openloop.percentile(beside, 0.5):.2f} ms, {rate}"),
         ]
 
@@ -88,11 +90,13 @@ class ClusterRun:
                 raise BenchmarkError(f"no session: {answer}")
         return tokens
 
-    def _validate(self, server: tokmesh_server.TokMeshServer, tokens: list[str]) -> tuple[float, openloop.OpenLoopResult]:
+    def _validate(
+        self, server: tokmesh_server.TokMeshServer, tokens: list[str], rate_per_s: int
+    ) -> tuple[float, openloop.OpenLoopResult]:
         """Processor time of one validate in µs, and the latencies."""
         messages = [raw_post("/tokens/validate", f'{{"token":"{token}"}}', server.validator_key) for token in tokens]
         before_s, asked = _cpu_s(server.process.pid), server.valid_answers()
-        result = openloop.OpenLoop(self._pump, server.port, messages, RATE_PER_S, DURATION_S).run(None)
+        result = openloop.OpenLoop(self._pump, server.port, messages, rate_per_s, DURATION_S).run(None)
         return (_cpu_s(server.process.pid) - before_s) * 1e6 / (server.valid_answers() - asked), result
 
     def _revoke(self, port: int, key: str) -> list[float]:
