@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.observability.fakes import NODE_ID, Fakes
+from tests.observability.fakes import NODE_ID, Fakes, of_a_cluster
 from tokmesh.telemetry import catalog
 from tokmesh.telemetry.catalog import METRICS
 from tokmesh.telemetry.exposition import Exposition
@@ -54,14 +54,20 @@ def test_names_types_and_labels_are_the_golden_ones(exposition: Exposition) -> N
     assert sorted(types) == [line.split()[:2] for line in golden]
 
 
-def test_label_values_are_closed(exposition: Exposition) -> None:
+@pytest.mark.parametrize("node_ids", [{NODE_ID}, {NODE_ID, "tmnd-two", "tmnd-three"}], ids=["alone", "of a cluster"])
+def test_label_values_are_closed(tmp_path: Path, node_ids: set[str]) -> None:
+    fakes = Fakes(tmp_path)
+    fakes.meter.others = [("other", "unmatched", "404", 1)]
+    exposition = Exposition(fakes.sources if len(node_ids) == 1 else of_a_cluster(fakes))
     closed = {(metric.name, label.name): set(label.values) for metric in METRICS for label in metric.labels}
     open_labels = {
         ("tokmesh_api_requests_total", "route"): {"/sessions/{session_id}", "/tokens/validate", "unmatched"},
         ("tokmesh_api_request_duration_seconds", "route"): {"/sessions/{session_id}", "/tokens/validate"},
-        ("tokmesh_shard_keys_count", "node_id"): {NODE_ID},
-        ("tokmesh_replication_lag_seconds", "from_node"): {NODE_ID},
-        ("tokmesh_replication_lag_seconds", "to_node"): {NODE_ID},
+        ("tokmesh_shard_keys_count", "node_id"): node_ids,
+        ("tokmesh_cluster_member_up", "node_id"): node_ids,
+        ("tokmesh_replication_lag_seconds", "from_node"): node_ids,
+        ("tokmesh_replication_lag_seconds", "to_node"): node_ids,
+        ("tokmesh_cluster_nats_info", "version"): {"2.14.0"},
     }
     page = exposition.render_now(TEXT.content_type).decode()
     for family in text_string_to_metric_families(page):

@@ -49,7 +49,7 @@ SEED_ALERTS: Final = {
     "TokMeshTokenValidateSlow": ("warning", "instance:tokmesh_validate_duration_seconds:p99_rate5m > 0.1", "5m"),
     "TokMeshMemoryHigh": ("warning", "tokmesh_mem_usage_bytes / tokmesh_mem_limit_bytes > 0.85", "5m"),
     "TokMeshCpuHigh": ("warning", "tokmesh_cpu_usage_ratio > 0.85", "5m"),
-    "TokMeshShardSkew": ("warning", "avg by (job) (tokmesh_shard_keys_count) > 0.30", "10m"),
+    "TokMeshShardSkew": ("warning", "avg by (job) (node:tokmesh_shard_keys:max) > 0.30", "10m"),
 }
 LEVELS: Final = {"DEBUG", "INFO", "WARN", "ERROR"}
 
