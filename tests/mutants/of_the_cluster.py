@@ -19,11 +19,25 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         f"{PROMISES}::test_what_only_the_stream_has_is_not_acknowledged",
     ),
     mutant(
+        "acknowledge a revocation that was asked for before",
+        "sessions/service.py",
+        "        count: int = 0 if self._spread is None else await",
+        "        count: int = 0 if self._spread is not None else await",
+        PROMISES,
+    ),
+    mutant(
         "leave out what a change was decided on",
         "cluster/publishing.py",
         "            if publication.expected != UNCONDITIONAL:\n",
         "            if publication.expected == 0:\n",
         f"{HISTORIES}::test_of_writers_with_one_version_on_all_nodes_one_wins_each_time",
+    ),
+    mutant(
+        "believe a server that leads no more",
+        "cluster/publishing.py",
+        "            if last > publication.expected and publication.attempts == 1:\n",
+        "            if publication.attempts == 1:\n",
+        "tests/cluster/test_publishing.py",
     ),
     mutant(
         "revoke only what nobody else has changed",
@@ -52,6 +66,13 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "        if facts.created_ns != following.created_ns:\n",
         "        if facts.created_ns < following.created_ns:\n",
         STREAMS,
+    ),
+    mutant(
+        "take records over a gap",
+        "cluster/follower.py",
+        "        if number != self._next:\n",
+        "        if number < self._next:\n",
+        "tests/cluster/test_follower.py",
     ),
     mutant(
         "die of a record whose values no table takes",

@@ -138,7 +138,8 @@ class JetStreamLog:
 
     def propose(self, record: AnyRecord) -> Proposal:
         """As FileLog's. ApiError in the future besides: TM-CLST-5030, no quorum (details outcome "unknown": it may still be made);
-        a conflict with what another node did: TM-SESS-4090, TM-SESS-4091, TM-TOKN-4090, TM-ADMIN-4091."""
+        a conflict with what another node did: TM-SESS-4090, TM-SESS-4091, TM-TOKN-4090, TM-ADMIN-4091. A revocation of nobody is
+        done when a majority has applied what is applied here."""
         if isinstance(record, SessionsTouched):
             if self.touched is not None:
                 self.touched(record)
@@ -152,9 +153,19 @@ class JetStreamLog:
             return future
         statements = self._stating.of(record)
         pending = _Pending(future, len(statements), summed=len(statements) > 1 and statements[0].conflict == "")
+        if not statements:
+            self._confirm(pending)
         for index, statement in enumerate(statements):
             self._publish(statement, pending, first=index == 0)
         return future
+
+    def _confirm(self, pending: _Pending) -> None:
+        self._number += 1
+        pending.parts = 1
+        deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
+        part = self._parts[self._number] = _Part(self._number, pending, first=True, default=0, deadline_ns=deadline_ns)
+        part.sequence = self._following.position
+        self._keep(part, self._stored)
 
     def propose_alone(self, statement: Statement) -> Proposal:
         """A statement about the cluster: never refused for want of a quorum, as it is how one is made. Done when applied here."""

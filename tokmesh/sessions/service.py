@@ -270,7 +270,7 @@ class Sessions:
             raise ApiError("TM-SESS-4040")
         now_ms = self._clock.now_ms()
         if self._table.status(entry, now_ms) == _REVOKED:
-            return False
+            return bool(await self._confirm(now_ms))
         count = await self._log.propose(SessionsRevoked(now_ms, (session_id,)))
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return bool(count)
@@ -291,9 +291,14 @@ class Sessions:
         if len(ids) > REVOKE_USER_MAX:
             raise ApiError("TM-SESS-4002", {"limit": REVOKE_USER_MAX})
         if not ids:
-            return 0
+            return await self._confirm(now_ms)
         count: int = await self._log.propose(SessionsRevoked(now_ms, ids))
         self._counters.increment(Counter.SESSION_REVOKE, count)
+        return count
+
+    async def _confirm(self, now_ms: int) -> int:
+        """0, when it may be said: in a cluster this node may be alone in knowing that something was revoked."""
+        count: int = 0 if self._spread is None else await self._log.propose(SessionsRevoked(now_ms, ()))
         return count
 
     async def everywhere(self) -> Reached | None:
