@@ -97,16 +97,17 @@ def test_what_is_published_is_counted_by_its_outcome(cluster: Cluster) -> None:
 
 
 def test_a_node_that_is_gone_is_told_everywhere_and_its_return_too(cluster: Cluster) -> None:
+    cluster.create(0)
     with chromium() as browser:
         visit = Visit(browser, cluster.nodes[0].url)
         visit.open(cluster.key)
         visit.wait_for_text("#cluster", "tmnd-2")
-        assert visit.page.locator("#cluster .member .pill.good").count() == 3
+        visit.wait_until(lambda: visit.page.locator("#cluster .member .pill.good").count() == 3)
         cluster.nodes[2].kill()
         try:
             visit.wait_for_text("#conditions", "TokMeshNodeDown")
             visit.wait_for_text("#cluster", "silent for")
-            assert visit.page.locator("#cluster .member .pill.critical").count() == 1
+            visit.wait_until(lambda: visit.page.locator("#cluster .member .pill.critical").count() == 1)
             summary = cluster.nodes[0].data("GET", "/admin/v1/status/summary", key=cluster.key)["cluster"]
             assert [node["status"] for node in summary["nodes"]] == ["active", "active", "down"]
             keys = by_label(cluster, 0, "shard_keys_count")
@@ -121,8 +122,9 @@ def test_a_node_that_is_gone_is_told_everywhere_and_its_return_too(cluster: Clus
             assert "WARNING  TokMeshNodeDown" in doctor and "TokMeshQuorumLost" not in doctor
         finally:
             cluster.nodes[2].start()
-        visit.wait_for_text("#conditions", "Nothing wants attention.")
-        assert visit.page.locator("#cluster .member .pill.good").count() == 3
+        # Not that nothing else is wrong: a busy machine may have held up the loop meanwhile, and is told so.
+        visit.wait_until(lambda: "TokMeshNodeDown" not in visit.text("#conditions"))
+        visit.wait_until(lambda: visit.page.locator("#cluster .member .pill.good").count() == 3)
         visit.assert_clean()
         visit.close()
 
