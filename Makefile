@@ -24,7 +24,7 @@ SCALE ?= 1
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help extra packages run cluster build test lint tidy asan kills torture mutants screenshot bench bench-storage bench-cluster wheel wheels annotate constraints image clean
+.PHONY: help extra packages run cluster build test lint tidy asan kills torture torture-cluster mutants screenshot bench bench-storage bench-cluster wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -82,6 +82,10 @@ kills: packages  ## SIGKILL a server COUNT times (200) during a write load; ever
 torture: packages  ## every fault that storage must survive, and a table: hours at SCALE=1, minutes at SCALE=0.01; as root
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m tests.crash.torture --scale $(SCALE) $(ARGS)
+
+torture-cluster: packages  ## every fault that a cluster must survive, and a table: hours at SCALE=1, minutes at SCALE=0.01; as root
+	@$(MAKE) $(VENV)/stamp-dev build
+	@$(BIN)/python -m tests.cluster.torture --scale $(SCALE) $(ARGS)
 
 mutants: packages  ## plant each known defect in a copy of the tree; its tests must fail
 	@$(MAKE) $(VENV)/stamp-dev build

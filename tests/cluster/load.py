@@ -6,14 +6,13 @@ what they are told is judged at once. Nobody here knows of faults: what does not
 """
 
 import http.client
+import itertools
 import json
 import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Final
 
 from tests.cluster.history import Operation, State
@@ -92,7 +91,7 @@ class Book:
     def longest_pause_s(self, since_ns: int) -> float:
         """The longest time without any acknowledged write, from then to the last one."""
         times_ns = [since_ns, *(each for each in sorted(self.acknowledged_ns) if each > since_ns)]
-        return max((after - before for before, after in pairwise(times_ns)), default=0) / 1e9
+        return max((after - before for before, after in itertools.pairwise(times_ns)), default=0) / 1e9
 
 
 class Caller:
@@ -298,12 +297,17 @@ class Reader(threading.Thread):
             time.sleep(READ_PAUSE_S)
         self._caller.close()
 
-    def _step(self) -> None:
+    def _choose(self) -> Watched | None:
+        """A token, of the newest above all: what goes wrong does so soon after."""
         with self._book.lock:
-            kinds: list[Sequence[Watched]] = [each for each in (self._book.ended, self._book.living) if each]
-            # The newest above all: what goes wrong does so soon after.
-            watched: Sequence[Watched] = self._random.choice(kinds) if kinds else ()
-            chosen = watched[-1 - min(int(self._random.expovariate(0.2)), len(watched) - 1)] if watched else None
+            kinds = [each for each in (self._book.ended, self._book.living) if each]
+            if not kinds:
+                return None
+            watched = self._random.choice(kinds)
+            return watched[-1 - min(int(self._random.expovariate(0.2)), len(watched) - 1)]
+
+    def _step(self) -> None:
+        chosen = self._choose()
         if chosen is None:
             return
         asked_ns = time.monotonic_ns()

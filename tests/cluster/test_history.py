@@ -85,7 +85,7 @@ def test_what_cannot_have_happened_is_not(name: str) -> None:
 
 
 def made_up(source: random.Random, count: int) -> tuple[list[Operation], State]:
-    """A history of operations that did happen in order, each asked and answered around its moment, a few unanswered."""
+    """A history of operations that did happen in order, each asked and answered at some time around that, a few unanswered."""
     state, history = BEGUN, []
     for number in range(1, count + 1):
         at = number * 100

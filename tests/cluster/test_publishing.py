@@ -1,4 +1,4 @@
-"""What the servers answer to a record, and what is made of it: a definite no only where the record never will be stored."""
+"""What servers answer to a record, and what is made of it: a definite no only where it is not stored and never will be."""
 
 import asyncio
 import json

@@ -6,9 +6,11 @@ A row is one of the loops beside this file; large ones are cut into pieces of th
 failure is repeated in a minute. A row counts as lost when an acknowledged change was missing or altered, as wrong when anything
 else was not as it has to be; the control row must lose, or the rows above it prove nothing. Exit code 1 when a row is not as it
 must be. With less than all, one place of those that are gone through one by one is looked at in 1/scale.
+tests/cluster/torture.py has rows of its own for the same table.
 """
 
 import argparse
+import importlib
 import math
 import multiprocessing
 import os
@@ -182,27 +184,35 @@ ROWS: Final = (
 
 
 class Piece(NamedTuple):
-    """Part of a row: what one process does at a time. row: its number; rounds: or, of a row of places, the step."""
+    """Part of a row: what one process does at a time. module: whose `ROWS`; row: its number; rounds: or, of a row of places, the
+    step."""
 
+    module: str
     row: int
     rounds: int
     number: int
     seed: int
 
 
-def pieces_of(scale: float, seed: int, only: str) -> list[Piece]:
+def rows_of(module: str) -> tuple[Row, ...]:
+    """Of that module, which another process can import as well."""
+    rows: tuple[Row, ...] = importlib.import_module(module).ROWS
+    return rows
+
+
+def pieces_of(module: str, scale: float, seed: int, only: str) -> list[Piece]:
     """All that has to be done."""
     source = random.Random(seed)
     pieces = []
-    for index, row in enumerate(ROWS):
+    for index, row in enumerate(rows_of(module)):
         if only not in row.name:
             continue
         if row.step:
-            pieces.append(Piece(index, max(1, round(1 / scale)), 0, source.randrange(SEEDS)))
+            pieces.append(Piece(module, index, max(1, round(1 / scale)), 0, source.randrange(SEEDS)))
             continue
         left, number = max(1, math.ceil(row.full * scale)), 0
         while left > 0:
-            pieces.append(Piece(index, min(left, row.piece), number, source.randrange(SEEDS)))
+            pieces.append(Piece(module, index, min(left, row.piece), number, source.randrange(SEEDS)))
             left -= row.piece
             number += 1
     return pieces
@@ -210,7 +220,7 @@ def pieces_of(scale: float, seed: int, only: str) -> list[Piece]:
 
 def do(piece: Piece, directory: Path | None) -> Outcome:
     """One piece, in a process of the pool."""
-    row, started_s = ROWS[piece.row], time.monotonic()
+    row, started_s = rows_of(piece.module)[piece.row], time.monotonic()
     outcome = Outcome()
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         try:
@@ -224,11 +234,11 @@ def do(piece: Piece, directory: Path | None) -> Outcome:
     return outcome
 
 
-def table_of(outcomes: dict[int, Outcome]) -> str:
+def table_of(rows: tuple[Row, ...], outcomes: dict[int, Outcome]) -> str:
     """One line a row; what was told in numbers is added up."""
     lines = [f"{'what':60} {'how many':>9} {'lost':>5} {'wrong':>6} {'seconds':>8}  more"]
     for index, found in sorted(outcomes.items()):
-        row = ROWS[index]
+        row = rows[index]
         lines.append(
             f"{row.name:60} {found.done:9} {found.lost:5} {found.wrong:6} {found.seconds:8.0f}  {added_up(found.told)}".rstrip()
         )
@@ -236,8 +246,9 @@ def table_of(outcomes: dict[int, Outcome]) -> str:
 
 
 def added_up(told: tuple[str, ...]) -> str:
-    """ "3 a, 4 b" and "1 a, 2 b" are "4 a, 6 b"; what is no such list stands in its place."""
+    """ "3 a, 4 b" and "1 a, 2 b" are "4 a, 6 b", of "at most 3 c" the largest; what is no such list stands in its place."""
     sums: dict[str, int] = {}
+    largest: dict[str, int] = {}
     other = []
     for each in told:
         if each.startswith(("LOST", "WRONG")):
@@ -245,18 +256,23 @@ def added_up(told: tuple[str, ...]) -> str:
             continue
         for part in each.split(", "):
             number, _, name = part.partition(" ")
-            if number.isdecimal():
+            if part.startswith("at most "):
+                number, _, name = part.removeprefix("at most ").partition(" ")
+                largest[name] = max(largest.get(name, 0), int(number))
+            elif number.isdecimal():
                 sums[name] = sums.get(name, 0) + int(number)
             else:
                 other.append(part)
-    return ", ".join([*(f"{number} {name}" for name, number in sums.items()), *dict.fromkeys(other)])
+    bounds = (f"at most {number} {name}" for name, number in largest.items())
+    return ", ".join([*(f"{number} {name}" for name, number in sums.items()), *bounds, *dict.fromkeys(other)])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(module: str, description: str | None, jobs: int) -> int:
+    """The command line of a module that has `ROWS`. jobs: pieces at a time, unless the command line says otherwise."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="a share of the full numbers")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(SEEDS), help="repeats a run")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="pieces at a time")
+    parser.add_argument("--jobs", type=int, default=jobs, help="pieces at a time")
     parser.add_argument("--only", default="", help="rows with this in their name")
     parser.add_argument("--directory", type=Path, help="where to work; a temporary place when left out")
     arguments = parser.parse_args()
@@ -264,7 +280,7 @@ def main() -> int:
         parser.error("--scale is above 0 and at most 1")
     print(f"seed {arguments.seed}", flush=True)
     outcomes: dict[int, Outcome] = {}
-    pieces = pieces_of(arguments.scale, arguments.seed, arguments.only)
+    rows, pieces = rows_of(module), pieces_of(module, arguments.scale, arguments.seed, arguments.only)
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
         under_way = {pool.submit(do, piece, arguments.directory): piece for piece in pieces}
         for count, future in enumerate(as_completed(under_way), 1):
@@ -276,11 +292,11 @@ def main() -> int:
             outcome.seconds += found.seconds
             outcome.told += found.told
             if found.lost or found.wrong:
-                print(f"{ROWS[piece.row].name}: {found.told[0]}", file=sys.stderr, flush=True)
-            print(f"{count} of {len(pieces)} pieces: {ROWS[piece.row].name}", flush=True)
-    print(table_of(outcomes))
+                print(f"{rows[piece.row].name}: {found.told[0]}", file=sys.stderr, flush=True)
+            print(f"{count} of {len(pieces)} pieces: {rows[piece.row].name}", flush=True)
+    print(table_of(rows, outcomes))
     return int(any(outcome.lost or outcome.wrong for outcome in outcomes.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("tests.crash.torture", __doc__, len(os.sched_getaffinity(0))))

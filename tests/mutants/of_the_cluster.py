@@ -26,6 +26,13 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         f"{HISTORIES}::test_of_writers_with_one_version_on_all_nodes_one_wins_each_time",
     ),
     mutant(
+        "believe a server that leads no more",
+        "cluster/publishing.py",
+        "            if last > publication.expected and publication.attempts == 1:\n",
+        "            if publication.attempts == 1:\n",
+        "tests/cluster/test_publishing.py",
+    ),
+    mutant(
         "revoke only what nobody else has changed",
         "cluster/statement.py",
         "        return Statement(self._subjects.session(session_id), record, UNCONDITIONAL,",

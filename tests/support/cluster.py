@@ -18,8 +18,8 @@ from tests.support.waiting import wait_until
 
 class Cluster:
     """nodes: how many; servers: of NATS, an odd number, all of which hold the stream; args: further options of every node; port: of
-    the first node, the others follow, 0: any free ones. network: where each host has a server and a node; without it all is
-    here."""
+    the first node, the others follow, 0: any free ones. network: each of its hosts has a server and a node; else all are on
+    loopback."""
 
     def __init__(
         self,

@@ -1,0 +1,55 @@
+"""Every fault that a cluster must survive, at full numbers or a share of them, and one table of what came of it.
+
+    python -m tests.cluster.torture [--scale 1] [--seed S] [--jobs N] [--only WORD] [--directory D]
+
+A row is one fault of faults.py, 100 rounds of it, ten on one cluster. Lost: an acknowledged change that is missing or undone, a
+refused one that was made, a yes to a token that had ended so long before that no node may say so. "At most … ms to writes": from
+the end of the fault to the moment when every node has taken a write again; "at most … ms without writes": the longest time since its
+beginning in which no client had a write acknowledged by any node.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.cluster import faults
+from tests.crash.torture import Row, main
+
+ROUNDS: Final = 100
+ROUNDS_PER_CLUSTER: Final = 10
+
+
+def striking(fault: str) -> Callable[[int, int, int, Path], tuple[int, str]]:
+    def run(count: int, number: int, seed: int, folder: Path) -> tuple[int, str]:
+        found = faults.run(fault, count, seed, folder)
+        return count, (
+            f"{found['acknowledged']} acknowledged, {found['unknown']} unknown, {found['sessions']} sessions compared, "
+            f"{found['yes'] + found['no']} verdicts, at most {found['to writes']} ms to writes, "
+            f"at most {found['standstill']} ms without writes"
+        )
+
+    return run
+
+
+ROWS: Final = tuple(
+    Row(name, ROUNDS, ROUNDS_PER_CLUSTER, striking(fault))
+    for name, fault in (
+        ("SIGKILL of one node of three", "kill-node"),
+        ("SIGKILL of two nodes of three", "kill-two-nodes"),
+        ("SIGKILL of all nodes", "kill-all-nodes"),
+        ("SIGKILL of a NATS server, mostly the stream's leader", "kill-leader"),
+        ("SIGKILL of all three NATS servers at once", "kill-all-nats"),
+        ("SIGSTOP of a node", "pause-node"),
+        ("SIGSTOP of a NATS server, mostly the stream's leader", "pause-nats"),
+        ("rolling restart of the nodes", "roll-nodes"),
+        ("rolling restart of the NATS servers", "roll-nats"),
+        ("partition 2|1", "partition-2-1"),
+        ("partition 3|2", "partition-3-2"),
+        ("partition of some pairs, some one way", "partial-mesh"),
+    )
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main("tests.cluster.torture", __doc__, 1))
