@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import Iterator
 
 import nats
@@ -10,6 +11,7 @@ from nats.aio.msg import Msg
 
 from tests.support.cluster import Cluster
 from tests.support.nats_hands import api
+from tests.support.waiting import wait_until
 from tokmesh.cluster.beat import Beat, decode_beat
 
 BEATS = "tokmesh.tokmesh.core.beat"
@@ -34,6 +36,28 @@ def test_what_only_the_stream_has_is_not_acknowledged(cluster: Cluster) -> None:
             node.send_signal(signal.SIGCONT)
     for number in range(3):  # and it was made, as it may be
         cluster.wait_verdict(number, made["token"], "TM-TOKN-4012")
+
+
+@pytest.mark.parametrize("whose", ["session", "user"])
+def test_a_revocation_that_only_this_node_has_seen_is_not_acknowledged_when_it_is_asked_for_again(
+    cluster: Cluster, whose: str
+) -> None:
+    user_id = f"again-{whose}"
+    made = cluster.create(0, user_id=user_id)
+    path = f"/sessions/{made['session_id']}/revoke" if whose == "session" else f"/users/{user_id}/sessions/revoke"
+    first = threading.Thread(target=cluster.ask, args=(0, "POST", path, {}), daemon=True)
+    try:
+        for node in cluster.nodes[1:]:
+            node.send_signal(signal.SIGSTOP)
+        first.start()
+        wait_until(lambda: cluster.verdict(0, made["token"]) == "TM-TOKN-4012", "it is revoked there")
+        status, answer = cluster.ask(0, "POST", path, {})
+        assert (status, answer["code"]) == (503, "TM-CLST-5030")
+    finally:
+        for node in cluster.nodes[1:]:
+            node.send_signal(signal.SIGCONT)
+    first.join(30)
+    wait_until(lambda: cluster.ask(0, "POST", path, {})[0] == 200, "with a majority it is")
 
 
 def test_a_node_that_starts_again_is_counted_only_when_its_start_has_come_back_to_it(cluster: Cluster) -> None:

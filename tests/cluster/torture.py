@@ -3,9 +3,9 @@
     python -m tests.cluster.torture [--scale 1] [--seed S] [--jobs N] [--only WORD] [--directory D]
 
 A row is one fault of faults.py, 100 rounds of it, ten on one cluster. Lost: an acknowledged change that is missing or undone, a
-refused one that was made, a yes to a token that had ended so long before that no node may say so. "At most … ms to writes": from
-the end of the fault to the moment when every node has taken a write again; "at most … ms without writes": the longest time since its
-beginning in which no client had a write acknowledged by any node.
+refused one that was made, a yes to a token that had ended so long before that no node may say so. "At most … ms to writes":
+from the end of the fault to the moment when every node has taken a write again; "at most … ms without writes": the longest time
+since its beginning in which no client had a write acknowledged by any node.
 """
 
 import sys

@@ -152,9 +152,20 @@ class JetStreamLog:
             return future
         statements = self._stating.of(record)
         pending = _Pending(future, len(statements), summed=len(statements) > 1 and statements[0].conflict == "")
+        if not statements:
+            self._confirm(pending)
         for index, statement in enumerate(statements):
             self._publish(statement, pending, first=index == 0)
         return future
+
+    def _confirm(self, pending: _Pending) -> None:
+        """Of a record that changes nothing: done when a majority has applied what is applied here."""
+        self._number += 1
+        pending.parts = 1
+        deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
+        part = self._parts[self._number] = _Part(self._number, pending, first=True, default=0, deadline_ns=deadline_ns)
+        part.sequence = self._following.position
+        self._keep(part, self._stored)
 
     def propose_alone(self, statement: Statement) -> Proposal:
         """A statement about the cluster: never refused for want of a quorum, as it is how one is made. Done when applied here."""
