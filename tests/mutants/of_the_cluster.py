@@ -19,6 +19,13 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         f"{PROMISES}::test_what_only_the_stream_has_is_not_acknowledged",
     ),
     mutant(
+        "acknowledge a revocation that was asked for before",
+        "sessions/service.py",
+        "        count: int = 0 if self._spread is None else await",
+        "        count: int = 0 if self._spread is not None else await",
+        PROMISES,
+    ),
+    mutant(
         "leave out what a change was decided on",
         "cluster/publishing.py",
         "            if publication.expected != UNCONDITIONAL:\n",

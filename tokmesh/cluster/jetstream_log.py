@@ -138,7 +138,8 @@ class JetStreamLog:
 
     def propose(self, record: AnyRecord) -> Proposal:
         """As FileLog's. ApiError in the future besides: TM-CLST-5030, no quorum (details outcome "unknown": it may still be made);
-        a conflict with what another node did: TM-SESS-4090, TM-SESS-4091, TM-TOKN-4090, TM-ADMIN-4091."""
+        a conflict with what another node did: TM-SESS-4090, TM-SESS-4091, TM-TOKN-4090, TM-ADMIN-4091. A revocation of nobody is
+        done when a majority has applied what is applied here."""
         if isinstance(record, SessionsTouched):
             if self.touched is not None:
                 self.touched(record)
@@ -159,7 +160,6 @@ class JetStreamLog:
         return future
 
     def _confirm(self, pending: _Pending) -> None:
-        """Of a record that changes nothing: done when a majority has applied what is applied here."""
         self._number += 1
         pending.parts = 1
         deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS

@@ -270,8 +270,7 @@ class Sessions:
             raise ApiError("TM-SESS-4040")
         now_ms = self._clock.now_ms()
         if self._table.status(entry, now_ms) == _REVOKED:
-            await self._confirm(now_ms)
-            return False
+            return bool(await self._confirm(now_ms))
         count = await self._log.propose(SessionsRevoked(now_ms, (session_id,)))
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return bool(count)
@@ -292,16 +291,15 @@ class Sessions:
         if len(ids) > REVOKE_USER_MAX:
             raise ApiError("TM-SESS-4002", {"limit": REVOKE_USER_MAX})
         if not ids:
-            await self._confirm(now_ms)
-            return 0
+            return await self._confirm(now_ms)
         count: int = await self._log.propose(SessionsRevoked(now_ms, ids))
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return count
 
-    async def _confirm(self, now_ms: int) -> None:
-        """What this node knows may be answered for: in a cluster it may be alone in knowing that something was revoked."""
-        if self._spread is not None:
-            await self._log.propose(SessionsRevoked(now_ms, ()))
+    async def _confirm(self, now_ms: int) -> int:
+        """0, when it may be said: in a cluster this node may be alone in knowing that something was revoked."""
+        count: int = 0 if self._spread is None else await self._log.propose(SessionsRevoked(now_ms, ()))
+        return count
 
     async def everywhere(self) -> Reached | None:
         """Waits until no node of the cluster can answer without what was revoked so far; None on a node alone, where that is so."""
