@@ -68,6 +68,13 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         STREAMS,
     ),
     mutant(
+        "take records over a gap",
+        "cluster/follower.py",
+        "        if number != self._next:\n",
+        "        if number < self._next:\n",
+        "tests/cluster/test_follower.py",
+    ),
+    mutant(
         "die of a record whose values no table takes",
         "store.py",
         "        except (ValueError, OverflowError):",

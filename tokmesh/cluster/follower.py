@@ -87,11 +87,12 @@ class Follower:
             await asyncio.sleep(RETRY_S)
 
     async def _consume(self) -> None:
-        """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had."""
+        """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had, StreamLost."""
         consumer = _Consumer(self._link, self._stream, self._sink)
         await consumer.open()
         self.consumers_made += 1
         try:
+            await self._source.verify(self._following)  # again: it may have been made anew in between
             await consumer.watch()
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
