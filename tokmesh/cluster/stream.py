@@ -79,7 +79,11 @@ class Stream:
 
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
-        facts = _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
+        try:
+            facts = _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
+        except (LinkDown, ApiRefused):
+            self._behind_since_s = None  # what is said next may be another server's word
+            raise
         if facts.created_ns != following.created_ns:
             raise StreamLost("the stream was made anew: what the one before held is not in it")
         if facts.last_sequence >= following.position:
