@@ -29,7 +29,7 @@ READ_PAUSE_S: Final = 0.004
 DOWN_PAUSE_S: Final = 0.05
 WATCHED: Final = 400  # tokens of each kind that readers ask about
 MAX_STALENESS_NS: Final = 2_000_000_000
-WEIGHTS: Final = {"create": 3, "renew": 3, "update": 5, "rotate": 3, "revoke": 2, "revoke sync": 1}
+WEIGHTS: Final = {"create": 3, "renew": 3, "update": 5, "rotate": 3, "revoke": 2, "revoke sync": 2}
 REFUSALS: Final = {  # a definite no to a write that another one was faster than; anything else is a defect
     (409, "TM-SESS-4091"), (409, "TM-TOKN-4090"), (404, "TM-SESS-4040"),
     (401, "TM-TOKN-4010"), (401, "TM-TOKN-4011"), (401, "TM-TOKN-4012"),
