@@ -104,7 +104,7 @@ def test_a_node_of_many_shows_its_members_and_what_is_wrong_with_them(tmp_path: 
     posture = Posture(sync_mode="always", http_beyond_loopback=False, metrics_open=False, connections_max=10)
     exposition = Exposition(of_a_cluster(fakes))
     figures = cluster_figures(quarantined=2)
-    status = Status("tmnd-one", posture, exposition.examine, dict, lambda: figures)
+    status = Status("tmnd-one", posture, exposition.examine, dict, lambda: None, lambda: figures)
     summary = asyncio.run(status.summary())
     cluster = summary["cluster"]
     assert [(node["id"], node["status"], node["lag_seconds"]) for node in cluster["nodes"]] == [
