@@ -378,8 +378,6 @@ class JetStreamLog:
         self._publishing.seen(envelope.number, record.position)
 
 
-
-
 def _forget(future: "asyncio.Future[object]") -> None:
     """Whatever became of it."""
     if not future.cancelled():
