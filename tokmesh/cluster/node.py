@@ -12,15 +12,17 @@ from typing import Any, Final, Protocol
 from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beating import Beating
+from tokmesh.cluster.changes import Changes
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown, NatsSettings
 from tokmesh.cluster.publishing import Publishing
+from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
 from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.statement import Stating
-from tokmesh.cluster.status import MemberStatus
+from tokmesh.cluster.status import MemberStatus, member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
@@ -33,7 +35,7 @@ from tokmesh.store import Store
 
 TICK_S: Final = 0.1
 POLL_S: Final = 0.02
-STUCK_NS: Final = 1_000_000_000  # a write that has waited this long for the stream: others are refused at once
+FAILOVER_NS: Final = 10_000_000_000  # the stream may need this long to have another leader; reads go on, and so does readiness
 PRESENT_NS: Final = 600_000_000  # two beats and some
 MS_NS: Final = 1_000_000
 
@@ -137,6 +139,11 @@ class ClusterNode:
             self._follower,
             clock.monotonic_ns(),
         )
+        self.pulse = Pulse(
+            self.link, self.stream, self.publishing, clock, self.subjects.node(state.node_id), state.node_id, incarnation,
+            self._judge,
+        )  # fmt: skip
+        self._changes = Changes()
         self._is_counted = False
         self.lost: str | None = None  # why this node stands apart until it is started again
         self._watching: asyncio.Task[None] | None = None
@@ -167,6 +174,7 @@ class ClusterNode:
             await asyncio.sleep(POLL_S)
         self._joining.phase = ""
         self._judge()
+        self.pulse.start()
         logger.info("this node belongs to the cluster", extra={"members": list(self.following.members)})
 
     async def stop(self) -> None:
@@ -174,6 +182,7 @@ class ClusterNode:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        await self.pulse.stop()
         await self._follower.stop()
         await self.publishing.stop()
         await self._beating.stop()
@@ -195,15 +204,14 @@ class ClusterNode:
             return "another process has taken over this node's id"
         if not self.quorum.may_write(self._clock.monotonic_ns()):
             return f"no majority of the nodes is in reach; NATS: {self.link.reason or 'connected'}"
-        if self.publishing.oldest_wait_ns > STUCK_NS:
+        if self.pulse.stuck_ns > FAILOVER_NS:
             return "the stream takes no records"
         return None
 
     @property
     def quorum_lost(self) -> bool:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
-        is_stuck = self.publishing.oldest_wait_ns > STUCK_NS
-        return self.lost is not None or is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
+        return self.lost is not None or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
     @property
     def is_founder(self) -> bool:
@@ -278,6 +286,13 @@ class ClusterNode:
         heard = (peer.applied for peer in self.quorum.peers.values() if now_ns - peer.heard_ns <= PRESENT_NS)
         return min((self.following.position, *heard))
 
+    def _tell_changes(self) -> None:
+        if self._joining.phase:
+            return
+        now_ns = self._clock.monotonic_ns()
+        members = member_statuses(self.quorum, Figures(), now_ns)
+        self._changes.note(members, quorum_lost=self.quorum_lost, fenced=self._may_answer_until_ns(now_ns) <= now_ns)
+
     async def _watch(self) -> None:
         while True:  # ends by cancellation
             await asyncio.sleep(TICK_S)
@@ -286,6 +301,7 @@ class ClusterNode:
                 await self._follower.stop()
                 self._follower.start()
             self._judge()
+            self._tell_changes()
             try:
                 await self._touches.tell()
             except LinkDown as error:

@@ -73,9 +73,9 @@ class Stream:
         self._check(info["config"])
         return _facts(info)
 
-    async def facts(self) -> StreamFacts:
+    async def facts(self, timeout_s: float = 2.0) -> StreamFacts:
         """Raises LinkDown, ApiRefused."""
-        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
+        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s))
 
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
