@@ -78,7 +78,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address]}]}]},
         }
         for node in cluster.nodes:  # started again, each is found where it was
-            node.args.append(f"--server.http.address=127.0.0.1:{node.port}")
+            node.keep_port()
         targets = [f"127.0.0.1:{node.port}" for node in cluster.nodes]
         key = cluster.nodes[0].create_key("metrics")
         with PrometheusProcess(folder / "prometheus", targets, key, configuration=configuration) as prometheus:

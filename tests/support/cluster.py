@@ -52,7 +52,7 @@ class Cluster:
             f"--cluster.nats.servers={','.join(self.nats.urls)}",
             f"--cluster.nats.replicas={self._servers}",
             f"--cluster.node_id=tmnd-{number}",
-            f"--server.http.address=127.0.0.1:{self._port + number if self._port else 0}",
+            *([f"--server.http.address=127.0.0.1:{self._port + number}"] if self._port else []),
             *self._args,
             place=LOOPBACK if self.network is None else self.network.hosts[number],
         )

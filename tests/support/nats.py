@@ -113,7 +113,7 @@ class NatsServer:
         self.program = program or server_program()
         self.paused = False
         self.process: subprocess.Popen[bytes] | None = None
-        self._output = folder / f"{name}.log"
+        self.output_file = folder / f"{name}.log"
 
     @property
     def url(self) -> str:
@@ -134,19 +134,22 @@ class NatsServer:
     @property
     def output(self) -> str:
         """What it wrote, over all its starts."""
-        return self._output.read_text(errors="replace") if self._output.exists() else ""
+        return self.output_file.read_text(errors="replace") if self.output_file.exists() else ""
 
     @property
     def _last_words(self) -> str:
         return f"{self.name} ended\n{self.output[-OUTPUT_CHARACTERS:]}"
 
+    def command(self) -> list[str]:
+        """Its command line."""
+        return self.place.command([self.program, "-c", str(self.config), *self.args])
+
     def spawn(self) -> None:
         """Starts the process without waiting for anything."""
         assert not self.running, f"{self.name} is running"
-        command = self.place.command([self.program, "-c", str(self.config), *self.args])
-        with self._output.open("ab") as output:
+        with self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 env={**os.environ, **self.env}, start_new_session=True,
             )  # fmt: skip
         self.paused = False

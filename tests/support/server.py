@@ -27,6 +27,7 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 60.0
 REQUEST_TIMEOUT_S: Final = 60.0
 
+_ADDRESS: Final = "--server.http.address="
 _KEY_LINE: Final = re.compile(r"^(tmak-[0-9a-z]{26}:tmas_[0-9A-Za-z]{43})$", re.MULTILINE)
 
 
@@ -91,6 +92,11 @@ class TokMeshProcess:
         return self._stdout.read_text(errors="replace")
 
     @property
+    def stdout_file(self) -> Path:
+        """Where the latest start's standard output goes."""
+        return self._stdout
+
+    @property
     def stderr(self) -> str:
         """What the latest start wrote to standard error."""
         return self._stderr.read_text(errors="replace")
@@ -108,11 +114,20 @@ class TokMeshProcess:
 
     # Start and stop.
 
+    @property
+    def _has_address(self) -> bool:
+        return any(each.startswith(_ADDRESS) for each in self.args)
+
+    def keep_port(self) -> None:
+        """Later starts listen where this one does."""
+        if not self._has_address:
+            self.args.append(f"{_ADDRESS}127.0.0.1:{self.port}")
+
     def command(self) -> list[str]:
         """The command line of the server."""
         command = [
             *self.wrapper, sys.executable, "-m", "tokmesh", "serve", f"--storage.dir={self.directory}",
-            "--server.http.address=127.0.0.1:0", *self.args,
+            *([] if self._has_address else [f"{_ADDRESS}127.0.0.1:0"]), *self.args,
         ]  # fmt: skip
         return self.place.command(command)
 
