@@ -153,8 +153,9 @@ def test_it_ends_when_no_node_is_left(shell: Shell, tmp_path: Path) -> None:
     time.sleep(1)  # it looks twice meanwhile
     assert shell.trial.poll() is None, "the one that was started by hand is left"
     os.kill(again, signal.SIGKILL)
+    wait_until(lambda: shell.output().endswith("No node is left\n"), "it says so")
+    os.killpg(shell.trial.pid, signal.SIGINT)  # a Ctrl-C while it ends
     assert shell.trial.wait(60) == 1
-    assert shell.output().endswith("No node is left\n")
     assert not any(map(runs, [*pids, again])) and list((tmp_path / "tmp").iterdir()) == []
 
 

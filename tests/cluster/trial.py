@@ -61,18 +61,26 @@ def main() -> int:
                 time.sleep(LOOK_S)
                 for news in filter(None, [each.news() for each in nodes + servers]):
                     print(f"\n{news}", flush=True)
-            print("No node is left", file=sys.stderr)
+            _end_in_peace()
+            print("No node is left", file=sys.stderr, flush=True)
             return 1
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end takes a moment: a second Ctrl-C must not leave processes behind
+            _end_in_peace()
             print("Stopping", flush=True)
             for each in reversed(nodes):
                 each.stop()
             return 0
         finally:
+            _end_in_peace()
             for each in nodes + servers:
                 each.kill()  # also those that were started by hand
             cluster.close()
+
+
+def _end_in_peace() -> None:
+    """The end takes a moment: a Ctrl-C meanwhile must not leave processes behind."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _node(number: int, node: TokMeshProcess) -> Watched:
