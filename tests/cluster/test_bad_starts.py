@@ -10,6 +10,7 @@ from tests.support.cluster import Cluster
 from tests.support.nats import HeldPorts, NatsCluster, NatsServer
 from tests.support.server import TokMeshProcess
 from tests.support.waiting import wait_until
+from tokmesh.cluster.nats_conf import make_nkey
 
 OLD_PROGRAM = "/usr/sbin/nats-server"  # Debian's
 EX_CONFIG, EX_OK = 78, 0
@@ -80,6 +81,33 @@ def test_wrong_credentials_are_told_and_waited_for(tmp_path: Path) -> None:
         right = node_of(tmp_path, f"nats://a:secret-of-nats@{address}")
         with right:
             assert "secret-of-nats" not in right.output
+
+
+def test_credentials_replaced_by_rubbish_are_told_and_read_again(tmp_path: Path) -> None:
+    folder, nkey = tmp_path / "nats", make_nkey()
+    folder.mkdir()
+    file = tmp_path / "credentials"
+    file.write_text(nkey.seed)
+    file.chmod(0o600)
+    rubbish = "SU-no-seed-but-secret"
+    with NatsCluster(folder, 1, extra=f"authorization {{ users: [{{ nkey: {nkey.public} }}] }}\n") as nats:
+        nats.kill(0)
+        node = node_of(tmp_path, nats.urls[0], f"--cluster.nats.credentials_file={file}").spawn()
+        with node:
+            wait_until(lambda: said(node, "cannot connect"), "it waits")
+            file.write_text(rubbish)
+            wait_until(lambda: said(node, "its seed is not that of a user"), "told before there was a connection")
+            nats.start(0)
+            file.write_text(nkey.seed)
+            node.wait_ready()
+            nats.kill(0)
+            file.write_text("rubbish")
+            nats.start(0)
+            wait_until(lambda: said(node, "neither a .creds file"), "told after a connection was lost")
+            file.write_text(nkey.seed)
+            wait_until(lambda: ready_status(node) == 200, "connected again")
+            assert node.stop() == EX_OK
+        assert rubbish not in node.output and nkey.seed not in node.output and "Traceback" not in node.output
 
 
 def test_of_two_processes_with_one_id_the_second_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

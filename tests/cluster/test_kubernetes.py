@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.certificates import Authority
 from tests.support.server import ROOT, TokMeshProcess, run_command
 from tokmesh import __version__
+from tokmesh.cluster.nats_conf import make_nkey
 from tokmesh.config import load
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -52,8 +54,11 @@ def mounted(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         text = text.replace(place, str(here))
         values = {key: value.replace(place, str(here)) for key, value in values.items()}
     secret = next(each for each in POD["volumes"] if each["name"] == "nats")["secret"]["secretName"]
-    for key in the("Secret", secret)["stringData"]:
-        (tmp_path / "nats" / key).write_text("x")
+    assert set(the("Secret", secret)["stringData"]) == {"credentials", "ca.pem"}
+    Authority(tmp_path / "nats", "ca")
+    credentials = tmp_path / "nats" / "credentials"
+    credentials.write_text(make_nkey().seed)
+    credentials.chmod(next(each for each in POD["volumes"] if each["name"] == "nats")["secret"]["defaultMode"])
     file = tmp_path / "config" / "tokmesh.yaml"
     file.write_text(text)
     assert f"--config={places['config']}/{file.name}" == CONTAINER["args"][1]

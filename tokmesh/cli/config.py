@@ -13,12 +13,15 @@ def load_options(options: argparse.Namespace, settings: list[tuple[str, str]], t
 
 
 def load_checked(options: argparse.Namespace, settings: list[tuple[str, str]], text: bytes | None = None) -> Loaded:
-    """The same, and the certificates it names can be used. Raises ConfigError."""
+    """The same, and the certificates and NATS credentials it names can be used. Raises ConfigError."""
+    from tokmesh.cli.nats_files import check_files
     from tokmesh.host.tls import server_context
 
     loaded = load_options(options, settings, text)
     if loaded.settings.server.https.enabled:
         server_context(loaded.settings.server.https.tls)
+    if loaded.settings.cluster.enabled:
+        check_files(loaded.settings.cluster.nats)
     return loaded
 
 

@@ -11,6 +11,7 @@ from tokmesh.errors import EX_OK
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Of this host's stopped server, as its settings say. Raises ConfigError, ApiError."""
+    from tokmesh.cli.nats_files import check_files
     from tokmesh.host import data_directory, process
 
     given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
@@ -18,6 +19,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if not loaded.cluster.enabled:
         rule = "must be true, as for the server: what is reseeded is a node of a cluster"
         raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
+    check_files(loaded.cluster.nats)
     data_directory.prepare(loaded.storage.dir)
     process.harden()
     return asyncio.run(_reseed(loaded))

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+from tokmesh.cluster.credentials import ProvenClient
 
 INBOX_PREFIX: Final = "_INBOX_tokmesh"
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -174,15 +175,14 @@ class Link:
 
     async def _connect_once(self) -> None:
         settings = self._settings
-        credentials, seed = _credentials(settings.credentials_file)
-        self._client = await nats.connect(
+        client = ProvenClient()
+        await client.connect_with(
+            settings.credentials_file,
             servers=list(settings.servers),
             name=self._name,
             inbox_prefix=INBOX_PREFIX,
             no_echo=True,
-            user_credentials=credentials,
-            nkeys_seed=seed,
-            tls=_tls_context(settings.tls),
+            tls=tls_context(settings.tls),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RETRY_S,
@@ -193,6 +193,7 @@ class Link:
             disconnected_cb=self._told_disconnected,
             reconnected_cb=self._told_reconnected,
         )
+        self._client = client
 
     def _judge_version(self) -> None:
         version = _version_of(self.server_version)
@@ -231,21 +232,15 @@ class Link:
             self.reconnected()
 
 
-def _credentials(path: Path | None) -> tuple[str | None, str | None]:
-    """The file as one of credentials (a JWT and a seed), or as a bare seed (`SU…`). Raises OSError."""
-    if path is None:
-        return None, None
-    return (None, str(path)) if path.read_bytes().lstrip().startswith(b"SU") else (str(path), None)
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext | None:
+def tls_context(tls: Tls) -> ssl.SSLContext | None:
     """None: no TLS is configured. Raises OSError (ssl.SSLError) for files that are no certificates."""
     if tls.ca_file is None and tls.cert_file is None:
         return None
     context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        # The callback keeps OpenSSL from asking for a passphrase at the terminal of a server.
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: b"")
     return context
 
 

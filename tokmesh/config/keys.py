@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
+from tokmesh.config import nats_values
 from tokmesh.config import values as kinds
 from tokmesh.config.declaration import METADATA, Key, Row, key, section
 from tokmesh.config.values import Address, Network
@@ -272,9 +273,11 @@ class NatsTlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class NatsSettings:
-    servers: tuple[str, ...] = key("[]", kinds.texts("a list of NATS URLs"), "NATS servers")
-    replicas: int = key("3", kinds.integer(1, 5), "NATS servers that hold the stream, when it is made here; 1 survives no failure")
-    credentials_file: Path | None = key("", kinds.optional_file(), "NATS credentials")
+    servers: tuple[str, ...] = key("[]", nats_values.nats_servers(), "NATS servers")
+    replicas: int = key(
+        "3", nats_values.replicas(), "NATS servers that hold the stream, when it is made here; 1 survives no failure"
+    )
+    credentials_file: Path | None = key("", kinds.optional_file(), "NATS credentials: a .creds file, or the seed of an nkey")
     tls: NatsTlsSettings = section(NatsTlsSettings)
 
 

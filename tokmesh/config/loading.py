@@ -135,7 +135,8 @@ def _parse(each: _Given, values: dict[str, Any], problems: list[Problem]) -> Non
     try:
         value = row.kind.parse(each.value, each.base)
     except BadValue as error:
-        problems.append(Problem(error.code, each.key.name, each.source, f"{_shown(each.value)} is not {row.kind.rule}"))
+        what = error.part or _shown(each.value)
+        problems.append(Problem(error.code, each.key.name, each.source, f"{what} is not {row.kind.rule}"))
         return
     if row.needs is not None and value != row.kind.parse(row.default, each.base):
         rule = f"needs {row.needs}, which this version does not have; leave it at {row.default or 'empty'}"

@@ -47,11 +47,12 @@ Network = IPv4Network | IPv6Network
 
 
 class BadValue(Exception):
-    """A value that breaks its rule. code: TM-CFG-1001 (type) or TM-CFG-1002 (range)."""
+    """A value that breaks its rule. code: TM-CFG-1001 (type) or TM-CFG-1002 (range). part: of it, without secrets; None: all."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, part: str | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.part = part
 
 
 WRONG_TYPE: Final = "TM-CFG-1001"
