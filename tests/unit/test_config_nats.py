@@ -10,12 +10,11 @@ from tests.support.config import load_errors, load_settings
 from tests.support.server import run_command
 from tokmesh.cli.nats_files import check_files
 from tokmesh.cluster.credentials import FILE_BYTES_MAX
-from tokmesh.cluster.nats_conf import make_nkey
 from tokmesh.config import ConfigError, load, shown_lines
 from tokmesh.config.keys import NatsSettings, NatsTlsSettings
 
 SERVERS = "cluster.nats.servers"
-SEED = make_nkey().seed
+SEED = "SUAFRIRTQDN6WLCAPVLA5Z6OYKT5UTQHIILGV5S5QM5E4OLBXZPQKM7LD4"  # of nobody; fixed, as cases are named by what they hold
 CREDS = (
     "-----BEGIN NATS USER JWT-----\neyJ0.eyJq.c2ln\n------END NATS USER JWT------\n\n*** keep it secret ***\n\n"
     f"-----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
