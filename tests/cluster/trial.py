@@ -46,7 +46,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make cluster", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=5081, help="of the first node; the others follow. 0: any free ones")
     port = parser.parse_args().port
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever started this may have been told to ignore the first
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tokmesh-cluster-") as folder:
         cluster = Cluster(Path(folder), nodes=NODES, port=port)
         nodes: list[Watched] = []
