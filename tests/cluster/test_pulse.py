@@ -9,7 +9,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.waiting import wait_until
 
-NOTICED_WITHIN_S = 30.0  # a leader that has lost its majority goes on claiming for some seconds
+NOTICED_WITHIN_S = 60.0  # a leader that has lost its majority goes on claiming for some seconds
 WATCHED_S = 6.0
 
 

@@ -99,13 +99,15 @@ class Pulse:
 
     async def _ask(self) -> None:
         try:
-            await self._stream.facts(PROBE_TIMEOUT_S)
+            is_well = await self._stream.has_majority(PROBE_TIMEOUT_S)
         except (LinkDown, ApiRefused):
-            self._asks_failed += 1
-            if self._asks_failed >= ASKS_FAILED_MAX:
-                self._set(stuck=True)
-        else:
+            is_well = False
+        if is_well:
             self._asked_ns, self._asks_failed = self._clock.monotonic_ns(), 0
+            return
+        self._asks_failed += 1
+        if self._asks_failed >= ASKS_FAILED_MAX:
+            self._set(stuck=True)
 
     async def _probe(self) -> bool:
         record = NodeStated(self._clock.now_ms(), self._node_id, self._incarnation)

@@ -19,6 +19,7 @@ NOT_FOUND: Final = 10059
 DUPLICATE_WINDOW_NS: Final = 120_000_000_000
 RECORD_BYTES_MAX: Final = 65_536
 VERIFY_TIMEOUT_S: Final = 0.5
+HEARD_WITHIN_NS: Final = 5_000_000_000
 BEHIND_S: Final = 15.0  # a leader that is cut off goes on claiming to lead for up to 10 s
 
 logger = logging.getLogger("tokmesh.cluster")
@@ -76,6 +77,13 @@ class Stream:
     async def facts(self, timeout_s: float = 2.0) -> StreamFacts:
         """Raises LinkDown, ApiRefused."""
         return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s))
+
+    async def has_majority(self, timeout_s: float) -> bool:
+        """Whether who says to lead the stream has heard a majority of its servers lately. Raises LinkDown, ApiRefused."""
+        info = await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s)
+        others = (info.get("cluster") or {}).get("replicas") or []
+        heard = sum(not each.get("offline") and int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
+        return 1 + heard > (1 + len(others)) // 2
 
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
