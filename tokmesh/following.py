@@ -37,7 +37,6 @@ class Following:
         "created_ns",
         "incarnations",
         "members",
-        "members_at",
         "position",
         "quarantined",
         "quarantined_total",
@@ -51,7 +50,6 @@ class Following:
         self.position = 0
         self.time_ms = 0
         self.members: tuple[str, ...] = ()
-        self.members_at = 0  # position of the record that says them; 0: not known
         self.incarnations: dict[str, int] = {}
         self.quarantined: list[int] = []
         self.quarantined_total = 0
@@ -94,8 +92,6 @@ class Following:
                 self._note_entry(self._table.find(session_id), position)
         elif isinstance(record, KeyStated):
             self._sequence_by_key[record.created.key_id] = position
-        elif isinstance(record, ClusterStated):
-            self.members_at = position
 
     def pass_over(self, position: int) -> None:
         """What stood there meant nothing: it is left where it is, and told. For Store.apply."""
@@ -124,11 +120,6 @@ class Following:
     def sequence_of_key(self, key_id: bytes) -> int:
         """Of an API key (16-byte id)."""
         return self._sequence_by_key.get(key_id, 0)
-
-    def exchange(self, other: "Following") -> None:
-        """Takes over the other's place."""
-        self.bind(StreamBound(other.time_ms, other.cluster_id, other.created_ns, other.position))
-        self.members, self.incarnations = other.members, dict(other.incarnations)
 
     def _note_entry(self, entry: int, position: int) -> None:
         if entry < 0:

@@ -14,7 +14,8 @@ from nats.js.api import StreamConfig
 
 from tests.support.nats_hosts import NatsHosts, nats_hosts
 from tests.support.server import ROOT
-from tokmesh.cluster.nats_conf import INBOX_PREFIX, make_nkey
+from tokmesh.cluster.nats_conf import make_nkey
+from tokmesh.cluster.subjects import INBOX_PREFIX
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
 STREAM = "TOKMESH_tokmesh_0"

@@ -14,7 +14,7 @@ from tests.support.namespaces import NETWORK
 from tests.support.nats_hosts import nats_hosts
 from tests.support.server import run_command
 from tokmesh.cli import main
-from tokmesh.cluster.nats_conf import INBOX_PREFIX
+from tokmesh.cluster.subjects import INBOX_PREFIX
 from tokmesh.errors import EX_CONFIG, EX_USAGE
 
 SEED = re.compile(r"^(SU[A-Z2-7]{56})$", re.MULTILINE)

@@ -58,7 +58,6 @@ class Follower:
         self._sink = sink
         self._lost = lost
         self._task: asyncio.Task[None] | None = None
-        self._heard_s = 0.0
         self.consumers_made = 0
         self.fetches = 0
 

@@ -41,16 +41,15 @@ logger = logging.getLogger("tokmesh.cluster")
 
 
 class _Pending:
-    """A proposal under way. parts: statements that are not everywhere yet; total: of outcomes so far; position: of its last."""
+    """A proposal under way. parts: statements that are not everywhere yet; outcome: of the first, or, summed, of all so far."""
 
-    __slots__ = ("error", "future", "outcome", "parts", "position", "summed")
+    __slots__ = ("error", "future", "outcome", "parts", "summed")
 
     def __init__(self, future: Proposal, parts: int, summed: bool) -> None:
         self.future = future
         self.parts = parts
         self.summed = summed
         self.outcome = 0
-        self.position = 0
         self.error: ApiError | None = None
 
 
@@ -286,13 +285,11 @@ class JetStreamLog:
         self._parts.pop(part.number, None)
         pending = part.pending
         pending.parts -= 1
-        pending.position = max(pending.position, part.sequence)
         if pending.summed:
             pending.outcome += part.outcome
         elif part.first:
             pending.outcome = part.outcome
         if pending.parts == 0 and not pending.future.done():
-            pending.future.position = pending.position
             if pending.error is not None:
                 pending.future.set_exception(pending.error)
             else:

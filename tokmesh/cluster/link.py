@@ -19,8 +19,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tokmesh.cluster.credentials import ProvenClient
+from tokmesh.cluster.subjects import INBOX_PREFIX
 
-INBOX_PREFIX: Final = "_INBOX_tokmesh"
 CONNECT_TIMEOUT_S: Final = 2.0
 RETRY_S: Final = 0.5
 PING_INTERVAL_S: Final = 1.0
@@ -79,7 +79,6 @@ class Link:
         self._reason: str | None = "not connected yet"
         self._closing = False
         self._made = False
-        self.reconnected: Callable[[], None] | None = None
         self.reconnects = 0
 
     async def connect(self) -> None:
@@ -228,8 +227,6 @@ class Link:
         self._reason = None
         self.reconnects += 1
         logger.info("connected to NATS again", extra={"version": self.server_version})
-        if self.reconnected is not None:
-            self.reconnected()
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext | None:

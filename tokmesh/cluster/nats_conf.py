@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from tokmesh.cluster.subjects import INBOX_PREFIX, Subjects, stream_name
 from tokmesh.errors import ApiError
 
 HOSTS_MAX: Final = 9
 REPLICAS: Final = 3  # of a stream; so many servers at least
-INBOX_PREFIX: Final = "_INBOX_tokmesh"
 # Imported from the system account: what each server answers tells its version, and whether it syncs always.
 SERVERS_SUBJECT: Final = "$SYS.REQ.SERVER.PING.VARZ"
 NAME_VARIABLE: Final = "NATS_SERVER_NAME"
@@ -44,11 +44,6 @@ class Plan:
     streams: int = 1
     folder: str = "/etc/nats"
     store: str = "/var/lib/nats"
-
-
-def stream_name(cluster: str, number: int) -> str:
-    """The stream that holds a part of the cluster's log."""
-    return f"TOKMESH_{cluster}_{number}"
 
 
 def check_hosts(text: str) -> tuple[str, ...]:
@@ -93,7 +88,7 @@ def make_nkey() -> Nkey:
 
 def permissions(cluster: str, streams: int) -> tuple[list[str], list[str]]:
     """(subjects that TokMesh publishes to, subjects that it subscribes to). JetStream itself writes for its consumers."""
-    subjects = [f"tokmesh.{cluster}.{kind}.>" for kind in ("s", "k", "n", "c")]
+    subjects = list(Subjects(cluster).patterns)
     for number in range(streams):
         stream = stream_name(cluster, number)
         subjects += [f"$JS.API.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO", "MSG.GET")]

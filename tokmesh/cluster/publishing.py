@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
-from tokmesh.cluster.statement import UNCONDITIONAL, UNKNOWN
+from tokmesh.cluster.statement import UNCONDITIONAL, UNKNOWN, lifetime
 from tokmesh.cluster.stream import Stored, Stream
 from tokmesh.errors import ApiError
 
@@ -68,9 +68,7 @@ class Publication:
         self.deadline_ns = deadline_ns
         self.stored = stored
         self.failed = failed
-        self.headers = {"Nats-Msg-Id": message_id}
-        if ttl_ms:
-            self.headers["Nats-TTL"] = f"{-(-ttl_ms // 1000)}s"
+        self.headers = {"Nats-Msg-Id": message_id, **lifetime(ttl_ms)}
         self.attempts = 0
         self.sent_ns = 0
 

@@ -17,7 +17,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import WRONG_LAST_SEQUENCE
-from tokmesh.cluster.statement import UNCONDITIONAL, Statement, Stating
+from tokmesh.cluster.statement import UNCONDITIONAL, Statement, Stating, lifetime
 from tokmesh.cluster.stream import Stored, Stream, StreamFacts
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
@@ -125,7 +125,7 @@ class Reseeding:
         """Whether it is in the stream by this call; False: what is there is as new. Raises LinkDown, ApiRefused."""
         self._number += 1
         envelope = Envelope(self._node_id, self._incarnation, self._number, "", statement.record.encode()).encode()
-        headers = {} if statement.ttl_ms == 0 else {"Nats-TTL": f"{-(-statement.ttl_ms // 1000)}s"}
+        headers = lifetime(statement.ttl_ms)
         expected = statement.expected
         for attempt in range(ATTEMPTS_MAX):
             if expected != UNCONDITIONAL:

@@ -41,6 +41,11 @@ class Statement(NamedTuple):
     conflict: str
 
 
+def lifetime(ttl_ms: int) -> dict[str, str]:
+    """The header that says how long the stream keeps a message, in whole seconds and no less; none for ever (0)."""
+    return {"Nats-TTL": f"{-(-ttl_ms // 1000)}s"} if ttl_ms else {}
+
+
 class Stating:
     """Statements of this node's table and keys. tombstone_ttl_ms: as in the configuration; life_ms_max: of any session."""
 

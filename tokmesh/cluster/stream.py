@@ -34,12 +34,10 @@ class StreamLost(Exception):
 
 
 class StreamFacts(NamedTuple):
-    """created_ns: when it was made, Unix; last_sequence: of its last record ever; messages: it holds now."""
+    """created_ns: when it was made, Unix; last_sequence: of its last record ever."""
 
     created_ns: int
     last_sequence: int
-    messages: int
-    replicas: int
 
 
 class Stored(NamedTuple):
@@ -74,9 +72,9 @@ class Stream:
         self._check(info["config"])
         return _facts(info)
 
-    async def facts(self, timeout_s: float = 2.0) -> StreamFacts:
+    async def facts(self) -> StreamFacts:
         """Raises LinkDown, ApiRefused."""
-        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s))
+        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
 
     async def has_majority(self, timeout_s: float) -> bool:
         """Whether who says to lead the stream has heard a majority of its servers lately. Raises LinkDown, ApiRefused."""
@@ -159,10 +157,7 @@ class Stream:
 
 
 def _facts(info: dict[str, Any]) -> StreamFacts:
-    state = info["state"]
-    return StreamFacts(
-        _unix_ns(info["created"]), int(state["last_seq"]), int(state["messages"]), int(info["config"].get("num_replicas", 1))
-    )
+    return StreamFacts(_unix_ns(info["created"]), int(info["state"]["last_seq"]))
 
 
 def _unix_ns(text: str) -> int:

@@ -1,12 +1,13 @@
 """The names that a cluster has on NATS: its stream, and the subjects of what is in it and beside it.
 
 A session's subject is made of a hash of its id, so that subjects are of one length and tell nothing; the two digits before it are
-the shard that the session belongs to, one of 64.
+the shard that the session belongs to, one of 64. nats_conf.py permits these names and no others.
 """
 
 from hashlib import blake2b
 from typing import Final
 
+INBOX_PREFIX: Final = "_INBOX_tokmesh"  # of answers to this software's requests
 SHARDS: Final = 64
 _HASH_BYTES: Final = 16
 
@@ -18,7 +19,7 @@ class Subjects:
 
     def __init__(self, name: str) -> None:
         root = f"tokmesh.{name}"
-        self.stream = f"TOKMESH_{name}_0"
+        self.stream = stream_name(name, 0)
         self._sessions, self._keys, self._nodes = f"{root}.s.", f"{root}.k.", f"{root}.n."
         self.cluster = f"{root}.c.cluster"
         self.patterns = [f"{root}.{kind}.>" for kind in "sknc"]
@@ -37,6 +38,11 @@ class Subjects:
     def node(self, node_id: str) -> str:
         """Of a node (`tmnd-…`)."""
         return self._nodes + node_id
+
+
+def stream_name(cluster: str, number: int) -> str:
+    """The stream that holds a part of the cluster's log."""
+    return f"TOKMESH_{cluster}_{number}"
 
 
 def shard_of(session_id: bytes) -> int:

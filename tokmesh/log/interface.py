@@ -11,10 +11,9 @@ class Proposal(asyncio.Future[Any]):
 
     Who awaits it and is cancelled hears of that when the record is applied or refused; until then all that the record needs, its
     place, its token, its turn, stays reserved.
-    position: of what it became in the stream of a cluster, once that is known; 0 elsewhere.
     """
 
-    position = 0
+    __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
         return False

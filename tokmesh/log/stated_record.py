@@ -12,6 +12,7 @@ from typing import Final, cast
 from tokmesh.log.key_record import KEY_DECODERS, KeyCreated
 from tokmesh.log.record_format import FORMAT, HEAD, Record, require
 from tokmesh.log.session_record import (
+    CREATED_BY_BYTES_MAX,
     DATA_BYTES_MAX,
     DEVICE_ID_BYTES_MAX,
     IP_ADDRESS_BYTES_MAX,
@@ -19,7 +20,6 @@ from tokmesh.log.session_record import (
     USER_ID_BYTES_MAX,
 )
 
-CREATED_BY_BYTES_MAX: Final = 64
 _HASH_BYTES: Final = 32
 _STATED: Final = struct.Struct("<BBq16s32s32sqqqqQIHHBHBH")
 _KEY_STATED: Final = struct.Struct("<BBqB")
