@@ -22,9 +22,10 @@ COPY docs/runbooks docs/runbooks
 RUN PIP_CONSTRAINT=/src/requirements/constraints.txt /build/bin/python -m pip --disable-pip-version-check -q wheel \
         --no-deps -w /wheel . \
     && python3 .ci/wheel_contents.py /wheel/tokmesh-*.whl
-# The environment that ships, with encryption at rest (16 MB) and the client of NATS, and the wheel's test in it: a session's life across a SIGKILL.
+# The environment that ships, with encryption at rest (16 MB) and the client of NATS (whose nkeys, pure Python, has no wheel), and the
+# wheel's test in it: a session's life across a SIGKILL.
 RUN python3 -m venv /opt/tokmesh \
-    && /opt/tokmesh/bin/python -m pip --disable-pip-version-check -q install --only-binary :all: \
+    && /opt/tokmesh/bin/python -m pip --disable-pip-version-check -q install --only-binary :all: --no-binary nkeys \
         -c requirements/constraints.txt "$(echo /wheel/tokmesh-*.whl)[encryption,cluster]" \
     && /opt/tokmesh/bin/tokmesh version \
     && python3 .ci/smoke.py /opt/tokmesh/bin/tokmesh \

@@ -12,11 +12,13 @@ endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install --no-compile -c $(CONSTRAINTS)
 CONSTRAINTS := requirements/constraints.txt
 WHEELS := dist
 ARGS ?=
-# A file's tests stay together and in order: some share a server. `make test ARGS="-n 0"` runs them one after the other, in one process.
-ON_ALL_CORES := -n auto --maxprocesses=8 --dist=loadfile
+# Half again as many processes as cores: many a test waits for a process. A file's tests stay together and in order: some share a
+# server; long files come first (tests/conftest.py). `make test ARGS="-n 0"` runs them one after the other, in one process.
+ON_ALL_CORES := -n $(shell cores=$$(nproc); echo $$((cores < 6 ? (cores * 3 + 1) / 2 : 8))) --dist=loadfile --no-loadscope-reorder
 EXTRA ?= top,otel,encryption
 COUNT ?= 200
 SCALE ?= 1
@@ -34,12 +36,12 @@ $(VENV)/stamp-run: pyproject.toml $(CONSTRAINTS)
 	@.ci/packages build
 	@echo "Preparing $(VENV) (once)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c $(CONSTRAINTS) setuptools cython
-	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e .
+	@$(INSTALL) setuptools cython
+	@TOKMESH_BUILD=none $(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-run
-	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[test,lint,bench]'
+	@TOKMESH_BUILD=none $(INSTALL) --no-build-isolation -e '.[test,lint,bench]'
 	@touch $@
 
 build: $(VENV)/stamp-run  ## build the extension modules in place (TOKMESH_BUILD=release|debug)
@@ -53,15 +55,14 @@ cluster: $(VENV)/stamp-dev build  ## three nodes and three NATS servers on loopb
 	@exec $(BIN)/python -m tests.cluster.trial $(ARGS)
 
 extra: $(VENV)/stamp-run  ## install what is optional: make extra EXTRA=top (or otel, or encryption; all of them by default)
-	@TOKMESH_BUILD=none $(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRA)]'
+	@TOKMESH_BUILD=none $(INSTALL) --no-build-isolation -e '.[$(EXTRA)]'
 
 packages:
 	@.ci/packages test install
 
 test: packages  ## everything a change must pass: lint, the core under sanitizers, house rules, all tests
-	@$(MAKE) $(VENV)/stamp-dev build
-	@$(MAKE) lint
-	@$(MAKE) asan
+	@$(MAKE) -j2 $(VENV)/stamp-dev build
+	@$(MAKE) -j2 --output-sync=target lint asan
 	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(ARGS)
 
 lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint (warnings of Cython and C end a build)

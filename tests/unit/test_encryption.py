@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.sanitizers import bits_of
 from tokmesh.storage import encryption
 from tokmesh.storage.encryption import KeySet, UnknownKey
 
@@ -41,11 +42,11 @@ def test_no_flipped_bit_of_anything_opens() -> None:
     sealer = keys.new_sealer(b"test")
     sealed, aad = sealer.seal(7, b"around", b"within"), b"around"
     opener = keys.opener(sealer.key_id, sealer.salt, b"test")
-    for bit in range(len(sealed) * 8):
+    for bit in bits_of(sealed):
         assert opener.open(7, aad, _flipped(sealed, bit)) is None
-    for bit in range(len(aad) * 8):
+    for bit in bits_of(aad):
         assert opener.open(7, _flipped(aad, bit), sealed) is None
-    for bit in range(len(sealer.salt) * 8):
+    for bit in bits_of(sealer.salt):
         assert keys.opener(sealer.key_id, _flipped(sealer.salt, bit), b"test").open(7, aad, sealed) is None
     for size in range(len(sealed)):
         assert opener.open(7, aad, sealed[:size]) is None

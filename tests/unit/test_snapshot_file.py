@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash.records import ENCRYPTED
 from tests.model.table_pair import TablePair, hash_of, id_of
+from tests.support.sanitizers import bits_of
 from tokmesh._core import wal
 from tokmesh._core.table import Table
 from tokmesh.keyring import KeyRing
@@ -114,7 +115,7 @@ def test_nothing_readable_is_in_a_sealed_file(directory: Path) -> None:
 def test_every_flipped_bit_is_refused(directory: Path, keys: KeySet | None) -> None:
     path = write(directory, a_pair(), keys)
     original = path.read_bytes()
-    for bit in range(len(original) * 8):
+    for bit in bits_of(original):
         changed = bytearray(original)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.sanitizers import bits_of
 from tokmesh._core import wal, wal_search
 from tokmesh._core.wal import FrameStatus
 
@@ -32,7 +33,7 @@ def test_a_segment_header_comes_back(segment_id: int, first_sequence: int, size_
 
 def test_no_flipped_or_missing_bit_leaves_a_segment_header() -> None:
     data = wal.encode_segment_header(wal.SegmentHeader(2**63 + 5, 17, 4096, 99))
-    for bit in range(len(data) * 8):
+    for bit in bits_of(data):
         broken = bytearray(data)
         broken[bit // 8] ^= 1 << bit % 8
         assert wal.decode_segment_header(broken) is None, bit
@@ -62,7 +63,7 @@ def test_a_frame_is_only_read_where_it_is_due(records: list[bytes], chain: int) 
 @given(RECORDS, U32)
 def test_no_flipped_or_missing_bit_leaves_a_frame(records: list[bytes], chain: int) -> None:
     data, _ = wal.encode_frame(7, 100, 99, chain, records)
-    for bit in range(len(data) * 8):
+    for bit in bits_of(data):
         broken = bytearray(data)
         broken[bit // 8] ^= 1 << bit % 8
         status, frame = wal.read_frame(broken, 0, 7, 100, chain)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.records import ENCRYPTED, Note, end_of, make_log, read_log, write_groups
+from tests.support.sanitizers import bits_of
 from tokmesh._core import wal
 from tokmesh.storage.scan import LogDamaged
 from tokmesh.storage.segment import list_segments
@@ -66,7 +67,7 @@ def test_every_bit_of_the_last_segment_flipped(memory_path: Path, seal: bool, ke
     log = Original(memory_path / "log", seal, keys)
     path = log.paths[1]
     original = log.bytes[path]
-    for bit in range(len(original) * 8):
+    for bit in bits_of(original):
         data = flipped(original, bit)
         path.write_bytes(data)
         if bit // 8 < log.last_frame or (seal and bit // 8 < log.last_end - log.seal_bytes):
@@ -86,7 +87,7 @@ def test_every_bit_of_an_earlier_segment_flipped(memory_path: Path, keys: Segmen
     log = Original(memory_path / "log", False, keys)
     path = log.paths[0]
     original = log.bytes[path]
-    for bit in range(len(original) * 8):
+    for bit in bits_of(original):
         data = flipped(original, bit)
         path.write_bytes(data)
         if bit // 8 < log.first_end:
