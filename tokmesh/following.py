@@ -3,10 +3,13 @@
 Changed by `Store.apply` only, like the table and the key ring. Invariants: `position` never goes back while the stream is the
 same; a record that does not follow on the one before changes nothing, so that what the node's own log could not take is never left
 out: the stream is asked for it again. `sequence_of…` tells where in the stream the last record of a subject stands, 0 where that is
-not known; what it tells is at worst too old, and then the stream refuses what is based on it.
+not known; what it tells is at worst too old, and then the stream refuses what is based on it. `held_until_ms` is never less than
+any end that was stated of a session whose life was made shorter, until that is past.
 """
 
 from array import array
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from tokmesh._core.table import Table
@@ -15,6 +18,7 @@ from tokmesh.log.record import (
     ClusterStated,
     KeyStated,
     NodeStated,
+    SessionHeld,
     SessionsRevoked,
     SessionStated,
     StreamBound,
@@ -23,6 +27,9 @@ from tokmesh.log.record import (
 
 QUARANTINED_MAX: Final = 1000  # positions that are remembered; all are counted
 _GROWTH_ENTRIES: Final = 4096
+_HELD_MIN: Final = 1024  # ends that are held, before past ones are looked for
+
+PlaceRecord = StreamBound | ClusterStated | NodeStated | SessionHeld  # of a snapshot
 
 
 class Following:
@@ -30,6 +37,8 @@ class Following:
     cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here."""
 
     __slots__ = (
+        "_held_max",
+        "_held_until_ms",
         "_sequence_by_entry",
         "_sequence_by_key",
         "_table",
@@ -55,21 +64,26 @@ class Following:
         self.quarantined_total = 0
         self._sequence_by_entry = array("Q")
         self._sequence_by_key: dict[bytes, int] = {}
+        self._held_until_ms: dict[bytes, int] = {}
+        self._held_max = _HELD_MIN
 
     @property
     def bound(self) -> bool:
         """Whether a stream is followed."""
         return self.created_ns != 0
 
-    def records(self) -> list[StreamBound | ClusterStated | NodeStated]:
-        """Records that bring an empty one here; none while no stream is followed."""
+    def records(self) -> Iterator[PlaceRecord]:
+        """Records that bring an empty one to where this one is now; none while no stream is followed. Most are made as they are
+        taken, in whichever thread that is."""
         if not self.bound:
-            return []
-        found: list[StreamBound | ClusterStated | NodeStated] = [
-            StreamBound(self.time_ms, self.cluster_id, self.created_ns, self.position)
-        ]
-        found.append(ClusterStated(self.time_ms, self.cluster_id, self.members))
-        return found + [NodeStated(self.time_ms, name, incarnation) for name, incarnation in self.incarnations.items()]
+            return iter(())
+        time_ms, held = self.time_ms, self._held_until_ms.copy()
+        return chain(
+            (StreamBound(time_ms, self.cluster_id, self.created_ns, self.position),),
+            (ClusterStated(time_ms, self.cluster_id, self.members),),
+            [NodeStated(time_ms, name, incarnation) for name, incarnation in self.incarnations.items()],
+            (SessionHeld(time_ms, each, until_ms, None) for each, until_ms in held.items() if until_ms > time_ms),
+        )
 
     def bind(self, record: StreamBound) -> None:
         """For Store.apply."""
@@ -85,7 +99,7 @@ class Following:
     def advance(self, position: int, time_ms: int, record: AnyRecord) -> None:
         """`record` was applied. For Store.apply."""
         self.position, self.time_ms = position, time_ms
-        if isinstance(record, SessionStated):
+        if isinstance(record, SessionStated | SessionHeld):
             self._note_entry(self._table.find(record.session_id), position)
         elif isinstance(record, SessionsRevoked):
             for session_id in record.session_ids:
@@ -112,6 +126,18 @@ class Following:
         changed = (self.cluster_id, self.members) != (record.cluster_id, record.members)
         self.cluster_id, self.members = record.cluster_id, record.members
         return int(changed)
+
+    def hold(self, record: SessionHeld) -> None:
+        """An end that was stated is remembered. For Store.apply."""
+        held = self._held_until_ms
+        held[record.session_id] = max(record.held_until_ms, held.get(record.session_id, 0))
+        if len(held) >= self._held_max:
+            self._held_until_ms = {each: until_ms for each, until_ms in held.items() if until_ms > record.time_ms}
+            self._held_max = max(_HELD_MIN, 2 * len(self._held_until_ms))
+
+    def held_until_ms(self, session_id: bytes) -> int:
+        """The latest end ever stated of a session whose life was made shorter; 0 for any other."""
+        return self._held_until_ms.get(session_id, 0)
 
     def sequence_of_entry(self, entry: int) -> int:
         """Of the session at a table entry."""

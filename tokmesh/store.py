@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tokmesh._core.table import Outcome, Table
-from tokmesh.following import Following
+from tokmesh.following import Following, PlaceRecord
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import (
     AnyRecord,
@@ -20,6 +20,7 @@ from tokmesh.log.record import (
     NodeStated,
     RecordError,
     SessionCreated,
+    SessionHeld,
     SessionRenewed,
     SessionsRevoked,
     SessionStated,
@@ -30,7 +31,7 @@ from tokmesh.log.record import (
     TokenRotated,
     decode,
 )
-from tokmesh.log.stream_record import StreamRecord, decode_envelope
+from tokmesh.log.stream_record import decode_envelope
 
 # A decision may reach the log this much after the moment it was made for; the wheel stays as far behind the records.
 REPLAY_SLACK_MS: Final = 60_000
@@ -68,6 +69,7 @@ class Store:
             KeyCreated: keyring.apply_created,
             KeyStatusChanged: keyring.apply_status,
             SessionStated: self._session_stated,
+            SessionHeld: self._session_held,
             KeyStated: self._key_stated,
             Streamed: self._streamed,
             StreamBound: self._stream_bound,
@@ -78,9 +80,9 @@ class Store:
     def apply(self, sequence: int, record: AnyRecord) -> int | None:
         """Applies the record at `sequence` (≥ 1, rising); None when it was applied before.
 
-        Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated, SessionStated a table Outcome; of
-        SessionsRevoked the number of sessions it ended; of SessionsTouched 0; of the records of keys and of the cluster 1 when they
-        changed something, else 0; of Streamed that of what it holds, -1 when that meant nothing here.
+        Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated, SessionStated, SessionHeld a table
+        Outcome; of SessionsRevoked the number of sessions it ended; of SessionsTouched 0; of the records of keys and of the cluster
+        1 when they changed something, else 0; of Streamed that of what it holds, -1 when that meant nothing here.
         """
         if sequence <= self.applied_sequence:
             return None
@@ -88,7 +90,7 @@ class Store:
         self.applied_sequence = sequence
         return outcome
 
-    def take_place(self, record: StreamRecord) -> None:
+    def take_place(self, record: PlaceRecord) -> None:
         """A record of `Following.records`, from a snapshot."""
         self._apply_by_type[type(record)](record)
 
@@ -194,6 +196,10 @@ class Store:
         if outcome == _DONE and table.hashes(entry)[0] != record.token_hash:
             outcome = table.rotate(session_id, record.token_hash, record.old_valid_until_ms, time_ms)
         return outcome
+
+    def _session_held(self, record: SessionHeld) -> int:
+        self.following.hold(record)
+        return _DONE if record.stated is None else self._session_stated(record.stated)
 
     def _key_stated(self, record: KeyStated) -> int:
         changed = self._keyring.apply_created(record.created)

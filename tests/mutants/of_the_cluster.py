@@ -12,6 +12,13 @@ FOLLOWING: Final = "tests/unit/test_following.py"
 
 CLUSTER: Final[tuple[Mutant, ...]] = (
     mutant(
+        "forget a session by the end that it was given last",
+        "cluster/statement.py",
+        "        ends_ms = max(ends_ms, self._following.held_until_ms(session_id))\n",
+        "",
+        "tests/cluster/test_statement.py",
+    ),
+    mutant(
         "acknowledge before a majority has applied it",
         "cluster/jetstream_log.py",
         "self._stored if majority else self._stored_alone",

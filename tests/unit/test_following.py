@@ -127,6 +127,31 @@ def test_what_means_nothing_is_passed_over_counted_and_told_with_its_position() 
     assert node.stream(7, stated(1)) == Outcome.INSERTED
 
 
+def test_the_latest_end_ever_stated_is_remembered_until_it_is_past_also_by_a_snapshot() -> None:
+    node = Node()
+    following = node.store.following
+    node.stream(1, stated(1, expires_at_ms=T0 + 2 * HOUR_MS))
+    assert following.held_until_ms(ulid(1)) == 0
+    shorter = stated(1, version=2, time_ms=T0 + 5, expires_at_ms=T0 + 60_000)
+    assert node.stream(3, r.SessionHeld(T0 + 5, ulid(1), T0 + 2 * HOUR_MS, shorter)) == Outcome.DONE
+    assert node.table.session(node.table.find(ulid(1))).expires_at == T0 + 60_000
+    assert following.sequence_of_entry(node.table.find(ulid(1))) == 3
+    node.stream(4, r.SessionHeld(T0 + 6, ulid(1), T0 + HOUR_MS, stated(1, version=3, time_ms=T0 + 6, expires_at_ms=T0 + 50_000)))
+    assert following.held_until_ms(ulid(1)) == T0 + 2 * HOUR_MS, "not what another node remembers wrongly"
+
+    late = Store(Table(tombstone_ttl_ms=1, seed=bytes(16)), KeyRing())
+    for record in following.records():
+        late.take_place(r.decode(record.encode()))  # type: ignore[arg-type]
+    assert late.following.held_until_ms(ulid(1)) == T0 + 2 * HOUR_MS
+
+    for number in range(2, 2000):
+        time_ms = T0 + 2 * HOUR_MS + number
+        brief = stated(number, time_ms=time_ms, expires_at_ms=time_ms)
+        node.stream(3 + number, r.SessionHeld(time_ms, ulid(number), time_ms + 1, brief))
+    assert following.held_until_ms(ulid(1)) == 0
+    assert following.held_until_ms(ulid(1999)) > 0 and sum(isinstance(each, r.SessionHeld) for each in following.records()) == 1
+
+
 def test_where_a_subject_stands_is_known_for_what_came_by_and_for_nothing_else() -> None:
     node = Node()
     following = node.store.following

@@ -75,26 +75,35 @@ RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
     KEYS,
     st.builds(r.KeyStatusChanged, time_ms=times, key_id=ids16, active=st.booleans()),
 )
+STATED = st.builds(
+    r.SessionStated,
+    time_ms=times,
+    session_id=ids16,
+    token_hash=hashes,
+    old_token_hash=st.just(b""),
+    old_valid_until_ms=st.just(0),
+    created_at_ms=times,
+    expires_at_ms=times,
+    last_active_ms=times,
+    version=st.integers(min_value=1, max_value=2**64 - 1),
+    idle_seconds=st.integers(min_value=0, max_value=2**32 - 1),
+    user_id=texts.filter(bool),
+    device_id=texts,
+    ip_address=st.just("") | st.ip_addresses().map(str),
+    user_agent=agents,
+    created_by=st.sampled_from(["", "local", "tmak-" + "0" * 26]),
+    data=st.binary(max_size=4096),
+)
+
+
+def held(stated: r.SessionStated) -> r.AnyRecord:
+    return r.SessionHeld(stated.time_ms, stated.session_id, stated.expires_at_ms + 1, stated)
+
+
 CLUSTER_RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
-    st.builds(
-        r.SessionStated,
-        time_ms=times,
-        session_id=ids16,
-        token_hash=hashes,
-        old_token_hash=st.just(b""),
-        old_valid_until_ms=st.just(0),
-        created_at_ms=times,
-        expires_at_ms=times,
-        last_active_ms=times,
-        version=st.integers(min_value=1, max_value=2**64 - 1),
-        idle_seconds=st.integers(min_value=0, max_value=2**32 - 1),
-        user_id=texts.filter(bool),
-        device_id=texts,
-        ip_address=st.just("") | st.ip_addresses().map(str),
-        user_agent=agents,
-        created_by=st.sampled_from(["", "local", "tmak-" + "0" * 26]),
-        data=st.binary(max_size=4096),
-    ).flatmap(rotated),
+    STATED.flatmap(rotated),
+    STATED.map(held),
+    st.builds(r.SessionHeld, time_ms=times, session_id=ids16, held_until_ms=times.filter(bool), stated=st.none()),
     st.builds(r.KeyStated, time_ms=times, active=st.booleans(), created=KEYS),
     st.builds(
         r.Streamed,
@@ -160,16 +169,21 @@ def cluster_records() -> list[r.AnyRecord]:
     """One of each kind that only a cluster has."""
     session_id, token_hash = bytes(range(16)), bytes(range(32))
     key = r.KeyCreated(1, session_id, "issuer", "ä", ["::1"], 2.5, 3, "$argon2id$", session_id, token_hash)
+    stated = r.SessionStated(
+        1, session_id, token_hash, token_hash[::-1], 2, 3, 4, 5, 6, 7, "ü", "d", "::1", "ua", "", b'{"a":"b"}'
+    )
     return [
-        r.SessionStated(
-            1, session_id, token_hash, token_hash[::-1], 2, 3, 4, 5, 6, 7, "ü", "d", "::1", "ua", "", b'{"a":"b"}'
-        ),
+        stated,
+        r.SessionHeld(1, session_id, 9, stated),
         r.KeyStated(9, False, key),
         r.Streamed(1, 8, 7, Envelope("tmnd-a", 5, 6, "req-1", r.SessionRenewed(1, session_id, 2).encode()).encode()),
         r.StreamBound(1, session_id, 2, 3),
         r.NodeStated(1, "tmnd-a", 2),
         r.ClusterStated(1, session_id, ["tmnd-b", "tmnd-a"]),
     ]
+
+
+SHORTER = r.SessionStated(1, bytes(16), bytes(32), b"", 0, 3, 4, 5, 6, 7, "u", "", "", "", "", b"")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +206,11 @@ def cluster_records() -> list[r.AnyRecord]:
         r.SessionStated(1, bytes(16), bytes(32), b"x" * 32, 0, 3, 4, 5, 6, 7, "u", "", "", "", "", b"").encode(),
         r.SessionStated(1, bytes(16), bytes(32), b"", 0, 3, 4, 5, 0, 7, "u", "", "", "", "", b"").encode(),
         r.SessionStated(1, bytes(16), bytes(32), b"", 0, -3, 4, 5, 1, 7, "u", "", "", "", "", b"").encode(),
+        r.SessionHeld(1, bytes(16), 0, None).encode(),
+        r.SessionHeld(1, bytes(16), 4, SHORTER).encode(),
+        r.SessionHeld(2, bytes(16), 5, SHORTER).encode(),
+        r.SessionHeld(1, b"x" * 16, 5, SHORTER).encode(),
+        r.SessionHeld(1, bytes(16), 5, None).encode() + r.SessionRenewed(1, bytes(16), 2).encode(),
         r.Streamed(1, 7, 7, b"x").encode(),
         r.NodeStated(1, "", 2).encode(),
         r.NodeStated(1, "tmnd-a", 2).encode() + b"a",
@@ -228,6 +247,7 @@ def test_the_bytes_of_format_1_do_not_change() -> None:
         "b9741decabf458d2",
         "31d2db455eb6a4d6",
         "c22afb951ac21be0",
+        "e85e20ae5dbb581c",
         "d8251a29ebd32f66",
         "8707b4fd455ac80a",
         "1bf7096d1754d5af",

@@ -25,7 +25,7 @@ from tokmesh.errors import ApiError
 from tokmesh.following import Following
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Proposal
-from tokmesh.log.record import AnyRecord, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
+from tokmesh.log.record import AnyRecord, SessionHeld, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
 from tokmesh.log.record_format import RecordError
 from tokmesh.log.stream_record import Envelope, decode_envelope, time_in
 
@@ -177,7 +177,8 @@ class JetStreamLog:
         number, record = self._number, statement.record
         deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
         # What is taken for the outcome if the stream has replaced the record before it came back.
-        default = _DONE if isinstance(record, SessionStated) and record.version > 1 else 1
+        changes = isinstance(record, SessionHeld) or (isinstance(record, SessionStated) and record.version > 1)
+        default = _DONE if changes else 1
         part = self._parts[number] = _Part(number, pending, first, default, deadline_ns)
         part.revokes = isinstance(record, SessionsRevoked)
         if isinstance(record, SessionStated) and record.version == 1:

@@ -23,7 +23,16 @@ from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
 from tokmesh.keyring import KeyRing
-from tokmesh.log.record import ClusterStated, KeyStated, RecordError, SessionsRevoked, SessionStated, StreamBound, decode
+from tokmesh.log.record import (
+    ClusterStated,
+    KeyStated,
+    RecordError,
+    SessionHeld,
+    SessionsRevoked,
+    SessionStated,
+    StreamBound,
+    decode,
+)
 from tokmesh.log.stream_record import Envelope, decode_envelope
 
 WINDOW: Final = 256  # messages under way
@@ -156,9 +165,13 @@ def _record_of(found: Stored) -> object:
         return None
 
 
+def _session_in(record: object) -> object:
+    return record.stated if isinstance(record, SessionHeld) else record
+
+
 def _is_older(found: Stored, statement: Statement) -> bool:
     """Whether what the stream has gives way. Of keys and of what cannot be read nothing does."""
-    stored, mine = _record_of(found), statement.record
+    stored, mine = _session_in(_record_of(found)), _session_in(statement.record)
     if isinstance(mine, SessionStated) and isinstance(stored, SessionStated):
         return stored.version < mine.version
     return isinstance(mine, SessionsRevoked)

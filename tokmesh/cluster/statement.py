@@ -2,6 +2,9 @@
 
 A change was decided against the table as it is in this moment; what is stated is that table with the change made, and holds only if
 nobody has stated anything else since (`expected`). A revocation holds in any case.
+
+The stream keeps a record until the latest end that was ever stated of its session is past, also when the session's life has been
+made shorter since (SessionHeld says so): a node that was away may know it by any of those ends, and must find here that it is over.
 """
 
 from typing import Final, NamedTuple
@@ -17,6 +20,7 @@ from tokmesh.log.record import (
     KeyStated,
     KeyStatusChanged,
     SessionCreated,
+    SessionHeld,
     SessionRenewed,
     SessionsRevoked,
     SessionStated,
@@ -75,9 +79,10 @@ class Stating:
     def revocation(self, session_id: bytes, time_ms: int) -> Statement:
         """Kept for the rest of the session's life: what was published before it cannot come after it, whatever happens."""
         entry = self._table.find(session_id)
-        expires_at_ms = self._table.session(entry).expires_at if entry >= 0 else time_ms + self._life_ms_max
+        ends_ms = self._table.session(entry).expires_at if entry >= 0 else time_ms + self._life_ms_max
+        ends_ms = max(ends_ms, self._following.held_until_ms(session_id))
         record = SessionsRevoked(time_ms, (session_id,))
-        return Statement(self._subjects.session(session_id), record, UNCONDITIONAL, self._ttl_ms(expires_at_ms, time_ms), "")
+        return Statement(self._subjects.session(session_id), record, UNCONDITIONAL, self._ttl_ms(ends_ms, time_ms), "")
 
     def session(self, entry: int, time_ms: int) -> Statement:
         """The session at a table entry as it is, where the stream has nothing of it."""
@@ -88,7 +93,7 @@ class Stating:
             view.version, view.idle_seconds, view.user_id, view.device_id, view.ip_address, view.user_agent, view.created_by,
             view.data,
         )  # fmt: skip
-        return Statement(self._subjects.session(view.id), stated, 0, self._ttl_ms(view.expires_at, time_ms), "")
+        return self._stated(stated, self._following.held_until_ms(view.id), 0, time_ms, "")
 
     def _created(self, record: SessionCreated) -> Statement:
         stated = SessionStated(
@@ -96,8 +101,7 @@ class Stating:
             record.idle_seconds, record.user_id, record.device_id, record.ip_address, record.user_agent, record.created_by,
             record.data,
         )  # fmt: skip
-        ttl_ms = self._ttl_ms(record.expires_at_ms, record.time_ms)
-        return Statement(self._subjects.session(record.session_id), stated, 0, ttl_ms, "TM-SESS-4090")
+        return self._stated(stated, 0, 0, record.time_ms, "TM-SESS-4090")
 
     def _changed(self, record: SessionRenewed | SessionUpdated | TokenRotated) -> Statement:
         entry = self._table.find(record.session_id)
@@ -119,7 +123,16 @@ class Stating:
             data,
         )  # fmt: skip
         expected = self._following.sequence_of_entry(entry) or UNKNOWN
-        return Statement(self._subjects.session(view.id), stated, expected, self._ttl_ms(expires_at_ms, time_ms), conflict)
+        held_until_ms = max(view.expires_at, self._following.held_until_ms(view.id))
+        return self._stated(stated, held_until_ms, expected, time_ms, conflict)
+
+    def _stated(self, stated: SessionStated, held_until_ms: int, expected: int, now_ms: int, conflict: str) -> Statement:
+        """held_until_ms: the latest end stated so far, 0 for none."""
+        record: SessionStated | SessionHeld = stated
+        if held_until_ms > stated.expires_at_ms:
+            record = SessionHeld(stated.time_ms, stated.session_id, held_until_ms, stated)
+        ttl_ms = self._ttl_ms(max(held_until_ms, stated.expires_at_ms), now_ms)
+        return Statement(self._subjects.session(stated.session_id), record, expected, ttl_ms, conflict)
 
     def _key(self, record: KeyStatusChanged) -> Statement:
         stored = self._keyring.get(format_key_id(record.key_id))

@@ -23,6 +23,7 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     7 SessionStated     session_id 16 · token_hash 32 · old_token_hash 32 (zeros: none) · old_valid_until_ms i64 (0: none) ·
                         created_at_ms i64 · expires_at_ms i64 · last_active_ms i64 · version u64 · idle_seconds u32 · lengths of
                         user_id u16, device_id u16, ip_address u8, user_agent u16, created_by u8, data u16 · the six texts
+    8 SessionHeld       session_id 16 · held_until_ms i64 · a SessionStated of that session and time, whole; or nothing more
     16 KeyCreated       key_id 16 · role u8 · expires_at_ms i64 (0: never) · rate_limit f64 (requests/s, 0: none) · salt 16 ·
                         tag 32 · lengths of description u16, allowedlist u16 (networks joined with a blank), argon2_hash u16 ·
                         the texts
@@ -55,7 +56,7 @@ from tokmesh.log.session_record import (
     TokenRotated,
     Touch,
 )
-from tokmesh.log.stated_record import STATED_DECODERS, KeyStated, SessionStated, StatedRecord
+from tokmesh.log.stated_record import STATED_DECODERS, KeyStated, SessionHeld, SessionStated, StatedRecord
 from tokmesh.log.stream_record import STREAM_DECODERS, ClusterStated, NodeStated, StreamBound, Streamed, StreamRecord
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Record",
     "RecordError",
     "SessionCreated",
+    "SessionHeld",
     "SessionRenewed",
     "SessionStated",
     "SessionUpdated",

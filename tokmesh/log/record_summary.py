@@ -18,6 +18,7 @@ from tokmesh.log.record import (
     NodeStated,
     RecordError,
     SessionCreated,
+    SessionHeld,
     SessionRenewed,
     SessionsRevoked,
     SessionStated,
@@ -124,6 +125,11 @@ def _session_stated(record: SessionStated) -> dict[str, Any]:
     }
 
 
+def _session_held(record: SessionHeld) -> dict[str, Any]:
+    inner = None if record.stated is None else summary(record.stated)
+    return {"session_id": format_session_id(record.session_id), "held_until_ms": record.held_until_ms, "record": inner}
+
+
 def _key_stated(record: KeyStated) -> dict[str, Any]:
     return {**_key_created(record.created), "created_at_ms": record.created.time_ms, "active": record.active}
 
@@ -165,6 +171,7 @@ _SUMMARIES: Final = cast(
         KeyCreated: _key_created,
         KeyStatusChanged: _key_status_changed,
         SessionStated: _session_stated,
+        SessionHeld: _session_held,
         KeyStated: _key_stated,
         Streamed: _streamed,
         StreamBound: _stream_bound,

@@ -23,6 +23,7 @@ from tokmesh.log.session_record import (
 _HASH_BYTES: Final = 32
 _STATED: Final = struct.Struct("<BBq16s32s32sqqqqQIHHBHBH")
 _KEY_STATED: Final = struct.Struct("<BBqB")
+_HELD: Final = struct.Struct("<BBq16sq")
 
 
 class SessionStated(Record):
@@ -96,6 +97,24 @@ class SessionStated(Record):
         return b"".join((head, *texts, self.data))
 
 
+class SessionHeld(Record):
+    """A session whose life was made shorter: a node may know it as good until `held_until_ms`, the latest end ever stated of it.
+    stated: the session as it is, with its earlier end; None in a snapshot, whose table has it."""
+
+    __slots__ = ("held_until_ms", "session_id", "stated")
+    KIND = 8
+
+    def __init__(self, time_ms: int, session_id: bytes, held_until_ms: int, stated: SessionStated | None) -> None:
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.held_until_ms = held_until_ms
+        self.stated = stated
+
+    def encode(self) -> bytes:
+        head = _HELD.pack(8, FORMAT, self.time_ms, self.session_id, self.held_until_ms)
+        return head if self.stated is None else head + self.stated.encode()
+
+
 class KeyStated(Record):
     """An API key as it is: `created`, and whether it is enabled. time_ms is of the change that made it so."""
 
@@ -111,7 +130,7 @@ class KeyStated(Record):
         return _KEY_STATED.pack(18, FORMAT, self.time_ms, self.active) + self.created.encode()
 
 
-StatedRecord = SessionStated | KeyStated
+StatedRecord = SessionStated | SessionHeld | KeyStated
 
 
 def _decode_session(payload: bytes) -> SessionStated:
@@ -158,6 +177,19 @@ def _decode_session(payload: bytes) -> SessionStated:
     )
 
 
+def _decode_held(payload: bytes) -> SessionHeld:
+    _, _, time_ms, session_id, held_until_ms = _HELD.unpack_from(payload)
+    require(held_until_ms > 0)
+    inner = payload[_HELD.size :]
+    if not inner:
+        return SessionHeld(time_ms, session_id, held_until_ms, None)
+    kind, format_number, _ = HEAD.unpack_from(inner)
+    require(kind == SessionStated.KIND and format_number == FORMAT)
+    stated = _decode_session(inner)
+    require(stated.session_id == session_id and stated.time_ms == time_ms and stated.expires_at_ms < held_until_ms)
+    return SessionHeld(time_ms, session_id, held_until_ms, stated)
+
+
 def _decode_key(payload: bytes) -> KeyStated:
     _, _, time_ms, active = _KEY_STATED.unpack_from(payload)
     inner = payload[_KEY_STATED.size :]
@@ -166,4 +198,8 @@ def _decode_key(payload: bytes) -> KeyStated:
     return KeyStated(time_ms, active == 1, cast(KeyCreated, KEY_DECODERS[kind](inner)))
 
 
-STATED_DECODERS: Final[dict[int, Callable[[bytes], StatedRecord]]] = {7: _decode_session, 18: _decode_key}
+STATED_DECODERS: Final[dict[int, Callable[[bytes], StatedRecord]]] = {
+    7: _decode_session,
+    8: _decode_held,
+    18: _decode_key,
+}
