@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -45,3 +46,33 @@ def memory_path() -> Iterator[Path]:
     path.mkdir()
     yield path
     shutil.rmtree(path)
+
+
+# The longest first: what is left at the end is short, and no core waits for the one that has the last long file.
+LONG_FILES: Final = (
+    "crash/test_kills.py",
+    "crash/test_snapshots.py",
+    "observability/test_rules.py",
+    "observability/test_cluster_alerts.py",
+    "observability/test_alerts.py",
+    "crash/test_encrypted_server.py",
+    "crash/test_server_kills.py",
+    "crash/test_backup_command.py",
+    "cluster/test_administration.py",
+    "http/test_recovering.py",
+    "observability/test_cluster_seen.py",
+    "cluster/test_faults.py",
+    "benchmarks/test_benchmarks.py",
+    "cluster/test_trial.py",
+    "crash/test_snapshot_kills.py",
+    "observability/test_tracing_configuration.py",
+    "http/test_tools_after_restore.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order of LONG_FILES, then the others; the tests of a file stay as they are."""
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONG_FILES)}
+    missing = [str(path) for path in rank if not path.exists()]
+    assert not missing, f"no such tests: {missing}"
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

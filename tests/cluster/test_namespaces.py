@@ -54,7 +54,7 @@ def test_hosts_reach_each_other_until_a_pair_is_cut_and_the_third_still_reaches_
     with Network(3) as network, ears(network) as reaches:
         a, b, c = network.hosts
         pairs = [(one, other) for one in network.hosts for other in network.hosts if one is not other]
-        assert all(reaches(one, other) for one, other in pairs)
+        wait_until(lambda: all(reaches(one, other) for one, other in pairs), "every host reaches every other")
         network.cut([a], [b])
         assert [(one, other) for one, other in pairs if not reaches(one, other)] == [(a, b), (b, a)]
         network.heal()

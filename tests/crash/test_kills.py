@@ -10,7 +10,7 @@ from tests.support.rounds import short_form
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 def test_no_acknowledged_record_is_lost_to_sigkill(tmp_path: Path, encrypted: bool) -> None:
-    count, seed = short_form("TOKMESH_KILLS", 40)
+    count, seed = short_form("TOKMESH_KILLS", 20)
     killed, acknowledged = kills.run(count, seed, tmp_path, encrypted=encrypted)
     assert killed >= count // 3, "too few kills struck: the ranges in kills.SETS no longer fit"
     assert acknowledged > count

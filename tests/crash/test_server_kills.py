@@ -12,14 +12,14 @@ from tests.support.server import TokMeshProcess
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 def test_no_change_that_a_server_acknowledged_is_lost_to_sigkill(tmp_path: Path, encrypted: bool) -> None:
-    count, seed = short_form("TOKMESH_KILLS", 15)
+    count, seed = short_form("TOKMESH_KILLS", 8)
     totals = server_kills.run(count, seed, tmp_path, encrypted=encrypted)
     assert totals["checked"] > 10 * count
     assert all(totals[operation] > count for operation in WEIGHTS), totals
 
 
 def test_no_change_is_lost_to_sigkill_while_snapshots_are_taken_and_the_log_behind_them_is_dropped(tmp_path: Path) -> None:
-    count, seed = short_form("TOKMESH_KILLS", 5)
+    count, seed = short_form("TOKMESH_KILLS", 4)
     totals = server_kills.run(count, seed, tmp_path, encrypted=seed % 2 == 1, snapshots=True)
     assert totals["checked"] > 10 * count and totals["snapshots"] > 0, totals
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.crash.kills import strace
 from tests.support.server import TokMeshProcess
+from tests.support.waiting import wait_until
 from tokmesh._core.clock import Clock
 from tokmesh.cli.local import call
 from tokmesh.errors import ApiError
@@ -102,11 +103,15 @@ def test_probes_answer_and_everything_else_is_told_to_come_back(slowly: Slowly) 
 def test_progress_is_for_the_local_administrator_only(slowly: Slowly) -> None:
     server = slowly.server
     assert slowly.ready("/ready?verbose", server.admin_key)[1]["details"] == {"failed": ["recovery"]}, "no key can be judged yet"
-    with pytest.raises(ApiError) as caught:
-        call(server.directory, "GET", "/ready?verbose")
-    assert caught.value.details is not None
-    assert caught.value.details["reasons"]["recovery"].startswith("replaying the log: ")
-    assert f"of {SEGMENT_BYTES} bytes" in caught.value.details["reasons"]["recovery"]
+
+    def progress() -> str:
+        with pytest.raises(ApiError) as caught:
+            call(server.directory, "GET", "/ready?verbose")
+        assert caught.value.details is not None
+        return str(caught.value.details["reasons"]["recovery"])
+
+    assert progress().startswith("replaying the log: ")
+    wait_until(lambda: f"of {SEGMENT_BYTES} bytes" in progress(), "the size of the log is known")
     slowly.wait_ready()
     assert slowly.ready("/ready?verbose", server.admin_key)[0] == 200
 
