@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tokmesh._core.created import encode_created
 from tokmesh.log.record_format import FORMAT, HEAD, ID_BYTES, Record, require
 
 # What the format admits; the field rules of sessions are narrower. 128 and 512 characters are at most 4 bytes each.
@@ -72,22 +73,10 @@ class SessionCreated(Record):
         self.evicts = tuple(evicts)
 
     def encode(self) -> bytes:
-        text = f"{self.user_id}{self.device_id}{self.ip_address}{self.user_agent}{self.created_by}"
-        encoded = text.encode()
-        if len(encoded) == len(text):  # all ASCII: characters are bytes
-            lengths = (
-                len(self.user_id), len(self.device_id), len(self.ip_address), len(self.user_agent), len(self.created_by),
-            )  # fmt: skip
-        else:
-            lengths = (
-                len(self.user_id.encode()), len(self.device_id.encode()), len(self.ip_address.encode()),
-                len(self.user_agent.encode()), len(self.created_by.encode()),
-            )  # fmt: skip
-        head = _CREATED.pack(
-            1, FORMAT, self.time_ms, self.session_id, self.token_hash, self.expires_at_ms, self.idle_seconds,
-            *lengths, len(self.data), len(self.evicts),
+        return encode_created(
+            self.time_ms, self.session_id, self.token_hash, self.user_id, self.device_id, self.ip_address, self.user_agent,
+            self.created_by, self.expires_at_ms, self.idle_seconds, self.data, self.evicts,
         )  # fmt: skip
-        return b"".join((head, encoded, self.data, *self.evicts))
 
 
 class SessionRenewed(Record):

@@ -1,0 +1,14 @@
+def encode_created(
+    time_ms: int,
+    session_id: bytes,
+    token_hash: bytes,
+    user_id: str,
+    device_id: str,
+    ip_address: str,
+    user_agent: str,
+    created_by: str,
+    expires_at_ms: int,
+    idle_seconds: int,
+    data: bytes,
+    evicts: tuple[bytes, ...],
+) -> bytes: ...
