@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import faults
-from tests.cluster.torture import ROWS
+from tests.cluster.torture import FAULT_ROWS
 from tests.support.rounds import short_form
 
 
@@ -18,4 +18,4 @@ def test_what_was_acknowledged_outlives_the_fault(tmp_path: Path, fault: str) ->
 
 
 def test_every_fault_has_a_row() -> None:
-    assert len(ROWS) == len(faults.FAULTS)
+    assert len(FAULT_ROWS) == len(faults.FAULTS)

@@ -265,6 +265,7 @@ class NatsCluster:
         places = places or [LOOPBACK] * size
         ports = [each.ports for each in self._held] or [Ports()] * size
         routes = ", ".join(f'"nats://{place.address}:{each.route}"' for place, each in zip(places, ports, strict=True))
+        self.stores = [folder / f"store-{number}" for number in range(size)]
         self.servers: list[NatsServer] = []
         for number, (place, each) in enumerate(zip(places, ports, strict=True)):
             config = folder / f"nats-{number}.conf"
@@ -274,7 +275,7 @@ class NatsCluster:
                 f'server_name: "nats-{number}"\n'
                 f'listen: "{place.address}:{each.client}"\n'
                 f'http: "{place.address}:{each.monitor}"\n'
-                f'jetstream {{ store_dir: "{folder / f"store-{number}"}"{sync}, max_file_store: 4GB }}\n'
+                f'jetstream {{ store_dir: "{self.stores[number]}"{sync}, max_file_store: 4GB }}\n'
                 + (f'cluster {{ name: "test", listen: "{place.address}:{each.route}", routes: [{routes}] }}\n' if size > 1 else "")
                 + more
             )
