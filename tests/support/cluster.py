@@ -6,20 +6,20 @@ and the id `tmnd-0`, `tmnd-1`, …. The admin key is the one that the first node
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from tests.support.namespaces import Network
 from tests.support.nats import NatsCluster
 from tests.support.places import LOOPBACK
 from tests.support.power_disk import PowerDisk
 from tests.support.server import TokMeshProcess
+from tests.support.started import Started
 from tests.support.waiting import wait_until
 
 STORE_BYTES: Final = 512 << 20  # of a disk; it takes the room of what is written
 
 
-class Cluster:
+class Cluster(Started):
     """nodes: how many; servers: of NATS, an odd number, all of which hold the stream; args: further options of every node; port: of
     the first node, the others follow, 0: any free ones. network: each of its hosts has a server and a node; else all are on
     loopback. sync_always: of NATS. power_disks: each server's store is on a disk of its own, within `own_mounts`."""
@@ -73,11 +73,11 @@ class Cluster:
         """The admin key of the cluster."""
         return self.nodes[0].admin_key
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """NATS and all nodes, ready."""
         for disk in self.disks:
             disk.mount()
-        self.nats.start_all()
+        self.nats.begin()
         while len(self.nodes) < self._count:
             self.add_node().start()
 
@@ -116,18 +116,6 @@ class Cluster:
     def wait_verdict(self, node: int, token: str, expected: Any, timeout_s: float = 10.0) -> None:
         """Until that node says so."""
         wait_until(lambda: self.verdict(node, token) == expected, f"node {node} says {expected}", timeout_s)
-
-    def __enter__(self) -> Self:
-        """Closes what it started when it fails."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends all of it."""
