@@ -1,4 +1,4 @@
-"""The bytes of a SessionCreated are those that log/record.py tells, and nothing is cut to fit them."""
+"""A session's bytes in records are those that log/record.py tells: nothing is cut to fit, nothing outside its bounds is taken."""
 
 import struct
 from typing import Any
@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokmesh._core.created import encode_created
+from tokmesh._core.created import encode_created, split_texts
 
+LENGTHS = struct.Struct("<HHBHBH")
+BOUNDS = (512, 512, 64, 2048, 64, 4096)
 LAYOUT = struct.Struct("<BBq16s32sqIHHBHBHH")
 times = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 short_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=63)
@@ -69,3 +71,47 @@ def test_the_longest_texts_fit() -> None:
 def test_a_lone_surrogate_has_no_bytes() -> None:
     with pytest.raises(UnicodeEncodeError):
         encode_created(*with_one(3, "\ud800"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(short_texts.filter(bool), short_texts, st.text("a1:.", max_size=64)),
+    st.tuples(long_texts, st.text("a1-", max_size=64), st.binary(max_size=300)),
+    st.integers(0, 40), st.integers(0, 5), st.binary(max_size=20),
+)  # fmt: skip
+def test_texts_come_apart_as_they_were_put_together(
+    first: tuple[str, str, str], second: tuple[str, str, bytes], lengths_at: int, gap: int, behind: bytes
+) -> None:
+    *texts, data = (*first, *second)
+    parts = [*(text.encode() for text in texts), data]
+    head = bytes(lengths_at) + LENGTHS.pack(*map(len, parts)) + bytes(gap)
+    payload = head + b"".join(parts)
+    assert split_texts(payload + behind, lengths_at, len(head)) == (*texts, data, len(payload))
+    assert split_texts(payload[:-1], lengths_at, len(head)) is None
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_each_text_has_its_bound(index: int) -> None:
+    def payload(size: int) -> bytes:
+        sizes = [1, 0, 0, 0, 0, 0]
+        sizes[index] = size
+        return LENGTHS.pack(*sizes) + b"a" * sum(sizes)
+
+    assert split_texts(payload(BOUNDS[index]), 0, LENGTHS.size) is not None
+    assert split_texts(payload(BOUNDS[index] + 1), 0, LENGTHS.size) is None
+
+
+@pytest.mark.parametrize(
+    "payload, lengths_at, texts_at",
+    [
+        (b"", 0, 0), (bytes(9), 0, 9), (bytes(10), 0, 10), (LENGTHS.pack(1, 0, 0, 0, 0, 0) + b"a", -1, 10),
+        (LENGTHS.pack(1, 0, 0, 0, 0, 0) + b"a", 0, 9), (LENGTHS.pack(1, 0, 0, 0, 0, 0) + b"a", 0, 12),
+    ],
+)  # fmt: skip
+def test_what_holds_no_texts_is_none(payload: bytes, lengths_at: int, texts_at: int) -> None:
+    assert split_texts(payload, lengths_at, texts_at) is None
+
+
+def test_texts_that_are_not_utf8_are_refused() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        split_texts(LENGTHS.pack(1, 0, 0, 0, 0, 0) + b"\xff", 0, LENGTHS.size)

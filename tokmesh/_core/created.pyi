@@ -1,3 +1,7 @@
+IP_ADDRESS_BYTES_MAX: int
+USER_AGENT_BYTES_MAX: int
+DATA_BYTES_MAX: int
+
 def encode_created(
     time_ms: int,
     session_id: bytes,
@@ -12,3 +16,6 @@ def encode_created(
     data: bytes,
     evicts: tuple[bytes, ...],
 ) -> bytes: ...
+def split_texts(
+    payload: bytes, lengths_at: int, texts_at: int
+) -> tuple[str, str, str, str, str, bytes, int] | None: ...

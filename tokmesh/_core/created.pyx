@@ -1,5 +1,5 @@
-"""The bytes of a SessionCreated, made in one go: every create waits for them. log/record.py tells what they are, and
-log/session_record.py reads them."""
+"""A session's bytes in records, as log/record.py tells them: those of a SessionCreated made in one go, as every create waits for
+them, and the six texts of a SessionCreated or SessionStated taken apart."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -11,14 +11,30 @@ cdef extern from "platform.h" nogil:
     void tm_put32(uint8_t* out, uint32_t value)
     void tm_put64(uint8_t* out, uint64_t value)
 
+cdef extern from "Python.h":
+    str PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+
 cdef enum:
     KIND = 1
     FORMAT = 1
     ID_SIZE = 16
     HASH_SIZE = 32
+    LENGTHS_AT = 70         # of a SessionCreated
+    LENGTHS_SIZE = 10       # u16 u16 u8 u16 u8 u16
     HEAD_SIZE = 82
     BYTE_MAX = 255          # a length or count of one byte
     SHORT_MAX = 65_535      # of two
+    # What the format admits; the field rules of sessions are narrower. 128 and 512 characters are at most 4 bytes each.
+    USER_ID_MAX = 512
+    DEVICE_ID_MAX = 512
+    IP_ADDRESS_MAX = 64
+    USER_AGENT_MAX = 2048
+    CREATED_BY_MAX = 64
+    DATA_MAX = 4096
+
+IP_ADDRESS_BYTES_MAX = IP_ADDRESS_MAX
+USER_AGENT_BYTES_MAX = USER_AGENT_MAX
+DATA_BYTES_MAX = DATA_MAX
 
 
 cdef struct Part:
@@ -56,13 +72,8 @@ def encode_created(
     memcpy(out + 26, PyBytes_AS_STRING(token_hash), HASH_SIZE)
     tm_put64(out + 58, <uint64_t>expires_at_ms)
     tm_put32(out + 66, idle_seconds)
-    _put_short(out + 70, parts[0].size)
-    _put_short(out + 72, parts[1].size)
-    out[74] = <uint8_t>parts[2].size
-    _put_short(out + 75, parts[3].size)
-    out[77] = <uint8_t>parts[4].size
-    _put_short(out + 78, parts[5].size)
-    _put_short(out + 80, evicts_count)
+    _put_lengths(out + LENGTHS_AT, parts)
+    _put_short(out + LENGTHS_AT + LENGTHS_SIZE, evicts_count)
     out += HEAD_SIZE
     for index in range(6):
         memcpy(out, parts[index].bytes, parts[index].size)
@@ -75,6 +86,35 @@ def encode_created(
     return encoded
 
 
+def split_texts(bytes payload not None, Py_ssize_t lengths_at, Py_ssize_t texts_at) -> tuple | None:
+    """The five texts and the data whose lengths stand at `lengths_at` and which stand behind each other at `texts_at`, and where
+    they end. None where a length is beyond its bound, or they end beyond the payload; UnicodeDecodeError."""
+    cdef const char* raw = PyBytes_AS_STRING(payload)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    if lengths_at < 0 or texts_at < lengths_at + LENGTHS_SIZE or size < texts_at:
+        return None
+    cdef Py_ssize_t[6] sizes
+    _get_lengths(<const uint8_t*>raw + lengths_at, sizes)
+    cdef Py_ssize_t end = texts_at + sizes[0] + sizes[1] + sizes[2] + sizes[3] + sizes[4] + sizes[5]
+    if (
+        end > size or sizes[0] == 0 or sizes[0] > USER_ID_MAX or sizes[1] > DEVICE_ID_MAX or sizes[2] > IP_ADDRESS_MAX
+        or sizes[3] > USER_AGENT_MAX or sizes[4] > CREATED_BY_MAX or sizes[5] > DATA_MAX
+    ):
+        return None
+    cdef const char* at = raw + texts_at
+    user_id = PyUnicode_DecodeUTF8(at, sizes[0], NULL)
+    at += sizes[0]
+    device_id = PyUnicode_DecodeUTF8(at, sizes[1], NULL)
+    at += sizes[1]
+    ip_address = PyUnicode_DecodeUTF8(at, sizes[2], NULL)
+    at += sizes[2]
+    user_agent = PyUnicode_DecodeUTF8(at, sizes[3], NULL)
+    at += sizes[3]
+    created_by = PyUnicode_DecodeUTF8(at, sizes[4], NULL)
+    at += sizes[4]
+    return user_id, device_id, ip_address, user_agent, created_by, PyBytes_FromStringAndSize(at, sizes[5]), end
+
+
 cdef inline int _take_text(Part* part, str text, Py_ssize_t size_max) except -1:
     # UnicodeEncodeError for a lone surrogate.
     part.bytes = PyUnicode_AsUTF8AndSize(text, &part.size)
@@ -83,5 +123,23 @@ cdef inline int _take_text(Part* part, str text, Py_ssize_t size_max) except -1:
     return 0
 
 
+cdef inline void _put_lengths(uint8_t* out, const Part* parts) noexcept nogil:
+    _put_short(out, parts[0].size)
+    _put_short(out + 2, parts[1].size)
+    out[4] = <uint8_t>parts[2].size
+    _put_short(out + 5, parts[3].size)
+    out[7] = <uint8_t>parts[4].size
+    _put_short(out + 8, parts[5].size)
+
+
+cdef inline void _get_lengths(const uint8_t* head, Py_ssize_t* sizes) noexcept nogil:
+    sizes[0], sizes[1], sizes[2] = _get_short(head), _get_short(head + 2), head[4]
+    sizes[3], sizes[4], sizes[5] = _get_short(head + 5), head[7], _get_short(head + 8)
+
+
 cdef inline void _put_short(uint8_t* out, Py_ssize_t value) noexcept nogil:
     out[0], out[1] = <uint8_t>(value & 0xFF), <uint8_t>(value >> 8)
+
+
+cdef inline Py_ssize_t _get_short(const uint8_t* data) noexcept nogil:
+    return data[0] | <Py_ssize_t>data[1] << 8
