@@ -23,8 +23,16 @@ from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
 from tokmesh.keyring import KeyRing
-from tokmesh.log.record import ClusterStated, KeyStated, RecordError, SessionsRevoked, SessionStated, StreamBound, decode
-from tokmesh.log.stream_record import Envelope, decode_envelope
+from tokmesh.log.record import (
+    ClusterStated,
+    KeyStated,
+    RecordError,
+    SessionsRevoked,
+    SessionStated,
+    StreamBound,
+    decode_enveloped,
+)
+from tokmesh.log.stream_record import Envelope
 
 WINDOW: Final = 256  # messages under way
 TIMEOUT_S: Final = 5.0
@@ -151,7 +159,7 @@ class Reseeding:
 
 def _record_of(found: Stored) -> object:
     try:
-        return decode(decode_envelope(found.payload).record)
+        return decode_enveloped(found.payload)
     except RecordError:
         return None
 

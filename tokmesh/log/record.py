@@ -56,7 +56,15 @@ from tokmesh.log.session_record import (
     Touch,
 )
 from tokmesh.log.stated_record import STATED_DECODERS, KeyStated, SessionStated, StatedRecord
-from tokmesh.log.stream_record import STREAM_DECODERS, ClusterStated, NodeStated, StreamBound, Streamed, StreamRecord
+from tokmesh.log.stream_record import (
+    STREAM_DECODERS,
+    ClusterStated,
+    NodeStated,
+    StreamBound,
+    Streamed,
+    StreamRecord,
+    decode_envelope,
+)
 
 __all__ = [
     "AnyRecord",
@@ -78,6 +86,7 @@ __all__ = [
     "TokenRotated",
     "Touch",
     "decode",
+    "decode_enveloped",
 ]
 
 AnyRecord = SessionRecord | KeyRecord | StatedRecord | StreamRecord
@@ -99,3 +108,8 @@ def decode(payload: bytes) -> AnyRecord:
         return decoder(payload)
     except (struct.error, UnicodeDecodeError) as error:
         raise RecordError("the bytes do not fit the kind") from error
+
+
+def decode_enveloped(payload: bytes) -> AnyRecord:
+    """The record in an envelope, as a message of the stream is one. Raises RecordError."""
+    return decode(decode_envelope(payload).record)
