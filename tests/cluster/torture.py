@@ -38,7 +38,7 @@ def without_syncs(count: int, number: int, seed: int, folder: Path) -> tuple[int
     return 1, "1 lost, as it must"
 
 
-CONTROL: Final = Row("power cut of all three, NATS' own sync interval (the control: must lose)", 1, 1, without_syncs)
+CONTROL: Final = Row("power cut, NATS' own sync interval (the control: must lose)", 1, 1, without_syncs)
 FAULT_ROWS: Final = tuple(
     Row(name, ROUNDS, ROUNDS_PER_CLUSTER, striking(fault))
     for name, fault in (
