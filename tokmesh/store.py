@@ -29,9 +29,8 @@ from tokmesh.log.record import (
     StreamBound,
     Streamed,
     TokenRotated,
-    decode,
+    decode_enveloped,
 )
-from tokmesh.log.stream_record import decode_envelope
 
 # A decision may reach the log this much after the moment it was made for; the wheel stays as far behind the records.
 REPLAY_SLACK_MS: Final = 60_000
@@ -210,7 +209,7 @@ class Store:
         if not self.following.accepts(record):
             return -1
         try:
-            inner = decode(decode_envelope(record.envelope).record)
+            inner = decode_enveloped(record.envelope)
             apply = self._apply_by_type[type(inner)]
         except (RecordError, KeyError):
             self.following.pass_over(record.position)

@@ -1,49 +1,18 @@
 """`python -m benchmarks.cluster`: the rows of run.py as a table and as JSON; `--publish` writes them into docs/performance.md."""
 
-import argparse
-import os
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.cluster.run import ClusterRun
-from benchmarks.load import machine, report
-from benchmarks.load.process import BenchmarkError, Processes, require_tools
-from benchmarks.load.report import Report
-from benchmarks.load.subjects import Cores
-
-ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "benchmarks" / "out"
-MARKS = ("<!-- measured cluster: begin -->", "<!-- measured cluster: end -->")
+from benchmarks.load import part
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when it ran to its end, whatever was met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--server-cpu", type=int, default=0)
-    parser.add_argument("--generator-cpu", type=int, default=1)
-    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md")
-    chosen = parser.parse_args(arguments)
-    OUT.mkdir(parents=True, exist_ok=True)
-    try:
-        require_tools("taskset")
-        os.sched_setaffinity(0, {chosen.generator_cpu})
-        with tempfile.TemporaryDirectory(prefix="cluster-", dir=OUT) as folder, Processes(Path(folder)) as processes:
-            cores = Cores(chosen.server_cpu, chosen.generator_cpu)
-            result = Report(machine.describe(Path(folder)), {"nodes": 3, "nats_servers": 3})
-            result.outcomes += ClusterRun(processes, cores, say).measure()
-    except (BenchmarkError, OSError) as error:
-        say(f"benchmark failed: {error}")
-        return 1
-    print(report.plain(result))
-    (OUT / "cluster.json").write_text(result.to_json())
-    if chosen.publish:
-        report.publish(ROOT / "docs" / "performance.md", report.markdown(result), *MARKS)
-    return 0
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    chosen = part.parser_of("cluster", __doc__).parse_args(arguments)
+    settings = {"nodes": 3, "nats_servers": 3}
+    return part.run(
+        "cluster", chosen, (), settings, lambda processes, cores: ClusterRun(processes, cores, part.say).measure()
+    )
 
 
 if __name__ == "__main__":

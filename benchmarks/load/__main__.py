@@ -9,9 +9,10 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.load import observed, picture, report, rows
+from benchmarks.load.part import say
 from benchmarks.load.process import BenchmarkError, Processes, require_tools
 from benchmarks.load.report import Report
-from benchmarks.load.run import ALL_SUBJECTS, Run, say
+from benchmarks.load.run import ALL_SUBJECTS, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benchmarks" / "out"

@@ -3,7 +3,6 @@
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from benchmarks.load import machine, memory, openloop, rows, startup, subjects, 
 from benchmarks.load.fill import connect
 from benchmarks.load.http import exchange, raw_post
 from benchmarks.load.measure import Sample
+from benchmarks.load.part import say
 from benchmarks.load.process import BenchmarkError, Processes
 from benchmarks.load.report import Report
 from benchmarks.load.subjects import Cores, Subject
@@ -191,7 +191,3 @@ def sample_answer(server: TokMeshServer, workload: Workload) -> bytes:
         body = f'{{"token":"{workload.tokens[0]}"}}'
         exchange(connection, raw_post("/tokens/validate", body, server.validator_key))
         return exchange(connection, raw_post("/tokens/validate", body, server.validator_key))
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

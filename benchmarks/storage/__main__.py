@@ -1,51 +1,26 @@
 """`python -m benchmarks.storage`: the rows of run.py as a table and as JSON; `--publish` writes them into docs/performance.md."""
 
-import argparse
-import os
 import sys
-import tempfile
-from pathlib import Path
 
-from benchmarks.load import machine, report
-from benchmarks.load.process import BenchmarkError, Processes, require_tools
-from benchmarks.load.report import Report
+from benchmarks.load import part
+from benchmarks.load.process import Processes
+from benchmarks.load.rows import Outcome
 from benchmarks.load.subjects import Cores
 from benchmarks.storage.run import StorageRun
-
-ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "benchmarks" / "out"
-MARKS = ("<!-- measured storage: begin -->", "<!-- measured storage: end -->")
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when it ran to its end, whatever was met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.storage", description=__doc__)
+    parser = part.parser_of("storage", __doc__)
     parser.add_argument("--sessions", type=int, default=5_000_000)
     parser.add_argument("--expiring", type=int, default=1_000_000, help="sessions that end in the same second")
-    parser.add_argument("--server-cpu", type=int, default=0)
-    parser.add_argument("--generator-cpu", type=int, default=1)
-    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md")
     chosen = parser.parse_args(arguments)
-    OUT.mkdir(parents=True, exist_ok=True)
-    try:
-        require_tools("redis-server", "redis-cli", "taskset")
-        os.sched_setaffinity(0, {chosen.generator_cpu})
-        with tempfile.TemporaryDirectory(prefix="storage-", dir=OUT) as folder, Processes(Path(folder)) as processes:
-            cores = Cores(chosen.server_cpu, chosen.generator_cpu)
-            result = Report(machine.describe(Path(folder)), {"sessions": chosen.sessions, "expiring": chosen.expiring})
-            result.outcomes += StorageRun(processes, cores, chosen.sessions, chosen.expiring, say).measure()
-    except (BenchmarkError, OSError) as error:
-        say(f"benchmark failed: {error}")
-        return 1
-    print(report.plain(result))
-    (OUT / "storage.json").write_text(result.to_json())
-    if chosen.publish:
-        report.publish(ROOT / "docs" / "performance.md", report.markdown(result), *MARKS)
-    return 0
 
+    def measure(processes: Processes, cores: Cores) -> list[Outcome]:
+        return StorageRun(processes, cores, chosen.sessions, chosen.expiring, part.say).measure()
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    settings = {"sessions": chosen.sessions, "expiring": chosen.expiring}
+    return part.run("storage", chosen, ("redis-server", "redis-cli"), settings, measure)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.cluster import power_cuts
 from tests.cluster.judging import agreed, judge, wait_writes
 from tests.cluster.load import Load, Session
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Network
+from tests.support.own_mounts import own_mounts
 from tests.support.rounds import Lost, long_form
 
 STREAM: Final = "TOKMESH_tokmesh_0"
@@ -75,6 +77,13 @@ def kill_all_nats(cluster: Cluster, source: random.Random) -> None:
     _hold(source)
     for server in cluster.nats.servers:
         server.spawn()
+
+
+def cut_power(cluster: Cluster, source: random.Random) -> None:
+    """All NATS servers lose their power at once."""
+    power_cuts.cut(cluster)
+    _hold(source)
+    power_cuts.restore(cluster)
 
 
 def pause_node(cluster: Cluster, source: random.Random) -> None:
@@ -137,11 +146,13 @@ def _hold_long(source: random.Random) -> None:
 
 
 class Fault(NamedTuple):
-    """strike: makes the fault, holds it, ends it; hosts: of a network of its own, 0: all on loopback."""
+    """strike: makes the fault, holds it, ends it; hosts: of a network of its own, 0: all on loopback; disks: stores on disks whose
+    power can be cut."""
 
     strike: Callable[[Cluster, random.Random], None]
     hosts: int = 0
     nodes: int = 3
+    disks: bool = False
 
 
 FAULTS: Final = {
@@ -150,6 +161,7 @@ FAULTS: Final = {
     "kill-all-nodes": Fault(kill_all_nodes),
     "kill-leader": Fault(kill_leader),
     "kill-all-nats": Fault(kill_all_nats),
+    "cut-power": Fault(cut_power, disks=True),
     "pause-node": Fault(pause_node),
     "pause-nats": Fault(pause_nats),
     "roll-nodes": Fault(roll_nodes),
@@ -165,8 +177,10 @@ def cluster_for(fault: Fault, folder: Path) -> Iterator[Cluster]:
     """A running cluster that the fault can strike."""
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network(fault.hosts + 1)) if fault.hosts else None
+        if fault.disks:
+            stack.enter_context(own_mounts())
         servers = fault.hosts or 3
-        cluster = Cluster(folder, fault.nodes, servers, OPTIONS, network=network)
+        cluster = Cluster(folder, fault.nodes, servers, OPTIONS, network=network, power_disks=fault.disks)
         yield stack.enter_context(cluster)
 
 

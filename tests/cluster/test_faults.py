@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.cluster import faults
-from tests.cluster.torture import ROWS
+from tests.cluster.torture import FAULT_ROWS
 from tests.support.rounds import short_form
 
 
@@ -15,4 +15,4 @@ def test_what_was_acknowledged_outlives_a_partition(tmp_path: Path) -> None:
 
 
 def test_every_fault_has_a_row() -> None:
-    assert len(ROWS) == len(faults.FAULTS)
+    assert len(FAULT_ROWS) == len(faults.FAULTS)

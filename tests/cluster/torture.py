@@ -2,10 +2,11 @@
 
     python -m tests.cluster.torture [--scale 1] [--seed S] [--jobs N] [--only WORD] [--directory D]
 
-A row is one fault of faults.py, 100 rounds of it, ten on one cluster. Lost: an acknowledged change that is missing or undone, a
-refused one that was made, a yes to a token that had ended so long before that no node may say so. "At most … ms to writes":
-from the end of the fault to the moment when every node has taken a write again; "at most … ms without writes": the longest time
-since its beginning in which no client had a write acknowledged by any node.
+A row is one fault of faults.py, 100 rounds of it, ten on one cluster; the control of the power cuts must lose, or they prove
+nothing. Lost: an acknowledged change that is missing or undone, a refused one that was made, a yes to a token that had ended so
+long before that no node may say so. "At most … ms to writes": from the end of the fault to the moment when every node has taken a
+write again; "at most … ms without writes": the longest time since its beginning in which no client had a write acknowledged by any
+node.
 """
 
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import faults
+from tests.cluster import faults, power_cuts
 from tests.crash.torture import Row, main
 
 ROUNDS: Final = 100
@@ -32,7 +33,13 @@ def striking(fault: str) -> Callable[[int, int, int, Path], tuple[int, str]]:
     return run
 
 
-ROWS: Final = tuple(
+def without_syncs(count: int, number: int, seed: int, folder: Path) -> tuple[int, str]:
+    power_cuts.run_without_syncs(seed, folder)
+    return 1, "1 lost, as it must"
+
+
+CONTROL: Final = Row("power cut, NATS' own sync interval (the control: must lose)", 1, 1, without_syncs)
+FAULT_ROWS: Final = tuple(
     Row(name, ROUNDS, ROUNDS_PER_CLUSTER, striking(fault))
     for name, fault in (
         ("SIGKILL of one node of three", "kill-node"),
@@ -40,6 +47,7 @@ ROWS: Final = tuple(
         ("SIGKILL of all nodes", "kill-all-nodes"),
         ("SIGKILL of a NATS server, mostly the stream's leader", "kill-leader"),
         ("SIGKILL of all three NATS servers at once", "kill-all-nats"),
+        ("power cut of all three NATS servers at once", "cut-power"),
         ("SIGSTOP of a node", "pause-node"),
         ("SIGSTOP of a NATS server, mostly the stream's leader", "pause-nats"),
         ("rolling restart of the nodes", "roll-nodes"),
@@ -49,6 +57,7 @@ ROWS: Final = tuple(
         ("partition of some pairs, some one way", "partial-mesh"),
     )
 )
+ROWS: Final = (*FAULT_ROWS, CONTROL)
 
 
 if __name__ == "__main__":

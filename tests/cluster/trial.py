@@ -54,7 +54,7 @@ def main() -> int:
         servers: list[Watched] = []
         try:
             print(f"Starting three NATS servers and {NODES} nodes", flush=True)
-            cluster.start()
+            cluster.begin()
             nodes += [_node(number, each) for number, each in enumerate(cluster.nodes)]
             servers += [_server(each) for each in cluster.nats.servers]
             _tell(cluster, nodes, servers)

@@ -2,66 +2,37 @@
 
     python -m tests.crash.power --count 50 [--seed S] [--directory D] [--no-sync] [--encrypted]
 
-Each round mounts an ext4 image, lets `tests.crash.driver` write, stops the file system with EXT4_IOC_SHUTDOWN (no flush
-of data or journal) at a random moment, mounts it again and compares the log with every acknowledgement. `--no-sync`
-makes the driver's syncs do nothing (strace answers them): then acknowledged records must be lost, or this test sees
-nothing. Needs root, loop devices, mkfs.ext4, and strace for `--no-sync`.
+Each round mounts an ext4 image (tests/support/power_disk.py), lets `tests.crash.driver` write, cuts its power at a random
+moment, mounts it again and compares the log with every acknowledgement. `--no-sync` makes the driver's syncs do nothing
+(strace answers them): then acknowledged records must be lost, or this test sees nothing. Needs root, loop devices,
+mkfs.ext4, and strace for `--no-sync`.
 """
 
 import argparse
-import contextlib
-import fcntl
 import os
 import random
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.kills import acknowledged, strace
 from tests.crash.records import FORMS, Note, read_log
 from tests.support.own_mounts import own_mounts
+from tests.support.power_disk import PowerDisk
 from tests.support.rounds import Lost, long_form
 
 SEGMENT_BYTES = 64 << 10
-IMAGE_BYTES = 64 << 20
 ROUNDS_PER_LOG = 10
-EXT4_IOC_SHUTDOWN = 0x8004587D
-EXT4_GOING_FLAGS_NOLOGFLUSH = 2
 NO_SYNC = ["-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:retval=0"]
 
 
-def command(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(words)} failed; this test needs root and loop devices: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def mounted(image: Path, point: Path) -> Iterator[None]:
-    command("mount", "-o", "loop", str(image), str(point))
-    try:
-        yield
-    finally:
-        command("umount", str(point))
-
-
-def cut_power(point: Path) -> None:
-    fd = os.open(point, os.O_RDONLY)
-    try:
-        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", EXT4_GOING_FLAGS_NOLOGFLUSH))
-    finally:
-        os.close(fd)
-
-
-def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str], form: str) -> dict[int, Note]:
+def write_until_cut(disk: PowerDisk, prefix: str, delay_s: float, wrapper: list[str], form: str) -> dict[int, Note]:
     """Runs a driver on the mounted disk, cuts the power `delay_s` after its first acknowledgement; what it
     acknowledged."""
-    driver = [sys.executable, "-m", "tests.crash.driver", str(point / "wal"), "--prefix", prefix, "--form", form]
+    driver = [sys.executable, "-m", "tests.crash.driver", str(disk.point / "wal"), "--prefix", prefix, "--form", form]
     options = ["--records", "100000", "--clients", "8", "--segment-bytes", str(SEGMENT_BYTES), "--retry", "1"]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([*wrapper, *driver, *options], stdout=output, stderr=subprocess.DEVNULL)
@@ -74,7 +45,7 @@ def write_until_cut(point: Path, prefix: str, delay_s: float, wrapper: list[str]
             # What is said later is said by a machine without power. It can be wrong: a sync that has begun when ext4 is shut down
             # may return 0 though its journal is gone, while nothing runs on after a real cut.
             said_bytes = os.fstat(output.fileno()).st_size
-            cut_power(point)
+            disk.cut_power()
             process.wait(30)
         finally:
             process.kill()
@@ -92,26 +63,22 @@ def run(count: int, seed: int, directory: Path, no_sync: bool = False, report_ev
 
 def _run(count: int, seed: int, directory: Path, no_sync: bool, report_every: int, encrypted: bool) -> int:
     randomness = random.Random(seed)
-    image, point = directory / "disk.img", directory / "disk"
-    point.mkdir()
-    with image.open("wb") as file:
-        file.truncate(IMAGE_BYTES)
-    command("mkfs.ext4", "-q", str(image))
+    disk = PowerDisk(directory / "disk.img", directory / "disk")
     wrapper = strace(NO_SYNC) if no_sync else []
     expected: dict[int, Note] = {}
     total = 0
     for index in range(count):
         form = "plain" if not encrypted else randomness.choices(("encrypted", "unsealed"), (3, 1))[0]
-        with mounted(image, point):
+        with disk.mounted():
             if index % ROUNDS_PER_LOG == 0:
-                shutil.rmtree(point / "wal", ignore_errors=True)
+                shutil.rmtree(disk.point / "wal", ignore_errors=True)
                 expected = {}
-            fresh = write_until_cut(point, f"p{index}", randomness.random() * 0.2, wrapper, form)
+            fresh = write_until_cut(disk, f"p{index}", randomness.random() * 0.2, wrapper, form)
         total += len(fresh)
         expected |= fresh
-        with mounted(image, point):
+        with disk.mounted():
             try:
-                notes, _ = read_log(point / "wal", SEGMENT_BYTES, FORMS[form])
+                notes, _ = read_log(disk.point / "wal", SEGMENT_BYTES, FORMS[form])
             except Exception as error:
                 raise Lost(f"seed {seed}, round {index}: the log does not open: {error}") from error
         for sequence, note in expected.items():

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
-from tests.crash.power import IMAGE_BYTES, command, cut_power, mounted
 from tests.crash.test_snapshots import SNAPSHOTS, metric, take
+from tests.support.own_mounts import own_mounts
+from tests.support.power_disk import PowerDisk
 from tests.support.server import TokMeshProcess, in_background
 from tests.support.waiting import wait_until
 
@@ -36,26 +35,21 @@ def test_a_slow_disk_slows_writes_and_nothing_else(tmp_path: Path) -> None:
         assert all(server.validate(each)["valid"] for each in (token, *made))
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "disk.img"
-    with path.open("wb") as file:
-        file.truncate(IMAGE_BYTES)
-    command("mkfs.ext4", "-q", str(path))
-    (tmp_path / "disk").mkdir()
-    return path
-
-
-def test_a_disk_that_goes_away_refuses_writes_and_leaves_reads(image: Path, tmp_path: Path) -> None:
+def test_a_disk_that_goes_away_refuses_writes_and_leaves_reads(tmp_path: Path) -> None:
     """The file system stops as it does after an error, when it turns read-only: every write and sync fails from then on."""
-    point = tmp_path / "disk"
-    with mounted(image, point):
-        server = TokMeshProcess(point, "--storage.wal.segment_size=1MB")
+    disk = PowerDisk(tmp_path / "disk.img", tmp_path / "disk")
+    with own_mounts():
+        refuse_and_return(disk)
+
+
+def refuse_and_return(disk: PowerDisk) -> None:
+    with disk.mounted():
+        server = TokMeshProcess(disk.point, "--storage.wal.segment_size=1MB")
         with server:
             session = server.create_session()
             taken = take(server)
             later = server.create_session()
-            cut_power(point)
+            disk.cut_power()
             status, headers, body = server.exchange("POST", "/sessions", json={"user_id": "u"})
             assert (status, json.loads(body)["code"]) == (503, "TM-SYS-5001") and "retry-after" in headers
             assert server.request("POST", f"/sessions/{session['session_id']}/revoke", json={})[0] == 503
@@ -67,7 +61,7 @@ def test_a_disk_that_goes_away_refuses_writes_and_leaves_reads(image: Path, tmp_
             assert metric(server, "tokmesh_wal_fsync_failed_total") + metric(server, "tokmesh_wal_append_errors_total") >= 1
             assert "TokMeshWalFsyncFailed" in {one["code"] for one in server.data("GET", "/admin/v1/status/summary")["conditions"]}
         # What the test itself keeps on that disk, the server's output, goes with it.
-    with mounted(image, point):
+    with disk.mounted():
         server.start()
         assert all(server.validate(one["token"])["valid"] for one in (session, later))
         assert [item["id"] for item in server.data("GET", SNAPSHOTS)["items"]] == [taken["id"]]

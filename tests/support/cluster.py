@@ -6,20 +6,23 @@ and the id `tmnd-0`, `tmnd-1`, …. The admin key is the one that the first node
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final
 
 from tests.support.namespaces import Network
 from tests.support.nats import NatsCluster
 from tests.support.places import LOOPBACK
+from tests.support.power_disk import PowerDisk
 from tests.support.server import TokMeshProcess
+from tests.support.started import Started
 from tests.support.waiting import wait_until
 
+STORE_BYTES: Final = 512 << 20  # of a disk; it takes the room of what is written
 
-class Cluster:
+
+class Cluster(Started):
     """nodes: how many; servers: of NATS, an odd number, all of which hold the stream; args: further options of every node; port: of
     the first node, the others follow, 0: any free ones. network: each of its hosts has a server and a node; else all are on
-    loopback."""
+    loopback. sync_always: of NATS. power_disks: each server's store is on a disk of its own, within `own_mounts`."""
 
     def __init__(
         self,
@@ -29,11 +32,17 @@ class Cluster:
         args: Sequence[str] = (),
         port: int = 0,
         network: Network | None = None,
+        *,
+        sync_always: bool = True,
+        power_disks: bool = False,
     ) -> None:
         folder = tmp_path / "nats"
         folder.mkdir()
         self.network = network
-        self.nats = NatsCluster(folder, servers, places=() if network is None else network.hosts[:servers])
+        places = () if network is None else network.hosts[:servers]
+        self.nats = NatsCluster(folder, servers, places=places, sync_always=sync_always)
+        stores = self.nats.stores if power_disks else []
+        self.disks = [PowerDisk(store.with_suffix(".img"), store, STORE_BYTES) for store in stores]
         self._tmp_path = tmp_path
         self._servers = servers
         self._args = list(args)
@@ -64,9 +73,11 @@ class Cluster:
         """The admin key of the cluster."""
         return self.nodes[0].admin_key
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """NATS and all nodes, ready."""
-        self.nats.start_all()
+        for disk in self.disks:
+            disk.mount()
+        self.nats.begin()
         while len(self.nodes) < self._count:
             self.add_node().start()
 
@@ -106,20 +117,10 @@ class Cluster:
         """Until that node says so."""
         wait_until(lambda: self.verdict(node, token) == expected, f"node {node} says {expected}", timeout_s)
 
-    def __enter__(self) -> Self:
-        """Closes what it started when it fails."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def close(self) -> None:
         """Ends all of it."""
         for node in self.nodes:
             node.kill()
         self.nats.close()
+        for disk in self.disks:
+            disk.unmount()

@@ -16,8 +16,9 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
+
+from tests.support.started import Started
 
 COMMAND_TIMEOUT_S: Final = 30.0
 HOSTS_MAX: Final = 100
@@ -71,7 +72,7 @@ class Host:
         return outcome[0]
 
 
-class Network:
+class Network(Started):
     """`count` hosts that all reach each other, until they are cut."""
 
     def __init__(self, count: int) -> None:
@@ -80,17 +81,10 @@ class Network:
         self._bridge = f"{name}-bridge"
         self.hosts = [Host(f"{name}-{number}", number) for number in range(count)]
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """All hosts, and none left of test runs that are gone."""
         _remove_abandoned()
-        try:
-            self._make()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self._make()
 
     def _make(self) -> None:
         for namespace in (self._bridge, *(host.namespace for host in self.hosts)):

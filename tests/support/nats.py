@@ -24,10 +24,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from tests.support.places import LOOPBACK, Place
+from tests.support.started import Started
 from tests.support.waiting import wait_until
 
 VERSION: Final = "2.15.1"
@@ -82,7 +82,7 @@ def old_server_program() -> str:
     return found
 
 
-class NatsServer:
+class NatsServer(Started):
     """One nats-server process with a given configuration file.
 
     folder: where its output goes. ports: where its configuration, or args, let it listen. args: further options. env: further
@@ -228,21 +228,18 @@ class NatsServer:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output[-OUTPUT_CHARACTERS:]}") from None
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Starts it, where it does not run, and waits until it is ready."""
         if not self.running:
             self.spawn()
-            try:
-                self.wait_ready()
-            except BaseException:
-                self.kill()
-                raise
-        return self
+            self.wait_ready()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Kills it."""
         self.kill()
 
 
-class NatsCluster:
+class NatsCluster(Started):
     """`size` servers, by number from 0, that make one JetStream cluster; one server alone makes none, and has no routes.
 
     folder: where configurations, output and stores go. extra: text for the end of every configuration, or a function from the
@@ -265,6 +262,7 @@ class NatsCluster:
         places = places or [LOOPBACK] * size
         ports = [each.ports for each in self._held] or [Ports()] * size
         routes = ", ".join(f'"nats://{place.address}:{each.route}"' for place, each in zip(places, ports, strict=True))
+        self.stores = [folder / f"store-{number}" for number in range(size)]
         self.servers: list[NatsServer] = []
         for number, (place, each) in enumerate(zip(places, ports, strict=True)):
             config = folder / f"nats-{number}.conf"
@@ -274,7 +272,7 @@ class NatsCluster:
                 f'server_name: "nats-{number}"\n'
                 f'listen: "{place.address}:{each.client}"\n'
                 f'http: "{place.address}:{each.monitor}"\n'
-                f'jetstream {{ store_dir: "{folder / f"store-{number}"}"{sync}, max_file_store: 4GB }}\n'
+                f'jetstream {{ store_dir: "{self.stores[number]}"{sync}, max_file_store: 4GB }}\n'
                 + (f'cluster {{ name: "test", listen: "{place.address}:{each.route}", routes: [{routes}] }}\n' if size > 1 else "")
                 + more
             )
@@ -294,7 +292,7 @@ class NatsCluster:
         self.servers[number].spawn()
         self.servers[number].wait_ready()
 
-    def start_all(self) -> None:
+    def begin(self) -> None:
         """Starts every server that does not run, and waits until all are ready."""
         for server in self.servers:
             if not server.running:
@@ -358,17 +356,6 @@ class NatsCluster:
         votes = Counter(name for name in named if name)
         name, count = votes.most_common(1)[0] if votes else ("", 0)
         return [server.name for server in self.servers].index(name) if count > len(self.servers) // 2 else None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start_all()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kills what runs and gives the ports back. The stores stay."""

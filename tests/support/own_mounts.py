@@ -4,15 +4,18 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 _NEW_MOUNTS: Final = 0x00020000  # CLONE_NEWNS
+_LEAVE_TRIES: Final = 500
 
 
 @contextlib.contextmanager
 def own_mounts() -> Iterator[None]:
-    """What this thread and the processes that it starts mount is theirs alone; it starts no thread meanwhile. Needs root.
+    """What this thread and the processes that it starts mount is theirs alone; threads that it starts meanwhile end before. Needs
+    root.
 
     A file system that others hold lives on behind its umount: a mount of its image then gets it again as it was, not what the disk
     has."""
@@ -23,10 +26,19 @@ def own_mounts() -> Iterator[None]:
             subprocess.run(["mount", "--make-rprivate", "/"], check=True, timeout=60)
             yield
         finally:
-            _call("setns", before, _NEW_MOUNTS)
+            _leave(before)
             os.chdir(folder)
     finally:
         os.close(before)
+
+
+def _leave(before: int) -> None:
+    # Refused while another thread has this one's folder, as one that was joined still does while the kernel ends it.
+    for _ in range(_LEAVE_TRIES):
+        with contextlib.suppress(OSError):
+            return _call("setns", before, _NEW_MOUNTS)
+        time.sleep(0.01)
+    _call("setns", before, _NEW_MOUNTS)
 
 
 def _call(name: str, *arguments: Any) -> None:

@@ -12,8 +12,8 @@ then a field of the wrong type is TM-ARG-1001 and a required one that is absent 
 `null` is a type of its own that no field has. A body of no bytes stands for `{}` where no field is required. Ranges and
 lengths are rules of the domain, not of the form, and are not checked here.
 
-Accepted bodies are checked in one pass over the parsed fields; only refused or doubtful ones are read a second time.
-What makes the single pass enough:
+Accepted bodies are checked in one pass over the parsed fields (_core/fields.pyx); only refused or doubtful ones are read a second
+time. What makes the single pass enough:
 
   - Nesting: every accepted field is a scalar, a list of strings or an object of strings, so an accepted body has two
     levels.
@@ -29,13 +29,14 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from tokmesh._core.fields import Fit, is_of_kind, judge
 from tokmesh.api.answer import nameable
 from tokmesh.errors import ApiError
 
 DEPTH_MAX: Final = 8
 
-_COLON: Final = ord(":")
-_STRINGS_ONLY: Final = frozenset({str})
+_FIT: Final = int(Fit.FIT)
+_MISFIT: Final = int(Fit.MISFIT)
 _CONTAINERS: Final = (dict, list)
 _KIND_NAMES: Final[dict[type, str]] = {
     str: "string",
@@ -74,23 +75,10 @@ class BodySpec:
             raise ApiError("TM-SYS-4000", {"reason": "not_json"}) from None
         if type(fields) is not dict:
             raise ApiError("TM-SYS-4000", {"reason": "not_an_object"})
-        kinds = self._kinds
-        pairs_count = len(fields)
-        for name, value in fields.items():
-            kind = type(value)
-            if kinds.get(name) is not kind:
+        fit = judge(fields, self._kinds, body)
+        if fit != _FIT:
+            if fit == _MISFIT:
                 self._refuse(body, fields)
-            if kind is dict:
-                pairs_count += len(value)
-                for text in value.values():
-                    if type(text) is not str:
-                        self._refuse(body, fields)
-            elif kind is list and not _STRINGS_ONLY.issuperset(map(type, value)):
-                self._refuse(body, fields)
-        colons_count = body.count(_COLON)
-        if colons_count != pairs_count and (
-            b"\\u003" in body or colons_count != pairs_count + _colons_in_strings(fields)
-        ):
             _refuse_duplicates(body)
         for name in self._required:
             if name not in fields:
@@ -106,32 +94,9 @@ class BodySpec:
             raise ApiError("TM-SYS-4000", {"reason": "too_deep", "limit": DEPTH_MAX})
         _refuse_duplicates(body)
         for name, value in fields.items():
-            if not _is_of_kind(value, self._kinds[name]):
+            if not is_of_kind(value, self._kinds[name]):
                 raise ApiError("TM-ARG-1001", {"field": name, "expected": _KIND_NAMES[self._kinds[name]]})
         raise AssertionError("a refused body has a fault")
-
-
-def _is_of_kind(value: object, kind: type) -> bool:
-    if type(value) is not kind:
-        return False
-    if isinstance(value, dict):
-        return _STRINGS_ONLY.issuperset(map(type, value.values()))
-    return not isinstance(value, list) or _STRINGS_ONLY.issuperset(map(type, value))
-
-
-def _colons_in_strings(fields: dict[str, Any]) -> int:
-    """Colons in the keys and strings of accepted fields."""
-    count = 0
-    for value in fields.values():  # known field names have no colon
-        kind = type(value)
-        if kind is str:
-            if ":" in value:
-                count += value.count(":")
-        elif kind is dict:
-            count += "".join([*value, *value.values()]).count(":")
-        elif kind is list:
-            count += "".join(value).count(":")
-    return count
 
 
 def _is_too_deep(fields: dict[str, Any]) -> bool:

@@ -20,8 +20,7 @@ from tokmesh.cluster.stream import Stream, StreamFacts, StreamLost, StreamRefuse
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
-from tokmesh.log.record import ClusterStated, NodeStated, RecordError, StreamBound, decode
-from tokmesh.log.stream_record import decode_envelope
+from tokmesh.log.record import ClusterStated, NodeStated, RecordError, StreamBound, decode_enveloped
 
 RETRY_S: Final = 0.5
 POLL_S: Final = 0.02
@@ -143,7 +142,7 @@ class Joining:
             await self._log.publish_first(Statement(self._subjects.cluster, made, 0, 0, ""))
             raise LinkDown("the cluster was just given its identity")
         try:
-            record = decode(decode_envelope(found.payload).record)
+            record = decode_enveloped(found.payload)
         except RecordError:
             raise StreamRefused("the stream's cluster record cannot be read: a newer release or another hand wrote it") from None
         if not isinstance(record, ClusterStated):

@@ -31,9 +31,9 @@ from tokmesh.log.record import (
     SessionsRevoked,
     SessionStated,
     StreamBound,
-    decode,
+    decode_enveloped,
 )
-from tokmesh.log.stream_record import Envelope, decode_envelope
+from tokmesh.log.stream_record import Envelope
 
 WINDOW: Final = 256  # messages under way
 TIMEOUT_S: Final = 5.0
@@ -160,7 +160,7 @@ class Reseeding:
 
 def _record_of(found: Stored) -> object:
     try:
-        return decode(decode_envelope(found.payload).record)
+        return decode_enveloped(found.payload)
     except RecordError:
         return None
 

@@ -57,7 +57,15 @@ from tokmesh.log.session_record import (
     Touch,
 )
 from tokmesh.log.stated_record import STATED_DECODERS, KeyStated, SessionHeld, SessionStated, StatedRecord
-from tokmesh.log.stream_record import STREAM_DECODERS, ClusterStated, NodeStated, StreamBound, Streamed, StreamRecord
+from tokmesh.log.stream_record import (
+    STREAM_DECODERS,
+    ClusterStated,
+    NodeStated,
+    StreamBound,
+    Streamed,
+    StreamRecord,
+    decode_envelope,
+)
 
 __all__ = [
     "AnyRecord",
@@ -80,6 +88,7 @@ __all__ = [
     "TokenRotated",
     "Touch",
     "decode",
+    "decode_enveloped",
 ]
 
 AnyRecord = SessionRecord | KeyRecord | StatedRecord | StreamRecord
@@ -101,3 +110,8 @@ def decode(payload: bytes) -> AnyRecord:
         return decoder(payload)
     except (struct.error, UnicodeDecodeError) as error:
         raise RecordError("the bytes do not fit the kind") from error
+
+
+def decode_enveloped(payload: bytes) -> AnyRecord:
+    """The record in an envelope, as a message of the stream is one. Raises RecordError."""
+    return decode(decode_envelope(payload).record)

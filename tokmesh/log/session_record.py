@@ -4,17 +4,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tokmesh.log.record_format import FORMAT, HEAD, ID_BYTES, Record, require
+from tokmesh._core.created import DATA_BYTES_MAX, IP_ADDRESS_BYTES_MAX, USER_AGENT_BYTES_MAX, encode_created, split_texts
+from tokmesh.log.record_format import FORMAT, HEAD, ID_BYTES, Record, RecordError, require
 
-# What the format admits; the field rules of sessions are narrower. 128 and 512 characters are at most 4 bytes each.
-USER_ID_BYTES_MAX: Final = 512
-DEVICE_ID_BYTES_MAX: Final = 512
-IP_ADDRESS_BYTES_MAX: Final = 64
-USER_AGENT_BYTES_MAX: Final = 2048
-CREATED_BY_BYTES_MAX: Final = 64
-DATA_BYTES_MAX: Final = 4096
-
-_CREATED: Final = struct.Struct("<BBq16s32sqIHHBHBHH")
+_CREATED: Final = struct.Struct("<BBq16s32sqI10xH")  # without the lengths of the texts
+_LENGTHS_AT: Final = 70
 _RENEWED: Final = struct.Struct("<BBq16sq")
 _UPDATED: Final = struct.Struct("<BBq16s")
 _ROTATED: Final = struct.Struct("<BBq16s32sq")
@@ -72,22 +66,10 @@ class SessionCreated(Record):
         self.evicts = tuple(evicts)
 
     def encode(self) -> bytes:
-        text = f"{self.user_id}{self.device_id}{self.ip_address}{self.user_agent}{self.created_by}"
-        encoded = text.encode()
-        if len(encoded) == len(text):  # all ASCII: characters are bytes
-            lengths = (
-                len(self.user_id), len(self.device_id), len(self.ip_address), len(self.user_agent), len(self.created_by),
-            )  # fmt: skip
-        else:
-            lengths = (
-                len(self.user_id.encode()), len(self.device_id.encode()), len(self.ip_address.encode()),
-                len(self.user_agent.encode()), len(self.created_by.encode()),
-            )  # fmt: skip
-        head = _CREATED.pack(
-            1, FORMAT, self.time_ms, self.session_id, self.token_hash, self.expires_at_ms, self.idle_seconds,
-            *lengths, len(self.data), len(self.evicts),
+        return encode_created(
+            self.time_ms, self.session_id, self.token_hash, self.user_id, self.device_id, self.ip_address, self.user_agent,
+            self.created_by, self.expires_at_ms, self.idle_seconds, self.data, self.evicts,
         )  # fmt: skip
-        return b"".join((head, encoded, self.data, *self.evicts))
 
 
 class SessionRenewed(Record):
@@ -188,41 +170,16 @@ def _split_ids(payload: bytes, start: int) -> tuple[bytes, ...]:
 
 
 def _decode_created(payload: bytes) -> SessionCreated:
-    (
-        _, _, time_ms, session_id, token_hash, expires_at_ms, idle_seconds, user_length, device_length, ip_length,
-        agent_length, by_length, data_length, evicts_count,
-    ) = _CREATED.unpack_from(payload)  # fmt: skip
-    start = _CREATED.size
-    device_at = start + user_length
-    ip_at = device_at + device_length
-    agent_at = ip_at + ip_length
-    by_at = agent_at + agent_length
-    data_at = by_at + by_length
-    evicts_at = data_at + data_length
-    require(
-        len(payload) == evicts_at + ID_BYTES * evicts_count
-        and 0 < user_length <= USER_ID_BYTES_MAX
-        and device_length <= DEVICE_ID_BYTES_MAX
-        and ip_length <= IP_ADDRESS_BYTES_MAX
-        and agent_length <= USER_AGENT_BYTES_MAX
-        and by_length <= CREATED_BY_BYTES_MAX
-        and data_length <= DATA_BYTES_MAX
-        and expires_at_ms >= 0
-    )
+    _, _, time_ms, session_id, token_hash, expires_at_ms, idle_seconds, evicts_count = _CREATED.unpack_from(payload)
+    texts = split_texts(payload, _LENGTHS_AT, _CREATED.size)
+    if texts is None:
+        raise RecordError("a text is outside its bounds")
+    user_id, device_id, ip_address, user_agent, created_by, data, evicts_at = texts
+    require(len(payload) == evicts_at + ID_BYTES * evicts_count and expires_at_ms >= 0)
     return SessionCreated(
-        time_ms,
-        session_id,
-        token_hash,
-        payload[start:device_at].decode(),
-        payload[device_at:ip_at].decode(),
-        payload[ip_at:agent_at].decode(),
-        payload[agent_at:by_at].decode(),
-        payload[by_at:data_at].decode(),
-        expires_at_ms,
-        idle_seconds,
-        payload[data_at:evicts_at],
+        time_ms, session_id, token_hash, user_id, device_id, ip_address, user_agent, created_by, expires_at_ms, idle_seconds, data,
         _split_ids(payload, evicts_at) if evicts_count else (),
-    )
+    )  # fmt: skip
 
 
 def _decode_renewed(payload: bytes) -> SessionRenewed:

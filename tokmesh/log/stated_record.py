@@ -9,19 +9,13 @@ import struct
 from collections.abc import Callable
 from typing import Final, cast
 
+from tokmesh._core.created import split_texts
 from tokmesh.log.key_record import KEY_DECODERS, KeyCreated
-from tokmesh.log.record_format import FORMAT, HEAD, Record, require
-from tokmesh.log.session_record import (
-    CREATED_BY_BYTES_MAX,
-    DATA_BYTES_MAX,
-    DEVICE_ID_BYTES_MAX,
-    IP_ADDRESS_BYTES_MAX,
-    USER_AGENT_BYTES_MAX,
-    USER_ID_BYTES_MAX,
-)
+from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
 
 _HASH_BYTES: Final = 32
 _STATED: Final = struct.Struct("<BBq16s32s32sqqqqQIHHBHBH")
+_LENGTHS_AT: Final = 134  # of the texts
 _KEY_STATED: Final = struct.Struct("<BBqB")
 _HELD: Final = struct.Struct("<BBq16sq")
 
@@ -136,45 +130,23 @@ StatedRecord = SessionStated | SessionHeld | KeyStated
 def _decode_session(payload: bytes) -> SessionStated:
     (
         _, _, time_ms, session_id, token_hash, old_token_hash, old_valid_until_ms, created_at_ms, expires_at_ms, last_active_ms,
-        version, idle_seconds, user_length, device_length, ip_length, agent_length, by_length, data_length,
-    ) = _STATED.unpack_from(payload)  # fmt: skip
-    start = _STATED.size
-    device_at = start + user_length
-    ip_at = device_at + device_length
-    agent_at = ip_at + ip_length
-    by_at = agent_at + agent_length
-    data_at = by_at + by_length
+        version, idle_seconds,
+    ) = _STATED.unpack_from(payload)[:12]  # fmt: skip
+    texts = split_texts(payload, _LENGTHS_AT, _STATED.size)
+    if texts is None:
+        raise RecordError("a text is outside its bounds")
+    user_id, device_id, ip_address, user_agent, created_by, data, end = texts
     rotated = old_valid_until_ms > 0
     require(
-        len(payload) == data_at + data_length
-        and 0 < user_length <= USER_ID_BYTES_MAX
-        and device_length <= DEVICE_ID_BYTES_MAX
-        and ip_length <= IP_ADDRESS_BYTES_MAX
-        and agent_length <= USER_AGENT_BYTES_MAX
-        and by_length <= CREATED_BY_BYTES_MAX
-        and data_length <= DATA_BYTES_MAX
+        len(payload) == end
         and min(created_at_ms, expires_at_ms, last_active_ms, old_valid_until_ms) >= 0
         and version >= 1
         and rotated == (old_token_hash != bytes(_HASH_BYTES))
     )
     return SessionStated(
-        time_ms,
-        session_id,
-        token_hash,
-        old_token_hash if rotated else b"",
-        old_valid_until_ms,
-        created_at_ms,
-        expires_at_ms,
-        last_active_ms,
-        version,
-        idle_seconds,
-        payload[start:device_at].decode(),
-        payload[device_at:ip_at].decode(),
-        payload[ip_at:agent_at].decode(),
-        payload[agent_at:by_at].decode(),
-        payload[by_at:data_at].decode(),
-        payload[data_at:],
-    )
+        time_ms, session_id, token_hash, old_token_hash if rotated else b"", old_valid_until_ms, created_at_ms, expires_at_ms,
+        last_active_ms, version, idle_seconds, user_id, device_id, ip_address, user_agent, created_by, data,
+    )  # fmt: skip
 
 
 def _decode_held(payload: bytes) -> SessionHeld:

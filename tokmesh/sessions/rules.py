@@ -11,13 +11,12 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from tokmesh._core.fields import broken_rule_of_data
 from tokmesh.errors import ApiError
 
 USER_ID_CHARS_MAX: Final = 128
 DEVICE_ID_CHARS_MAX: Final = 128
 USER_AGENT_CHARS_MAX: Final = 512
-DATA_KEY_CHARS_MAX: Final = 64
-DATA_VALUE_CHARS_MAX: Final = 1024
 DATA_BYTES_MAX: Final = 4096
 TTL_SECONDS_MIN: Final = 1
 GRACE_SECONDS_MAX: Final = 60
@@ -89,13 +88,9 @@ def cut_user_agent(user_agent: str) -> str:
 
 def encode_data(data: dict[str, str]) -> bytes:
     """Compact JSON text of `data`: keys 1 to 64 and values up to 1024 characters, at most 4096 bytes in all."""
-    for key, value in data.items():
-        if type(key) is not str or type(value) is not str:
-            refuse("data", "keys and values are strings")
-        if not 1 <= len(key) <= DATA_KEY_CHARS_MAX:
-            refuse("data", "keys of 1 to 64 characters")
-        if len(value) > DATA_VALUE_CHARS_MAX:
-            refuse("data", "values of at most 1024 characters")
+    broken = broken_rule_of_data(data)
+    if broken is not None:
+        refuse("data", broken)
     try:
         encoded = orjson.dumps(data)
     except orjson.JSONEncodeError:

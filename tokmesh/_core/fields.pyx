@@ -1,0 +1,100 @@
+"""The fields of a request's body: whether they are those that its route takes, and what the strings of a session's `data` must be.
+
+Every body of every route comes through here, so that what is good costs no Python object. What is refused is named elsewhere:
+api/body.py tells which fault of form it is, sessions/rules.py which rule of a field. Why counting colons finds a key that was there
+twice is told in api/body.py.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem, PyDict_Next, PyDict_Size
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_GET_LENGTH
+
+
+cdef enum:
+    DATA_KEY_CHARS_MAX = 64
+    DATA_VALUE_CHARS_MAX = 1024
+
+
+def judge(dict fields not None, dict kinds not None, bytes body not None) -> int:
+    """A Fit: of the parsed `fields` to `kinds`, by name `str`, `int`, `bool`, `list` (of strings) or `dict` (string to string).
+
+    body: the text that they were parsed from, as UTF-8. O(len(body)).
+    """
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef PyObject* kind
+    cdef Py_ssize_t position = 0, pairs_count = PyDict_Size(fields), colons_count
+    while PyDict_Next(fields, &position, &name, &value):
+        kind = PyDict_GetItem(kinds, <object>name)
+        if kind == NULL or not is_of_kind(<object>value, <object>kind):
+            return MISFIT
+        if <object>kind is dict:
+            pairs_count += PyDict_Size(<object>value)
+    colons_count = _count_colons(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+    if colons_count == pairs_count:
+        return FIT
+    if b"\\u003" not in body and colons_count == pairs_count + _colons_in_strings(fields):
+        return FIT
+    return DOUBTFUL
+
+
+cpdef bint is_of_kind(object value, object kind) except -1:
+    """Whether a parsed value is of one of the kinds that a field can have."""
+    cdef PyObject* name = NULL
+    cdef PyObject* text = NULL
+    cdef Py_ssize_t position = 0
+    if type(value) is not kind:
+        return False
+    if kind is dict:
+        while PyDict_Next(value, &position, &name, &text):
+            if type(<object>text) is not str:
+                return False
+    elif kind is list:
+        for element in <list>value:
+            if type(element) is not str:
+                return False
+    return True
+
+
+cdef Py_ssize_t _count_colons(const char* text, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t index, count = 0
+    for index in range(size):
+        count += text[index] == c":"
+    return count
+
+
+cdef Py_ssize_t _colons_of(object text) except -1:
+    cdef Py_ssize_t size = 0
+    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    return _count_colons(utf8, size)
+
+
+cdef Py_ssize_t _colons_in_strings(dict fields) except -1:
+    # Colons in the keys and strings of fields that fit; their own names have none.
+    cdef Py_ssize_t count = 0
+    for value in fields.values():
+        if type(value) is str:
+            count += _colons_of(value)
+        elif type(value) is dict:
+            for name, text in (<dict>value).items():
+                count += _colons_of(name) + _colons_of(text)
+        elif type(value) is list:
+            for text in <list>value:
+                count += _colons_of(text)
+    return count
+
+
+def broken_rule_of_data(dict data not None) -> str | None:
+    """The first rule of a session's `data` that a pair breaks; None when all are good."""
+    cdef PyObject* key = NULL
+    cdef PyObject* value = NULL
+    cdef Py_ssize_t position = 0
+    while PyDict_Next(data, &position, &key, &value):
+        if type(<object>key) is not str or type(<object>value) is not str:
+            return "keys and values are strings"
+        if not 1 <= PyUnicode_GET_LENGTH(<object>key) <= DATA_KEY_CHARS_MAX:
+            return "keys of 1 to 64 characters"
+        if PyUnicode_GET_LENGTH(<object>value) > DATA_VALUE_CHARS_MAX:
+            return "values of at most 1024 characters"
+    return None
