@@ -85,14 +85,15 @@ class NodeLog:
             return True
         if self._state.store.applied_sequence and not following.bound:
             raise _refused("this directory is of a node that was alone; what it holds is not in the cluster: use an empty one")
+        from tokmesh.cluster.ending import end
+
         self._server().fresh_until_ns = 0
         starting = loop.create_task(self.cluster.start(loop, apply))
         stopped = loop.create_task(stop.wait())
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not starting.done():
-            starting.cancel()
-            await asyncio.wait((starting,))
+            await end(starting)
             return False
         self._result(starting)
         return not stop.is_set()

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import orjson
 from nats.aio.msg import Msg
 
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.following import Following
@@ -67,9 +68,7 @@ class Follower:
 
     async def stop(self) -> None:
         """Ends it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:  # ends by cancellation

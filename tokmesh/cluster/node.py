@@ -13,10 +13,12 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.changes import Changes
+from tokmesh.cluster.connection import NatsSettings
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
-from tokmesh.cluster.link import ApiRefused, Link, LinkDown, NatsSettings
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -179,9 +181,7 @@ class ClusterNode:
 
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await end(self._watching)
         await self.pulse.stop()
         await self._follower.stop()
         await self.publishing.stop()
