@@ -27,6 +27,7 @@ from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import MemberStatus, member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.cluster.syncing import Syncing
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.cluster.view import ClusterView, Standing, Viewer
 from tokmesh.errors import ApiError
@@ -128,6 +129,7 @@ class ClusterNode:
         self.log.touched = self._touches.note
         self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
+        self._syncing = Syncing(self.link, self.stream)
         self._viewer = Viewer(
             state.table,
             self.following,
@@ -139,6 +141,7 @@ class ClusterNode:
             self._beating,
             self._touches,
             self._follower,
+            self._syncing,
             clock.monotonic_ns(),
         )
         self.pulse = Pulse(
@@ -160,6 +163,7 @@ class ClusterNode:
         self._advanced()  # as far as the own log had come
         await self.link.connect()
         facts = await self._joining.find_stream()
+        self._syncing.start()
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
         await self._beating.listen()
@@ -182,6 +186,7 @@ class ClusterNode:
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
         await end(self._watching)
+        await self._syncing.stop()
         await self.pulse.stop()
         await self._follower.stop()
         await self.publishing.stop()

@@ -38,6 +38,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
             "reason": cluster.nats_reason,
             "version": cluster.nats_version or None,
             "is_old": cluster.nats_is_old,
+            "sync": cluster.nats_sync,
             "reconnects": cluster.nats_reconnects,
         },
     }

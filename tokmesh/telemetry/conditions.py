@@ -62,6 +62,7 @@ class Readings:
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
     quarantined_records: float | None = None  # of the stream, passed over
     nats_old: bool | None = None
+    nats_sync_off: bool | None = None  # a NATS server that holds the stream does not sync each record
     revoke_pending_seconds: float | None = None  # age of the oldest; 0: none
     replication_lag_seconds: float | None = None  # of the pair of nodes that is farthest apart
     expiry_backlog: float | None = None
@@ -235,6 +236,12 @@ def _nats_old(at: Readings) -> str | None:
     return "The NATS server is older than 2.15: it syncs messages one by one, so that writes are slow." if at.nats_old else None
 
 
+def _nats_sync_off(at: Readings) -> str | None:
+    if at.nats_sync_off:
+        return "A NATS server that holds the stream has no sync_interval: always. A power cut can lose what was acknowledged."
+    return None
+
+
 def _error_ratio_high(at: Readings) -> str | None:
     ratio = _ratio(at.errors_recently, at.requests_recently)
     if ratio > ERROR_RATIO_MAX and (at.errors_recently or 0) >= ERRORS_MIN:
@@ -339,6 +346,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshEvenNodeCount", "warning", _even_node_count),
     Rule("TokMeshNodeDown", "warning", _node_down),
     Rule("TokMeshNatsOld", "warning", _nats_old),
+    Rule("TokMeshNatsSyncOff", "warning", _nats_sync_off),
     Rule("TokMeshErrorRatioHigh", "warning", _error_ratio_high),
     Rule("TokMeshWalSlow", "warning", _wal_slow),
     Rule("TokMeshSnapshotFailing", "warning", _snapshot_failing),

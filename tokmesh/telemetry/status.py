@@ -198,6 +198,7 @@ class Status:
             cluster_diverged=snapshot.number("tokmesh_cluster_diverged") > 0,
             quarantined_records=snapshot.number("tokmesh_cluster_quarantined_records"),
             nats_old=snapshot.number("tokmesh_cluster_nats_old") > 0,
+            nats_sync_off=snapshot.by("tokmesh_cluster_nats_sync", "state").get("off", 0) > 0,
             revoke_pending_seconds=snapshot.number("tokmesh_session_revoke_oldest_pending_seconds"),
             replication_lag_seconds=snapshot.largest("tokmesh_replication_lag_seconds"),
             expiry_backlog=snapshot.number("tokmesh_session_expiry_backlog"),
