@@ -119,8 +119,9 @@ class NodeLog:
             request = self._server().handling
             return "" if request is None else request.request_id
 
-        def set_fresh_until(monotonic_ns: int) -> None:
-            self._server().fresh_until_ns = monotonic_ns
+        def set_fresh_until(monotonic_ns: int, reason: str) -> None:
+            server = self._server()
+            server.fresh_until_ns, server.fence_reason = monotonic_ns, reason
 
         return ClusterNode(
             settings.cluster,

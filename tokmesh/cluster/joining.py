@@ -52,7 +52,7 @@ class Joining:
         self._clock = clock
         self._has_joined = False
         self.is_first = False  # this node became the first member, by this start
-        self.phase = "connecting to NATS"
+        self.phase = "replaying its own log"
 
     @property
     def is_removed(self) -> bool:

@@ -23,11 +23,13 @@ ACTIVE: Final = "active"
 
 
 class Standing(NamedTuple):
-    """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged."""
+    """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged; is_removed: it is
+    no member any more."""
 
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
+    is_removed: bool
 
 
 class ClusterView(NamedTuple):
@@ -38,6 +40,7 @@ class ClusterView(NamedTuple):
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
+    is_removed: bool
     staleness_ns: int
     position: int
     majority_position: int
@@ -104,6 +107,7 @@ class Viewer:
             quorum_lost=standing.quorum_lost,
             is_fenced=standing.is_fenced,
             is_diverged=standing.is_diverged,
+            is_removed=standing.is_removed,
             staleness_ns=now_ns - (self._began_ns if as_of_ns is None else as_of_ns),
             position=self._following.position,
             majority_position=quorum.majority_applied,

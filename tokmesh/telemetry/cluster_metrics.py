@@ -67,6 +67,8 @@ class ClusterFigures(Protocol):
     @property
     def is_diverged(self) -> bool: ...
     @property
+    def is_removed(self) -> bool: ...
+    @property
     def staleness_ns(self) -> int: ...
     @property
     def position(self) -> int: ...
@@ -198,6 +200,10 @@ def standing_metrics() -> list[MetricSpec]:
             ),
         ),
         gauge(
+            group, "cluster_removed",
+            "1 if this node was taken out of the cluster and runs still: it answers nothing, and joins again when it is restarted.",
+        ),
+        gauge(
             group, "cluster_staleness_seconds",
             "Time since this node was last proved current; beyond cluster.max_staleness it is fenced. 0 on one node.",
             unit="seconds",
@@ -289,6 +295,7 @@ def read_cluster(
     values["tokmesh_cluster_quorum_lost"] = int(cluster.quorum_lost)
     values["tokmesh_cluster_fenced"] = int(cluster.is_fenced)
     values["tokmesh_cluster_diverged"] = int(cluster.is_diverged)
+    values["tokmesh_cluster_removed"] = int(cluster.is_removed)
     values["tokmesh_cluster_staleness_seconds"] = cluster.staleness_ns / 1e9
     values["tokmesh_shard_keys_count"] = [((name,), count) for name, count in cluster.shard_keys.items()]
     values["tokmesh_session_revoke_pending"] = cluster.revokes_pending
@@ -334,7 +341,7 @@ def _read_alone(values: dict[str, Any], node_id: str, sessions_active: float) ->
     values["tokmesh_replication_lag_seconds"] = [((node_id, node_id), 0)]
     values["tokmesh_session_revoke_pending"] = 0
     values["tokmesh_session_revoke_oldest_pending_seconds"] = 0
-    for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "staleness_seconds"):
+    for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "removed", "staleness_seconds"):
         values[f"tokmesh_cluster_{name}"] = 0
     for metric in stream_metrics():
         values[metric.name] = [((value,), 0) for value in metric.labels[0].values] if metric.labels else 0

@@ -61,6 +61,7 @@ class Readings:
     cluster_fenced: bool | None = None  # answers no reads
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
     quarantined_records: float | None = None  # of the stream, passed over
+    cluster_removed: bool | None = None  # this node was taken out of the cluster
     nats_old: bool | None = None
     nats_sync_off: bool | None = None  # a NATS server that holds the stream does not sync each record
     revoke_pending_seconds: float | None = None  # age of the oldest; 0: none
@@ -156,10 +157,14 @@ def _snapshot_overdue(at: Readings) -> str | None:
 
 
 def _quorum_lost(at: Readings) -> str | None:
+    if at.quorum_lost and at.cluster_removed:
+        return "This node was taken out of the cluster: it takes no writes. It joins again when it is restarted."
     return "This node cannot reach a majority of the cluster: writes are refused." if at.quorum_lost else None
 
 
 def _cluster_stale(at: Readings) -> str | None:
+    if at.cluster_fenced and at.cluster_removed:
+        return "This node was taken out of the cluster: it answers nothing about sessions. It joins again when it is restarted."
     if at.cluster_fenced:
         return "This node is not proved to know of what the others have acknowledged: it answers nothing about sessions."
     return None

@@ -197,6 +197,7 @@ class Status:
             cluster_fenced=snapshot.number("tokmesh_cluster_fenced") > 0,
             cluster_diverged=snapshot.number("tokmesh_cluster_diverged") > 0,
             quarantined_records=snapshot.number("tokmesh_cluster_quarantined_records"),
+            cluster_removed=snapshot.number("tokmesh_cluster_removed") > 0,
             nats_old=snapshot.number("tokmesh_cluster_nats_old") > 0,
             nats_sync_off=snapshot.by("tokmesh_cluster_nats_sync", "state").get("off", 0) > 0,
             revoke_pending_seconds=snapshot.number("tokmesh_session_revoke_oldest_pending_seconds"),
