@@ -210,10 +210,17 @@ def test_a_full_server_is_told_and_tried_again(tmp_path: Path, held: HeldPorts) 
 
 
 def test_a_server_that_says_nothing_is_left_and_found_again(tmp_path: Path, held: HeldPorts) -> None:
+    async def flood(link: Link) -> None:
+        # More than any buffer on the way takes, until there is no connection to send it by.
+        while True:
+            await link.publish(SUBJECT, bytes(60_000))
+
     async def work(link: Link) -> None:
         await connected(link, 0)
         got = await listen(link)
         server.pause()
+        floods = await asyncio.wait_for(asyncio.gather(*(flood(link) for _ in range(5)), return_exceptions=True), 30)
+        assert [type(end) for end in floods] == [LinkDown] * 5
         await says(link, "no answer within")
         server.resume()
         await connected(link, 1)

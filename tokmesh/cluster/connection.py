@@ -24,6 +24,7 @@ CONNECT_TIMEOUT_S: Final = 2.0
 LEAVE_TIMEOUT_S: Final = 1.0
 PING_INTERVAL_S: Final = 1.0
 PINGS_MAX: Final = 2  # without an answer
+FLUSH_TIMEOUT_S: Final = 1.0  # of a message that finds 2 MB unsent
 POLL_S: Final = 0.1
 
 
@@ -77,6 +78,10 @@ class Connection(Client):
             if task is not None and task is not current:
                 task.cancel()
         self._subs.clear()
+        while self._flush_queue is not None and not self._flush_queue.empty():  # whoever waits there would wait for ever
+            waiting = self._flush_queue.get_nowait()
+            if not waiting.done():
+                waiting.set_result(None)
         for name in ("_io_writer", "_bare_io_writer"):
             writer = getattr(self._transport, name, None)
             if writer is not None:
@@ -120,6 +125,7 @@ class Connection(Client):
             connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]  # any number does
             ping_interval=PING_INTERVAL_S,  # type: ignore[arg-type]
             max_outstanding_pings=PINGS_MAX,
+            flush_timeout=FLUSH_TIMEOUT_S,
             error_cb=self._told_error,
         )
 
@@ -150,7 +156,7 @@ class Connection(Client):
 
     async def _told_error(self, error: Exception) -> None:
         # While there is no connection, or none any more, the error is raised, or the reason of the end.
-        if self.is_connected and not isinstance(error, nats.errors.UnexpectedEOF):
+        if self.is_connected and not isinstance(error, nats.errors.UnexpectedEOF | nats.errors.FlushTimeoutError):
             self._told(words_of(error))
 
 

@@ -212,7 +212,7 @@ class ClusterNode:
         if not self.quorum.may_write(self._clock.monotonic_ns()):
             return f"no majority of the nodes is in reach; NATS: {self.link.reason or 'connected'}"
         if self.pulse.stuck_ns > FAILOVER_NS:
-            return "the stream takes no records"
+            return f"the stream takes no records; NATS: {self.link.reason or 'connected'}"
         return None
 
     @property
