@@ -7,8 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.cluster.hand_made import B, C, HandMade
+from tests.support.waiting import until
+from tokmesh._core.clock import Clock
 from tokmesh.cluster import ending
+from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.quorum import Figures
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -63,6 +68,25 @@ def test_the_first_cancellation_by_end_itself_may_be_lost() -> None:
         await asyncio.sleep(0)
         await asyncio.wait_for(end(task), 10)
         assert task.cancelled()
+
+    asyncio.run(inside())
+
+
+def test_a_node_that_hears_of_progress_while_it_ends_stops_beating() -> None:
+    class Silence:
+        sent = 0
+
+        async def publish(self, subject: str, payload: bytes) -> None:
+            self.sent += 1
+
+    async def inside() -> None:
+        link, quorum = Silence(), HandMade((B, C)).quorum
+        beating = Beating(link, "beats", quorum, Clock(), None, Figures, lambda: None)  # type: ignore[arg-type]
+        beating.start()
+        await until(lambda: link.sent, "it beats")
+        beating.progress()
+        await asyncio.sleep(0)  # its wait is over, and it does not know yet
+        await asyncio.wait_for(beating.stop(), 10)
 
     asyncio.run(inside())
 

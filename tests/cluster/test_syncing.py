@@ -1,6 +1,7 @@
 """Whether NATS syncs each record is asked of the servers that hold the stream; who does not tell is not taken for one that does."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_without_the_right_to_ask_it_stays_unknown(tmp_path: Path) -> None:
         assert await look(syncing) == "unknown"
 
     with NatsCluster(tmp_path, 1) as nats:
+        make_stream(nats.servers[0])
+        looked(nats, work)
+
+
+def test_a_refusal_of_the_question_is_no_trouble_of_the_link(tmp_path: Path) -> None:
+    user = 'user: tokmesh, password: word, permissions: { publish: ["$JS.API.>", "_INBOX.>"] }'
+    refusing = f"accounts {{ A {{ jetstream: enabled, users: [{{ {user} }}] }} }}\nno_auth_user: tokmesh\n"
+
+    async def work(syncing: Syncing) -> None:
+        assert await look(syncing) == "unknown"
+        assert (syncing._link.state, syncing._link.reason) == ("connected", None)
+        with contextlib.suppress(LinkDown):
+            await syncing._link.request("forbidden", b"", 0.5)
+        await until(lambda: syncing._link.state == "refused", "another refusal is told")
+
+    with NatsCluster(tmp_path, 1, extra=refusing) as nats:
         make_stream(nats.servers[0])
         looked(nats, work)
 

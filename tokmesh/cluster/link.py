@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from tokmesh.cluster.connection import Connection, NatsSettings, host_of, words_of
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
 RETRY_S: Final = 0.5
@@ -174,7 +175,7 @@ class Link:
         while True:  # until there is one, or the caller gives up
             hindrances: dict[str, Exception] = {}
             for url in random.sample(self._settings.servers, len(self._settings.servers)):
-                connection = Connection(self._settings, self._name, self._fail)
+                connection = Connection(self._settings, self._name, self._refused)
                 try:
                     await connection.open(url)
                     _judge_version(connection)
@@ -222,6 +223,10 @@ class Link:
             )
         except (nats.errors.Error, OSError) as error:
             logger.debug("not subscribed; the next connection will be", extra={"reason": words_of(error)})
+
+    def _refused(self, reason: str) -> None:
+        if SERVERS_SUBJECT.lower() not in reason.lower():  # that is asked where it may be, and nothing depends on it
+            self._fail(reason)
 
     def _fail(self, reason: str) -> None:
         if reason != self._reason:

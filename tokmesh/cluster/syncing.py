@@ -19,6 +19,7 @@ from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.stream import Stream
 
 ASK_EVERY_S: Final = 60.0
+RETRY_S: Final = 5.0
 ANSWERS_WITHIN_S: Final = 2.0
 
 State = Literal["unknown", "always", "off"]
@@ -60,7 +61,9 @@ class Syncing:
                 await self.look()
             except (LinkDown, ApiRefused) as error:
                 logger.debug("the servers could not be asked how they sync", extra={"reason": str(error)})
-            await asyncio.sleep(ASK_EVERY_S)
+                await asyncio.sleep(RETRY_S)
+            else:
+                await asyncio.sleep(ASK_EVERY_S)
 
     async def _ask(self, holders: set[str]) -> dict[str, bool]:
         answers: dict[str, bool] = {}
