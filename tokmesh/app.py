@@ -268,6 +268,7 @@ class App:
             if not await self._state.replay_beside(loop, self._stop):
                 logger.info("stopped before serving")
                 return
+            self._gate.replayed()
             self._exposition = self._make_exposition()
             if not await self._node_log.start(loop, self._apply_record, self._stop):
                 logger.info("stopped before serving")

@@ -122,7 +122,9 @@ class Following:
         return 1
 
     def apply_cluster(self, record: ClusterStated) -> int:
-        """1 when it changed something. For Store.apply."""
+        """1 when it changed something. Raises ValueError for what is not of this cluster. For Store.apply."""
+        if self.cluster_id and record.cluster_id != self.cluster_id:
+            raise ValueError("the members of another cluster")
         changed = (self.cluster_id, self.members) != (record.cluster_id, record.members)
         self.cluster_id, self.members = record.cluster_id, record.members
         return int(changed)

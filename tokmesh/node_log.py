@@ -85,14 +85,15 @@ class NodeLog:
             return True
         if self._state.store.applied_sequence and not following.bound:
             raise _refused("this directory is of a node that was alone; what it holds is not in the cluster: use an empty one")
+        from tokmesh.cluster.ending import end
+
         self._server().fresh_until_ns = 0
         starting = loop.create_task(self.cluster.start(loop, apply))
         stopped = loop.create_task(stop.wait())
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not starting.done():
-            starting.cancel()
-            await asyncio.wait((starting,))
+            await end(starting)
             return False
         self._result(starting)
         return not stop.is_set()
@@ -118,8 +119,9 @@ class NodeLog:
             request = self._server().handling
             return "" if request is None else request.request_id
 
-        def set_fresh_until(monotonic_ns: int) -> None:
-            self._server().fresh_until_ns = monotonic_ns
+        def set_fresh_until(monotonic_ns: int, reason: str) -> None:
+            server = self._server()
+            server.fresh_until_ns, server.fence_reason = monotonic_ns, reason
 
         return ClusterNode(
             settings.cluster,

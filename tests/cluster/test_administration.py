@@ -104,10 +104,20 @@ def test_a_removed_node_stops_answering_says_why_and_comes_back_by_a_restart(clu
     status, data = cluster.ask(0, "POST", f"{NODES}/tmnd-2/remove", {})
     assert (status, data) == (200, {"node_id": "tmnd-2", "removed": True})
     cluster.wait_verdict(2, made["token"], (503, "TM-CLST-5030"), 3)
-    assert cluster.ask(2, "POST", "/sessions", {"user_id": "u"})[0] == 503
+    for question in (
+        ("POST", "/sessions", {"user_id": "u"}),
+        ("POST", "/tokens/validate", {"token": made["token"]}),
+        ("GET", f"/sessions/{made['session_id']}"),
+        ("POST", f"{NODES}/tmnd-1/remove", {}),
+    ):
+        status, answer = cluster.ask(2, *question)
+        assert (status, answer["code"], answer["details"]) == (503, "TM-CLST-5030", {"reason": "removed"}), question
     assert ready_reason(cluster, 2).startswith("removed: ")
-    assert "removed" in seen(cluster, 2)["reasons"]
-    assert cluster.ask(2, "POST", f"{NODES}/tmnd-1/remove", {})[1]["code"] == "TM-CLST-5030"
+    assert seen(cluster, 2)["reasons"] == ["removed"]
+    for command in (("cluster", "status"), ("doctor",)):
+        told = cluster.nodes[2].command_line(*command)
+        assert told.returncode == 1 and "taken out of the cluster" in told.stdout, told
+        assert "majority of the" not in told.stdout and "acknowledged" not in told.stdout
     # The others go on, and know what two nodes are worth.
     for node in range(2):
         wait_until(lambda: list(states(cluster, node)) == ["tmnd-0", "tmnd-1"], "the node is gone")  # noqa: B023

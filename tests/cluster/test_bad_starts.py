@@ -1,5 +1,6 @@
 """Starts that cannot succeed yet wait and say why; starts that must not succeed end at once with a code."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_without_nats_a_node_waits_says_why_and_comes_up_with_it(tmp_path: Path)
         node.spawn()
         wait_until(lambda: said(node, "cannot connect"), "it says what it waits for")
         assert ready_status(node) == 503
+        told = node.command_line("cluster", "status")
+        assert told.returncode == 1 and "STARTING" in told.stdout and "connecting to NATS; NATS: cannot connect" in told.stdout
+        told = node.command_line("doctor")
+        assert told.returncode == 1 and "NATS: cannot connect" in told.stdout, told
+        told = node.command_line("cluster", "status", "--json")
+        assert "cannot connect" in json.loads(told.stdout)["waits_for"]["cluster"]
         assert node.request("GET", "/health", key=None)[0] == 200
         assert cluster.verdict(0, token)[0] == 503
         server.spawn()
@@ -76,6 +83,9 @@ def test_wrong_credentials_are_told_and_waited_for(tmp_path: Path) -> None:
         node = node_of(tmp_path, f"nats://a:wrong-secret@{address}").spawn()
         wait_until(lambda: said(node, "uthorization"), "it says so")
         assert ready_status(node) == 503
+        for command in (("cluster", "status"), ("doctor",)):
+            told = node.command_line(*command)
+            assert told.returncode == 1 and "uthorization" in told.stdout and "wrong-secret" not in told.stdout, told
         assert node.stop() == EX_OK
         assert "wrong-secret" not in node.output
         right = node_of(tmp_path, f"nats://a:secret-of-nats@{address}")

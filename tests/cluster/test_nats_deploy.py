@@ -30,7 +30,12 @@ from tests.support.certificates import Authority
 from tests.support.nats_hosts import NatsHosts
 from tests.support.server import run_command
 from tests.support.waiting import until
+from tokmesh.cluster.link import Link
 from tokmesh.cluster.nats_conf import SERVERS_SUBJECT, make_nkey
+from tokmesh.cluster.stream import Stream
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.cluster.syncing import Syncing
+from tokmesh.config.keys import NatsSettings, NatsTlsSettings
 
 FORBIDDEN = (
     f"$JS.API.STREAM.DELETE.{STREAM}",
@@ -84,6 +89,26 @@ def test_servers_sync_always_and_tell_it_with_their_version(hosts: NatsHosts) ->
     assert sorted(each["server_name"] for each in answers) == ["nats-1", "nats-2", "nats-3"]
     assert [each["jetstream"]["config"]["sync_always"] for each in answers] == [True] * 3
     assert {each["version"] for each in answers} == {"2.15.1"}
+
+
+def test_a_node_learns_that_they_sync_always(hosts: NatsHosts, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text(USER.seed)
+    tls = NatsTlsSettings(ca_file=hosts.authority.ca_file)
+
+    async def ask() -> str:
+        link = Link(NatsSettings(servers=tuple(hosts.urls), credentials_file=credentials, tls=tls), "test")
+        await link.connect()
+        stream = Stream(link, Subjects("tokmesh"), 3)
+        syncing = Syncing(link, stream)
+        await syncing.look()
+        assert await stream.holders() == {"nats-1", "nats-2", "nats-3"}
+        assert link.reason is None
+        await link.close()
+        return syncing.state
+
+    as_tokmesh(hosts, ensure_stream)
+    assert hosts.call(lambda: asyncio.run(ask())) == "always"
 
 
 def test_the_user_makes_describes_and_changes_its_stream(hosts: NatsHosts) -> None:

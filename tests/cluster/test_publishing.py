@@ -31,6 +31,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []  # where the answer goes to, the message id
         self.handler: Callable[[Any], Awaitable[None]] | None = None
+        self.connected = True
 
     def new_inbox(self) -> str:
         return "inbox"

@@ -87,7 +87,7 @@ def cluster_figures(**changes: Any) -> Any:
         "publications": {"stored": 5, "conflict": 2, "refused": 1, "unknown": 0}, "publications_resent": 1,
         "publications_pending": 4, "writes_unproved": 1, "consumers_made": 2, "fetches": 3, "quarantined": 0, "beats_sent": 9,
         "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1}, "nats_state": "lost", "nats_reason": "the connection is lost",
-        "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True,
+        "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True, "is_removed": False, "nats_sync": "off",
     }  # fmt: skip
     return SimpleNamespace(**{**figures, **changes})
 

@@ -35,6 +35,7 @@ CASES = (
     Case("TokMeshDivergence", {"cluster_diverged": False}, {"cluster_diverged": True}),
     Case("TokMeshStreamRecordsQuarantined", {"quarantined_records": 0}, {"quarantined_records": 1}),
     Case("TokMeshNatsOld", {"nats_old": False}, {"nats_old": True}),
+    Case("TokMeshNatsSyncOff", {"nats_sync_off": False}, {"nats_sync_off": True}),
     Case(
         "TokMeshApiKeyFailures",
         {"key_checks_recently": 400, "key_failures_recently": 20},

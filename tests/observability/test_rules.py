@@ -33,7 +33,7 @@ WARNING: Final = {
 }  # fmt: skip
 BEYOND: Final = {
     "TokMeshClusterStale": "critical", "TokMeshDivergence": "critical", "TokMeshStreamRecordsQuarantined": "critical",
-    "TokMeshNatsOld": "warning",
+    "TokMeshNatsOld": "warning", "TokMeshNatsSyncOff": "warning",
     "TokMeshLogFull": "critical", "TokMeshSnapshotUnusable": "critical", "TokMeshSnapshotFailing": "warning",
     "TokMeshSnapshotOverdue": "warning", "TokMeshDiskFillingUp": "warning", "TokMeshWalSlow": "warning",
     "TokMeshTornTailRepaired": "warning", "TokMeshTableNearLimit": "warning", "TokMeshExpiryBacklog": "warning",

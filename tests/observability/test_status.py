@@ -114,7 +114,7 @@ def test_a_node_of_many_shows_its_members_and_what_is_wrong_with_them(tmp_path: 
     assert (cluster["fenced"], cluster["staleness_seconds"], cluster["quarantined_records"]) == (True, 2.5, 2)
     assert cluster["nats"]["state"] == "lost" and cluster["nats"]["is_old"] is True
     codes = {condition["code"] for condition in summary["conditions"]}
-    assert {"TokMeshQuorumLost", "TokMeshClusterStale", "TokMeshNodeDown", "TokMeshNatsOld"} <= codes
+    assert {"TokMeshQuorumLost", "TokMeshClusterStale", "TokMeshNodeDown", "TokMeshNatsOld", "TokMeshNatsSyncOff"} <= codes
     json.dumps(summary)
 
 

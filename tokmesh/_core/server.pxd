@@ -38,6 +38,7 @@ cdef class Server:
         readonly Request handling      # whose handler runs at this moment, or None: what is logged now belongs to it
         public int64_t slow_ns         # requests that take as long are logged
         public int64_t fresh_until_ns  # monotonic: until then what this node knows may be told; later it may be out of date
+        public str fence_reason        # told to whoever asks later than that
         public object on_denied        # (request, template, code): administration was refused; None: nobody wants to know
         public object gate             # (path): raises ApiError, or lets in without a key; None: no gate
         readonly Sampler sampler

@@ -72,6 +72,7 @@ class Server:
     buffered_bytes: int
     slow_ns: int
     fresh_until_ns: int
+    fence_reason: str
     handling: Request | None
     on_denied: Callable[[Request, str, str], None] | None
     gate: Callable[[str], None] | None

@@ -110,6 +110,7 @@ cdef class Server:
         self._validate_number = self.router.match("POST", validate_route)[0]
         self._tells_state = tuple(route.role in ("validator", "issuer") for route in self.router.routes)
         self.slow_ns = self.fresh_until_ns = NEVER_NS
+        self.fence_reason = "stale"
         self._open = set()
         self._timer = loop.call_later(_TICK_S, self._tick)
 
@@ -189,7 +190,7 @@ cdef class Server:
     cdef int require_fresh(self, Head head) except -1:
         """Raises TM-CLST-5030 when the route tells of sessions and this node may not know of all that was acknowledged."""
         if tm_monotonic_ns() > self.fresh_until_ns and self._tells_state[head.route_number]:
-            raise ApiError("TM-CLST-5030", {"reason": "stale"}, retry_after_s=1)
+            raise ApiError("TM-CLST-5030", {"reason": self.fence_reason}, retry_after_s=1)
         return 0
 
     cdef bint has_room(self, Py_ssize_t body_bytes, Py_ssize_t charged_bytes) except -1:

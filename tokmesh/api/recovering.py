@@ -29,7 +29,11 @@ class RecoveryGate:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._open = False
+        self._open = self._is_replayed = False
+
+    def replayed(self) -> None:
+        """The replay is done; other things may keep the node from serving still."""
+        self._is_replayed = True
 
     def open(self) -> None:
         """The replay is done, and with it all that keeps the node from serving."""
@@ -39,6 +43,8 @@ class RecoveryGate:
         """The readiness check "recovery"."""
         if self._open:
             return None
+        if self._is_replayed:
+            return "the log is replayed, and serving has not begun"
         progress = self._progress
         return f"{progress.phase}: {progress.records} records, {progress.bytes_read} of {progress.bytes_total} bytes"
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call
+from tokmesh.cli.starting import waits_for
 from tokmesh.cli.table import print_rows
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 
@@ -39,7 +40,13 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
 
 def _show(options: argparse.Namespace, directory: Path) -> int:
     """`status`: exit code 1 when it is DEGRADED. `nodes`: 0 whatever they are."""
-    found = call(directory, "GET", NODES)
+    try:
+        found = call(directory, "GET", NODES)
+    except ApiError as error:
+        waiting = waits_for(directory) if error.code == "TM-SYS-5030" and options.action == "status" else None
+        if waiting is None:
+            raise
+        return _show_start(options, waiting)
     if options.json:
         print(json.dumps(found if options.action == "status" else found["items"]))
     elif options.action == "status":
@@ -49,13 +56,30 @@ def _show(options: argparse.Namespace, directory: Path) -> int:
     return EX_FAILURE if options.action == "status" and found["status"] != "OK" else EX_OK
 
 
+def _show_start(options: argparse.Namespace, waiting: dict[str, str]) -> int:
+    """`status` of a node that does not serve yet."""
+    if options.json:
+        print(json.dumps({"status": "STARTING", "reasons": ["starting"], "waits_for": waiting}))
+    else:
+        print("STARTING: this node does not serve yet; it waits for")
+        for name, reason in waiting.items():
+            print(f"  {name}: {reason}")
+    return EX_FAILURE
+
+
 def _print_status(found: dict[str, Any]) -> None:
     cluster = found["cluster"]
-    print(f"{found['status']}: {cluster['active']} active, {cluster['down']} down, quorum {cluster['quorum']}")
+    if "removed" in found["reasons"]:
+        print(f"{found['status']}: this node is no member any more")
+    else:
+        print(f"{found['status']}: {cluster['active']} active, {cluster['down']} down, quorum {cluster['quorum']}")
     for reason in found["reasons"]:
         print(f"  {reason}: {_REASONS.get(reason, '')}")
     print(f"cluster {cluster['name']} ({cluster['id']}), a majority is {cluster['majority']}")
     print(f"stream {cluster['stream']}, applied up to {cluster['applied']}")
+    nats = cluster["nats"]
+    reason = "" if nats["reason"] is None else f": {nats['reason']}"
+    print(f"NATS {nats['state']}{reason}")
 
 
 def _print_nodes(items: list[dict[str, Any]]) -> None:

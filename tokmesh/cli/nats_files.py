@@ -46,7 +46,7 @@ def _of_credentials(path: Path | None) -> list[Problem]:
 
 
 def _of_tls(tls: NatsTlsSettings) -> list[Problem]:
-    from tokmesh.cluster.link import tls_context
+    from tokmesh.cluster.connection import tls_context
 
     problems = []
     for name, part, what in (

@@ -91,6 +91,8 @@ def _standing(cluster: dict[str, Any]) -> list[tuple[str, str, str]]:
     if not cluster["enabled"]:
         return []
     nats, current = cluster["nats"], f"proved current {_ms(cluster['staleness_seconds'])} ago"
+    if cluster["removed"]:
+        current = "taken out of the cluster"
     quorum, reads = "held" if cluster["quorum"] else "lost", "refused" if cluster["fenced"] else "answered"
     return [
         ("cluster", f"quorum {quorum}, reads {reads}", current),

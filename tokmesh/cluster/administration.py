@@ -43,6 +43,7 @@ class Administration:
                 "active": len(members) - down,
                 "down": down,
                 "nats_server_version": node.link.server_version or None,
+                "nats": {"state": node.link.state, "reason": node.link.reason},
             },
             "items": [_shown(member) for member in members],
             "total_items": len(members),
@@ -71,7 +72,7 @@ class Administration:
         # In a task of its own: who asked may go away, the change goes on to its end.
         if self._node.quorum_lost:
             change.close()
-            raise ApiError("TM-CLST-5030", {"reason": "no_quorum"}, retry_after_s=1)
+            raise self._node.no_quorum()
         task = asyncio.get_running_loop().create_task(_within(change, DEADLINE_S), name="tokmesh-members")
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
@@ -79,8 +80,9 @@ class Administration:
 
     def _reasons(self, down: int) -> list[str]:
         node = self._node
+        if node.is_removed:
+            return ["removed"]  # how the others are is not this node's any more
         found = {
-            "removed": node.quorum.node_id not in node.quorum.members,
             "stream_lost": node.lost is not None,
             "quorum_lost": node.quorum_lost,
             "node_down": down > 0,

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beat import BeatError, decode_beat, encode_beat
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.quorum import Figures, Quorum
 
@@ -62,8 +63,7 @@ class Beating:
         """Ends it, with a beat that says so: the others need not find out by silence. This node answers nothing any more."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end(self._task)
         beat = self._quorum.make_beat(self._clock.monotonic_ns(), notice=True, figures=self._figures())
         try:
             await self._link.publish(self._subject, encode_beat(beat._replace(leaving=True)))

@@ -1,16 +1,14 @@
-"""What a node proves itself with to NATS: the content of `cluster.nats.credentials_file`, checked, and the client that uses it.
+"""What a node proves itself with to NATS: the content of `cluster.nats.credentials_file`, checked.
 
 The file is read again for each connection, so that replacing it is enough. Whatever is in it, what comes of it is BadCredentials,
-which the client of NATS takes for a failed attempt (anything else would end its attempts for ever). No error has the content.
+which is a failed attempt to connect. No error has the content.
 """
 
-import base64
 import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import nats.errors
-from nats.aio.client import Client
 
 FILE_BYTES_MAX: Final = 64 << 10
 
@@ -62,30 +60,3 @@ def _checked_seed(seed: bytes) -> bytes:
         except (nkeys.NkeysError, ValueError, TypeError):
             pass
     raise BadCredentials("its seed is not that of a user: SU and 56 more of A-Z and 2-7, the last of which are a checksum")
-
-
-class ProvenClient(Client):
-    """nats-py's, but for what it makes of credentials."""
-
-    path: Path | None = None
-
-    async def connect_with(self, path: Path | None, **options: Any) -> None:
-        """`connect`, with the credentials of a file. Raises as that does, and BadCredentials, OSError for the file."""
-        self.path = path
-        if path is not None:
-            read_credentials(path)  # before anything is connected to
-        await self.connect(user_credentials=None if path is None else str(path), **options)
-
-    def _setup_nkeys_connect(self) -> None:
-        self._signature_cb = self._sign
-
-    def _sign(self, nonce: str) -> bytes:
-        """Called first of all, for each connection: what is sent beside the signature is of the same reading of the file."""
-        import nkeys
-
-        assert self.path is not None
-        seed, jwt = read_credentials(self.path)
-        pair = nkeys.from_seed(seed)
-        self._user_jwt_cb = None if jwt is None else lambda: bytearray(jwt)
-        self._public_nkey = pair.public_key.decode()
-        return base64.b64encode(pair.sign(nonce.encode()))

@@ -2,7 +2,8 @@
 
 Usually through a push consumer that the server forgets with the connection. A gap in its numbering, its silence or its end make a
 new one, from the last record taken. Where none can be had (their making needs a leader of the whole JetStream, whose election takes
-seconds) records are fetched from any replica meanwhile, so that a node does not fall behind for want of a leader.
+seconds) records are fetched from any replica meanwhile, so that a node does not fall behind for want of a leader. No leader vouches
+then that the stream is still the same: the replica has to prove it (recent.py), and what is not proved is not taken.
 Invariant: the sink is given records in rising order of their sequence, and none is left out but those the stream has dropped.
 """
 
@@ -16,7 +17,9 @@ from typing import Final, Protocol
 import orjson
 from nats.aio.msg import Msg
 
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.recent import Recent
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.following import Following
 
@@ -57,6 +60,7 @@ class Follower:
         self._following = following
         self._sink = sink
         self._lost = lost
+        self._recent = Recent()
         self._task: asyncio.Task[None] | None = None
         self.consumers_made = 0
         self.fetches = 0
@@ -67,9 +71,7 @@ class Follower:
 
     async def stop(self) -> None:
         """Ends it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:  # ends by cancellation
@@ -87,7 +89,7 @@ class Follower:
 
     async def _consume(self) -> None:
         """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had, StreamLost."""
-        consumer = _Consumer(self._link, self._stream, self._sink)
+        consumer = _Consumer(self._link, self._stream, self._sink, self._take)
         await consumer.open()
         self.consumers_made += 1
         try:
@@ -96,9 +98,17 @@ class Follower:
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
 
+    def _take(self, sequence: int, payload: bytes) -> None:
+        self._sink.take(sequence, payload)
+        if self._sink.position == sequence:
+            self._recent.note(sequence, payload)
+
     async def _fetch(self) -> None:
-        """Takes what a replica has beyond the position. Whatever goes wrong is tried again later."""
-        inbox, done = self._link.new_inbox(), asyncio.Event()
+        """Takes what a replica has beyond the position, where it proves that it follows on that. Whatever goes wrong is tried again
+        later."""
+        if not len(self._recent):
+            return
+        inbox, done, proof = self._link.new_inbox(), asyncio.Event(), self._recent.proof()
 
         async def take(message: Msg) -> None:
             headers = message.headers or {}
@@ -106,16 +116,18 @@ class Follower:
                 done.set()
                 return
             sequence = int(headers["Nats-Sequence"])
-            if sequence > self._sink.position:
-                self._sink.take(sequence, message.data)
+            if proof.holds_for(sequence, message.data) and sequence > self._sink.position:
+                self._take(sequence, message.data)
 
         try:
             subscription = await self._link.subscribe(inbox, take)
             try:
                 self.fetches += 1
-                body = {"seq": self._sink.position + 1, "batch": FETCH_RECORDS, "next_by_subj": ">"}
+                body = {"seq": self._recent.oldest, "batch": FETCH_RECORDS, "next_by_subj": ">"}
                 await self._link.publish(f"$JS.API.DIRECT.GET.{self._stream}", orjson.dumps(body), reply=inbox)
                 await asyncio.wait_for(done.wait(), FETCH_TIMEOUT_S)
+                if proof.is_other:
+                    logger.warning("a replica has other records than were taken from the stream: nothing is taken from it")
                 room = self._sink.room()
                 if room is not None:
                     await room
@@ -126,12 +138,13 @@ class Follower:
 
 
 class _Consumer:
-    """One ephemeral consumer and its subscription."""
+    """One ephemeral consumer and its subscription. take: gets the records that the sink lacks."""
 
-    def __init__(self, link: Link, stream: str, sink: Sink) -> None:
+    def __init__(self, link: Link, stream: str, sink: Sink, take: Callable[[int, bytes], None]) -> None:
         self._link = link
         self._stream = stream
         self._sink = sink
+        self._give = take
         self._name = f"tokmesh_{secrets.token_hex(8)}"
         self._inbox = link.new_inbox()
         self._next = 1
@@ -200,7 +213,7 @@ class _Consumer:
             return
         self._next += 1
         if sequence > self._sink.position:
-            self._sink.take(sequence, message.data)
+            self._give(sequence, message.data)
         room = self._sink.room()
         if room is not None:
             await room

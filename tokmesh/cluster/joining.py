@@ -26,6 +26,10 @@ RETRY_S: Final = 0.5
 POLL_S: Final = 0.02
 LISTEN_S: Final = 0.8  # three beats of a process that has our id
 CLUSTER_ID_BYTES: Final = 16
+_UNREADABLE: Final = (
+    "TM-CLST-5050: the stream's record of the members cannot be read, so that a node that knows none of them cannot join: a newer "
+    "release or another hand wrote it; docs/cluster-failures.md tells the cure"
+)
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -47,7 +51,7 @@ class Joining:
         self._clock = clock
         self._has_joined = False
         self.is_first = False  # this node became the first member, by this start
-        self.phase = "connecting to NATS"
+        self.phase = "replaying its own log"
 
     @property
     def is_removed(self) -> bool:
@@ -56,7 +60,7 @@ class Joining:
 
     async def find_stream(self) -> StreamFacts:
         """The stream, which is this node's. Waits for NATS; raises ApiError TM-CLST-5050 when what this node has applied is not in
-        it (made anew, or set back), or it is another cluster's."""
+        it (made anew, or set back). A node that knows it knows its cluster too, whatever another hand has written there since."""
         self.phase = "looking for the stream"
         following = self._following
         facts = await self._patiently(lambda: self._stream.ensure(may_make=not following.bound))
@@ -65,10 +69,8 @@ class Joining:
                 await self._patiently(lambda: self._stream.verify(following))
             except StreamLost as error:
                 raise ApiError("TM-CLST-5050", {"reason": str(error), "cure": "docs/cluster-failures.md"}) from None
-        cluster_id = await self._patiently(self._cluster_id)
-        if following.bound and following.cluster_id != cluster_id:
-            raise ApiError("TM-CLST-5050", {"reason": "the stream belongs to another cluster than this node"})
-        if not following.bound:
+        else:
+            cluster_id = await self._patiently(self._cluster_id)
             await self._log.bind(StreamBound(self._clock.now_ms(), cluster_id, facts.created_ns, 0))
         return await self._patiently(self._stream.facts)
 
@@ -114,17 +116,18 @@ class Joining:
         except (LinkDown, ApiRefused):
             await asyncio.sleep(RETRY_S)
             return
-        if found is None or found.sequence > following.position:
+        sequence = 0 if found is None else found.sequence  # it may have been written with an end
+        if sequence > following.position:
             await asyncio.sleep(POLL_S)
             return
-        if following.members and self._quorum.majority_applied < found.sequence:
+        if following.members and self._quorum.majority_applied < sequence:
             if self.phase:  # a node that belongs goes on answering meanwhile
                 self.phase = "joining: waits for a majority of the members to know of the last change of members"
             await asyncio.sleep(POLL_S)
             return
         record = ClusterStated(self._clock.now_ms(), following.cluster_id, sorted(change(following.members)))
         try:
-            await self._log.propose_alone(Statement(self._subjects.cluster, record, found.sequence, 0, "TM-ADMIN-4091"))
+            await self._log.propose_alone(Statement(self._subjects.cluster, record, sequence, 0, "TM-ADMIN-4091"))
         except ApiError as error:
             logger.info("the members could not be changed; tried again", extra={"code": error.code})
             await asyncio.sleep(RETRY_S)
@@ -135,7 +138,7 @@ class Joining:
             await self._change(change)
 
     async def _cluster_id(self) -> bytes:
-        """Of the stream's cluster, made where there is none."""
+        """Of the stream's cluster, made where there is none. For a node that knows nothing yet: it has only the stream's word."""
         found = await self._stream.last(self._subjects.cluster)
         if found is None:
             made = ClusterStated(self._clock.now_ms(), secrets.token_bytes(CLUSTER_ID_BYTES), ())
@@ -144,9 +147,9 @@ class Joining:
         try:
             record = decode_enveloped(found.payload)
         except RecordError:
-            raise StreamRefused("the stream's cluster record cannot be read: a newer release or another hand wrote it") from None
+            raise StreamRefused(_UNREADABLE) from None
         if not isinstance(record, ClusterStated):
-            raise StreamRefused("the stream's cluster record is not one")
+            raise StreamRefused(_UNREADABLE)
         return record.cluster_id
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:

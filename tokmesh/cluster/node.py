@@ -13,10 +13,12 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.changes import Changes
+from tokmesh.cluster.connection import NatsSettings
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
-from tokmesh.cluster.link import ApiRefused, Link, LinkDown, NatsSettings
+from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -25,6 +27,7 @@ from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import MemberStatus, member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.cluster.syncing import Syncing
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.cluster.view import ClusterView, Standing, Viewer
 from tokmesh.errors import ApiError
@@ -77,7 +80,8 @@ class HasState(Protocol):
 
 class ClusterNode:
     """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
-    set_fresh_until: tells the wire path until when (monotonic ns) it may answer; gossip_lag, revoke_lag: one row, nanoseconds."""
+    set_fresh_until: tells the wire path until when (monotonic ns) it may answer, and why not later; gossip_lag, revoke_lag: one
+    row, nanoseconds."""
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class ClusterNode:
         tombstone_ttl_ms: int,
         life_ms_max: int,
         request_id: Callable[[], str],
-        set_fresh_until: Callable[[int], None],
+        set_fresh_until: Callable[[int, str], None],
         gossip_lag: HistogramBlock,
         revoke_lag: HistogramBlock,
     ) -> None:
@@ -126,6 +130,7 @@ class ClusterNode:
         self.log.touched = self._touches.note
         self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
+        self._syncing = Syncing(self.link, self.stream)
         self._viewer = Viewer(
             state.table,
             self.following,
@@ -137,6 +142,7 @@ class ClusterNode:
             self._beating,
             self._touches,
             self._follower,
+            self._syncing,
             clock.monotonic_ns(),
         )
         self.pulse = Pulse(
@@ -156,8 +162,10 @@ class ClusterNode:
         Raises ApiError TM-CLST-5050 (the stream has lost what this node knows), TM-CLST-4090, link.VersionRefused."""
         self.log.start(loop, apply)
         self._advanced()  # as far as the own log had come
+        self._joining.phase = "connecting to NATS"
         await self.link.connect()
         facts = await self._joining.find_stream()
+        self._syncing.start()
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
         await self._beating.listen()
@@ -179,9 +187,8 @@ class ClusterNode:
 
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await end(self._watching)
+        await self._syncing.stop()
         await self.pulse.stop()
         await self._follower.stop()
         await self.publishing.stop()
@@ -205,8 +212,13 @@ class ClusterNode:
         if not self.quorum.may_write(self._clock.monotonic_ns()):
             return f"no majority of the nodes is in reach; NATS: {self.link.reason or 'connected'}"
         if self.pulse.stuck_ns > FAILOVER_NS:
-            return "the stream takes no records"
+            return f"the stream takes no records; NATS: {self.link.reason or 'connected'}"
         return None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this node was taken out of the members since its start."""
+        return self._joining.is_removed
 
     @property
     def quorum_lost(self) -> bool:
@@ -229,7 +241,8 @@ class ClusterNode:
     def view(self) -> ClusterView:
         """What this node knows of the cluster now. For the loop's thread; what it gives, for any."""
         now_ns = self._clock.monotonic_ns()
-        standing = Standing(self.quorum_lost, self._may_answer_until_ns(now_ns) <= now_ns, self.lost is not None)
+        is_fenced = self._may_answer_until_ns(now_ns) <= now_ns
+        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed)
         return self._viewer.take(standing, self.figures(), now_ns)
 
     def everywhere(self) -> "asyncio.Future[Reached]":
@@ -244,8 +257,19 @@ class ClusterNode:
 
     def _refusal(self) -> ApiError | None:
         if self._joining.phase or self.quorum_lost or self.log.failure is not None:
-            return ApiError("TM-CLST-5030", {"reason": "no_quorum"}, retry_after_s=1)
+            return self.no_quorum()
         return None
+
+    def no_quorum(self) -> ApiError:
+        """The refusal of what would change something, while nothing is taken."""
+        return ApiError("TM-CLST-5030", {"reason": self._apart or "no_quorum"}, retry_after_s=1)
+
+    @property
+    def _apart(self) -> str | None:
+        """Why this node will not answer, nor take anything, until it is started again."""
+        if self.lost is not None:
+            return "stream_lost"
+        return "removed" if self._joining.is_removed else None
 
     def _lose(self, reason: str) -> None:
         """The stream is not the one that this node knows: nothing it says could be relied on."""
@@ -273,7 +297,7 @@ class ClusterNode:
 
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
-        self._set_fresh_until(self._may_answer_until_ns(now_ns))
+        self._set_fresh_until(self._may_answer_until_ns(now_ns), self._apart or "stale")
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
 

@@ -21,6 +21,7 @@ import orjson
 from nats.aio.msg import Msg
 
 from tokmesh._core.clock import Clock
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.statement import UNCONDITIONAL, UNKNOWN, lifetime
 from tokmesh.cluster.stream import Stored, Stream
@@ -103,10 +104,7 @@ class Publishing:
 
     async def stop(self) -> None:
         """Whatever is under way has an unknown outcome then."""
-        for task in (*self._tasks, *self._asking):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait([*self._tasks, *self._asking])
+        await end(*self._tasks, *self._asking)
         for publication in list(self._under_way.values()):
             self._end(publication, unknown_outcome())
 
@@ -153,9 +151,11 @@ class Publishing:
             self._ask(publication, self._learn)
             return
         if publication.attempts == 0:
-            publication.sent_ns = self._clock.monotonic_ns()
+            publication.sent_ns = publication.sent_ns or self._clock.monotonic_ns()
             if publication.expected != UNCONDITIONAL:
                 publication.headers["Nats-Expected-Last-Subject-Sequence"] = str(publication.expected)
+        if not self._link.connected:
+            return  # nothing has gone out: it is tried again at the next tick
         publication.attempts += 1
         try:
             reply = f"{self._inbox}.{publication.number}"
@@ -193,7 +193,7 @@ class Publishing:
                 if now_ns >= publication.deadline_ns:
                     self._end(publication, unknown_outcome())
                 elif publication.sent_ns and now_ns - publication.sent_ns >= RESEND_NS * publication.attempts:
-                    self.resent_total += 1
+                    self.resent_total += publication.attempts > 0
                     self._due.append(publication)
                     self._wake.set()
 

@@ -14,6 +14,7 @@ from typing import Final
 import orjson
 
 from tokmesh._core.clock import Clock
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.stream import Stream
@@ -64,9 +65,7 @@ class Pulse:
 
     async def stop(self) -> None:
         """Ends it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     @property
     def is_stuck(self) -> bool:

@@ -83,6 +83,12 @@ class Stream:
         heard = sum(not each.get("offline") and int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
         return 1 + heard > (1 + len(others)) // 2
 
+    async def holders(self) -> set[str]:
+        """Names of the servers that hold it. Raises LinkDown, ApiRefused."""
+        found = (await self._link.ask(f"STREAM.INFO.{self.name}", None)).get("cluster") or {}
+        names = [found.get("leader"), *(each.get("name") for each in found.get("replicas") or [])]
+        return {str(name) for name in names if name}
+
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
         try:

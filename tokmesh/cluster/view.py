@@ -15,6 +15,7 @@ from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.quorum import Figures, Quorum
 from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.status import MemberStatus, member_statuses
+from tokmesh.cluster.syncing import Syncing
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.following import Following
 
@@ -22,21 +23,24 @@ ACTIVE: Final = "active"
 
 
 class Standing(NamedTuple):
-    """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged."""
+    """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged; is_removed: it is
+    no member any more."""
 
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
+    is_removed: bool
 
 
 class ClusterView(NamedTuple):
     """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
-    shard. nats_state: as Link.state."""
+    shard. nats_state: as Link.state; nats_sync: as Syncing.state."""
 
     members: tuple[MemberStatus, ...]
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
+    is_removed: bool
     staleness_ns: int
     position: int
     majority_position: int
@@ -58,6 +62,7 @@ class ClusterView(NamedTuple):
     nats_reconnects: int
     nats_version: str
     nats_is_old: bool
+    nats_sync: str
 
 
 class Viewer:
@@ -75,6 +80,7 @@ class Viewer:
         beating: Beating,
         touches: TouchExchange,
         follower: Follower,
+        syncing: Syncing,
         began_ns: int,
     ) -> None:
         self._table = table
@@ -87,6 +93,7 @@ class Viewer:
         self._beating = beating
         self._touches = touches
         self._follower = follower
+        self._syncing = syncing
         self._began_ns = began_ns
         self._placed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # active nodes, and the primaries that follow from them
 
@@ -100,6 +107,7 @@ class Viewer:
             quorum_lost=standing.quorum_lost,
             is_fenced=standing.is_fenced,
             is_diverged=standing.is_diverged,
+            is_removed=standing.is_removed,
             staleness_ns=now_ns - (self._began_ns if as_of_ns is None else as_of_ns),
             position=self._following.position,
             majority_position=quorum.majority_applied,
@@ -121,6 +129,7 @@ class Viewer:
             nats_reconnects=link.reconnects,
             nats_version=link.server_version,
             nats_is_old=link.is_old,
+            nats_sync=self._syncing.state,
         )
 
     def _shard_keys(self, active: tuple[str, ...]) -> dict[str, int]:

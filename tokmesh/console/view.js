@@ -126,15 +126,15 @@ export function showFacts(summary, point, points) {
 }
 
 // What this node may still say, and the way to its stream.
-function standingRows({ fenced, diverged, staleness_seconds: staleness, position, quarantined_records: quarantined, nats }) {
-  const reads = diverged ? "the stream lost data" : fenced ? "refused" : "answered";
+function standingRows({ fenced, diverged, removed, staleness_seconds: staleness, position, quarantined_records: quarantined, nats }) {
+  const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : fenced ? "refused" : "answered";
   const version = nats.version ? ` ${nats.version}` : "";
   return [
-    ["Reads", pill(fenced || diverged ? "critical" : "good", reads)],
+    ["Reads", pill(fenced || diverged || removed ? "critical" : "good", reads)],
     ["Proved current", `${format.seconds(staleness)} ago`],
     ["Stream applied to", format.integer(position)],
     ["Records unread", format.integer(quarantined)],
-    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old ? "warning" : "good", `${nats.state}${version}`)],
+    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old || nats.sync === "off" ? "warning" : "good", `${nats.state}${version}`)],
   ];
 }
 

@@ -15,6 +15,7 @@ NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
 PUBLICATION_OUTCOMES: Final = ("stored", "conflict", "refused", "unknown")
 UNDECODABLE_KINDS: Final = ("beat", "touch")
 NATS_STATES: Final = ("none", "connecting", "connected", "refused", "lost")
+NATS_SYNCS: Final = ("none", "unknown", "always", "off")
 
 
 class LoadFigures(Protocol):
@@ -54,7 +55,8 @@ class MemberFigures(Protocol):
 
 class ClusterFigures(Protocol):
     """What a node of a cluster knew at one moment. shard_keys: sessions by primary; publications: of PUBLICATION_OUTCOMES;
-    undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_version: "" without a connection."""
+    undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS; nats_version: "" without a
+    connection."""
 
     @property
     def members(self) -> Sequence[MemberFigures]: ...
@@ -64,6 +66,8 @@ class ClusterFigures(Protocol):
     def is_fenced(self) -> bool: ...
     @property
     def is_diverged(self) -> bool: ...
+    @property
+    def is_removed(self) -> bool: ...
     @property
     def staleness_ns(self) -> int: ...
     @property
@@ -106,6 +110,8 @@ class ClusterFigures(Protocol):
     def nats_version(self) -> str: ...
     @property
     def nats_is_old(self) -> bool: ...
+    @property
+    def nats_sync(self) -> str: ...
 
 
 def membership_metrics() -> list[MetricSpec]:
@@ -194,6 +200,10 @@ def standing_metrics() -> list[MetricSpec]:
             ),
         ),
         gauge(
+            group, "cluster_removed",
+            "1 if this node was taken out of the cluster and runs still: it answers nothing, and joins again when it is restarted.",
+        ),
+        gauge(
             group, "cluster_staleness_seconds",
             "Time since this node was last proved current; beyond cluster.max_staleness it is fenced. 0 on one node.",
             unit="seconds",
@@ -256,6 +266,16 @@ def stream_metrics() -> list[MetricSpec]:
         counter(group, "cluster_nats_reconnects_total", "Connections to NATS made again after one was lost."),
         gauge(group, "cluster_nats_old", "1 if the NATS server connected to is older than is recommended."),
         gauge(
+            group, "cluster_nats_sync",
+            "1 for how the NATS servers that hold the stream sync: none (a node alone), unknown (not all of them tell), always, "
+            "off (one of them does not sync each record: a power cut can lose what was acknowledged).",
+            Label("state", NATS_SYNCS),
+            usage=Usage(
+                'max(tokmesh_cluster_nats_sync{state="off"}) == 1',
+                "sync_interval: always is missing in the configuration of a server.",
+            ),
+        ),
+        gauge(
             group, "cluster_nats_info", "Always 1; the version of the NATS server connected to.",
             Label("version", bound="one per connection"),
             absent_when="there is no connection to NATS",
@@ -275,6 +295,7 @@ def read_cluster(
     values["tokmesh_cluster_quorum_lost"] = int(cluster.quorum_lost)
     values["tokmesh_cluster_fenced"] = int(cluster.is_fenced)
     values["tokmesh_cluster_diverged"] = int(cluster.is_diverged)
+    values["tokmesh_cluster_removed"] = int(cluster.is_removed)
     values["tokmesh_cluster_staleness_seconds"] = cluster.staleness_ns / 1e9
     values["tokmesh_shard_keys_count"] = [((name,), count) for name, count in cluster.shard_keys.items()]
     values["tokmesh_session_revoke_pending"] = cluster.revokes_pending
@@ -296,7 +317,7 @@ def read_cluster(
         values[f"tokmesh_cluster_{name}"] = number
     values["tokmesh_cluster_publications_total"] = [((name,), cluster.publications[name]) for name in PUBLICATION_OUTCOMES]
     values["tokmesh_cluster_undecodable_total"] = [((kind,), cluster.undecodable[kind]) for kind in UNDECODABLE_KINDS]
-    _read_nats(values, cluster.nats_state, cluster.nats_version)
+    _read_nats(values, cluster.nats_state, cluster.nats_sync, cluster.nats_version)
 
 
 def _read_members(values: dict[str, Any], node_id: str, members: Sequence[MemberFigures]) -> None:
@@ -320,14 +341,15 @@ def _read_alone(values: dict[str, Any], node_id: str, sessions_active: float) ->
     values["tokmesh_replication_lag_seconds"] = [((node_id, node_id), 0)]
     values["tokmesh_session_revoke_pending"] = 0
     values["tokmesh_session_revoke_oldest_pending_seconds"] = 0
-    for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "staleness_seconds"):
+    for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "removed", "staleness_seconds"):
         values[f"tokmesh_cluster_{name}"] = 0
     for metric in stream_metrics():
         values[metric.name] = [((value,), 0) for value in metric.labels[0].values] if metric.labels else 0
-    _read_nats(values, "none", "")
+    _read_nats(values, "none", "none", "")
 
 
-def _read_nats(values: dict[str, Any], state: str, version: str) -> None:
-    assert state in NATS_STATES, state
+def _read_nats(values: dict[str, Any], state: str, sync: str, version: str) -> None:
+    assert state in NATS_STATES and sync in NATS_SYNCS, (state, sync)
     values["tokmesh_cluster_nats_state"] = [((name,), int(name == state)) for name in NATS_STATES]
+    values["tokmesh_cluster_nats_sync"] = [((name,), int(name == sync)) for name in NATS_SYNCS]
     values["tokmesh_cluster_nats_info"] = [((version,), 1)] if version else []

@@ -15,6 +15,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
             "quorum": True,
             "fenced": False,
             "diverged": False,
+            "removed": False,
             "staleness_seconds": 0,
             "position": 0,
             "majority_position": 0,
@@ -29,6 +30,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
         "quorum": not cluster.quorum_lost,
         "fenced": cluster.is_fenced,
         "diverged": cluster.is_diverged,
+        "removed": cluster.is_removed,
         "staleness_seconds": _seconds(cluster.staleness_ns),
         "position": cluster.position,
         "majority_position": cluster.majority_position,
@@ -38,6 +40,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
             "reason": cluster.nats_reason,
             "version": cluster.nats_version or None,
             "is_old": cluster.nats_is_old,
+            "sync": cluster.nats_sync,
             "reconnects": cluster.nats_reconnects,
         },
     }

@@ -61,7 +61,9 @@ class Readings:
     cluster_fenced: bool | None = None  # answers no reads
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
     quarantined_records: float | None = None  # of the stream, passed over
+    cluster_removed: bool | None = None  # this node was taken out of the cluster
     nats_old: bool | None = None
+    nats_sync_off: bool | None = None  # a NATS server that holds the stream does not sync each record
     revoke_pending_seconds: float | None = None  # age of the oldest; 0: none
     replication_lag_seconds: float | None = None  # of the pair of nodes that is farthest apart
     expiry_backlog: float | None = None
@@ -155,10 +157,14 @@ def _snapshot_overdue(at: Readings) -> str | None:
 
 
 def _quorum_lost(at: Readings) -> str | None:
+    if at.quorum_lost and at.cluster_removed:
+        return "This node was taken out of the cluster: it takes no writes. It joins again when it is restarted."
     return "This node cannot reach a majority of the cluster: writes are refused." if at.quorum_lost else None
 
 
 def _cluster_stale(at: Readings) -> str | None:
+    if at.cluster_fenced and at.cluster_removed:
+        return "This node was taken out of the cluster: it answers nothing about sessions. It joins again when it is restarted."
     if at.cluster_fenced:
         return "This node is not proved to know of what the others have acknowledged: it answers nothing about sessions."
     return None
@@ -233,6 +239,12 @@ def _node_down(at: Readings) -> str | None:
 
 def _nats_old(at: Readings) -> str | None:
     return "The NATS server is older than 2.15: it syncs messages one by one, so that writes are slow." if at.nats_old else None
+
+
+def _nats_sync_off(at: Readings) -> str | None:
+    if at.nats_sync_off:
+        return "A NATS server that holds the stream has no sync_interval: always. A power cut can lose what was acknowledged."
+    return None
 
 
 def _error_ratio_high(at: Readings) -> str | None:
@@ -339,6 +351,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshEvenNodeCount", "warning", _even_node_count),
     Rule("TokMeshNodeDown", "warning", _node_down),
     Rule("TokMeshNatsOld", "warning", _nats_old),
+    Rule("TokMeshNatsSyncOff", "warning", _nats_sync_off),
     Rule("TokMeshErrorRatioHigh", "warning", _error_ratio_high),
     Rule("TokMeshWalSlow", "warning", _wal_slow),
     Rule("TokMeshSnapshotFailing", "warning", _snapshot_failing),
