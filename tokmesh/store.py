@@ -18,6 +18,7 @@ from tokmesh.log.record import (
     KeyStated,
     KeyStatusChanged,
     NodeStated,
+    PlaceStated,
     RecordError,
     SessionCreated,
     SessionRenewed,
@@ -73,6 +74,7 @@ class Store:
             StreamBound: self._stream_bound,
             NodeStated: self.following.apply_node,
             ClusterStated: self.following.apply_cluster,
+            PlaceStated: _nothing,
         }
 
     def apply(self, sequence: int, record: AnyRecord) -> int | None:
@@ -191,7 +193,11 @@ class Store:
         outcome = table.renew(session_id, record.expires_at_ms, time_ms)
         if outcome == _DONE and view.data != record.data:
             outcome = table.update(session_id, record.data, time_ms)
-        if outcome == _DONE and table.hashes(entry)[0] != record.token_hash:
+        token_hash = table.hashes(entry)[0]
+        if outcome == _DONE and token_hash != record.token_hash:
+            if record.old_token_hash not in (b"", token_hash):
+                # Rotated more than once since: the one in its grace is another than this node had, which has none any more.
+                table.rotate(session_id, record.old_token_hash, time_ms, time_ms)
             outcome = table.rotate(session_id, record.token_hash, record.old_valid_until_ms, time_ms)
         return outcome
 
@@ -223,3 +229,8 @@ class Store:
     def _stream_bound(self, record: StreamBound) -> int:
         self.following.bind(record)
         return 1
+
+
+def _nothing(record: PlaceStated) -> int:
+    """It says where nodes compare; `Following` notes it."""
+    return 0

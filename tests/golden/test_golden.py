@@ -32,7 +32,8 @@ SHA256 = {
 }
 VERSIONS = sorted({name.partition("/")[0] for name in SHA256 if "-" not in name.partition("/")[0]})
 CLUSTER_KINDS = {"ClusterStated", "KeyStated", "NodeStated", "SessionStated", "StreamBound", "Streamed"}
-NODE_KINDS = set(KINDS) - CLUSTER_KINDS  # of a node alone
+LATER_KINDS = {"PlaceStated"}  # younger than the golden log of a cluster; it changes no table, and test_record.py has its bytes
+NODE_KINDS = set(KINDS) - CLUSTER_KINDS - LATER_KINDS  # of a node alone
 
 
 def expected_of(version: str) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class Administration:
         found = {
             "removed": node.quorum.node_id not in node.quorum.members,
             "stream_lost": node.lost is not None,
+            "stands_apart": node.apart.reason is not None,
+            "tables_differ": bool(node.differing),
             "quorum_lost": node.quorum_lost,
             "node_down": down > 0,
             "even_number": len(node.quorum.members) % 2 == 0,
