@@ -52,11 +52,8 @@ def alter(node: TokMeshProcess, record: r.AnyRecord) -> None:
 
 def told(cluster: Cluster, node: int) -> str:
     """What /ready?verbose says of the cluster; "" while the node does not listen yet."""
-    try:
-        _, answer = cluster.nodes[node].request("GET", "/ready?verbose", key=cluster.key)
-    except OSError:
-        return ""
-    return str(answer)
+    server = cluster.nodes[node]
+    return str(server.request("GET", "/ready?verbose", key=cluster.key)[1]) if server._find_ports() else ""
 
 
 def test_a_node_of_three_whose_log_was_altered_stands_apart_until_it_has_begun_anew(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ cdef class Survey:
         int64_t beyond_ms
         uint64_t key[2]
         uint64_t sums[SHARD_COUNT]
+        uint64_t text_bytes          # hashed since the step began
         readonly uint64_t count      # sessions counted in so far
 
     cdef void skip(self, uint32_t entry) noexcept nogil

@@ -92,12 +92,16 @@ cdef class Survey:
         summary.user_agent = self._text_hash(block.user_agent)
         summary.created_by = self._text_hash(block.created_by)
         summary.data = tm_siphash13(self.key, text + stored + last_ip_size, block.data_size)
+        self.text_bytes += stored + block.data_size
         self.sums[shard_of_id(block.session_id)] += tm_siphash13(self.key, &summary, sizeof(Summary))
         self.count += 1
 
     cdef uint64_t _text_hash(self, uint32_t interned) noexcept nogil:
         cdef const InternedString* string = <const InternedString*>(self.arena + <size_t>interned * GRANULE_BYTES)
-        return tm_siphash13(self.key, <const char*>string + sizeof(InternedString), string.size) if interned != 0 else 0
+        if interned == 0:
+            return 0
+        self.text_bytes += string.size
+        return tm_siphash13(self.key, <const char*>string + sizeof(InternedString), string.size)
 
     def begin(self, uint32_t end, key: tuple[int, int], int64_t beyond_ms) -> None:
         """The moment of the survey is now; `end`: entries from here on were never used; key: the same for all who compare; beyond_ms:
@@ -114,13 +118,17 @@ cdef class Survey:
         memset(self.sums, 0, sizeof(self.sums))
         self.active = True
 
-    def step(self, uint32_t budget) -> tuple[int, ...] | None:
-        """Looks at `budget` more entries. None while there are more, else the sums by shard, which ends the survey."""
+    def step(self, uint64_t budget) -> tuple[int, ...] | None:
+        """Looks at `budget` more entries; a quarter of a kilobyte of text counts for one as well. None while there are more, else the
+        sums by shard, which ends the survey."""
         assert self.active
-        cdef uint32_t until = self.end if budget > self.end - self.cursor else self.cursor + budget
-        while self.cursor < until:  # with the GIL: another thread that took it could keep it for longer than this lasts
+        cdef uint64_t looked_at = 0
+        self.text_bytes = 0
+        # With the GIL: another thread that took it could keep it for longer than this lasts.
+        while self.cursor < self.end and looked_at + self.text_bytes // 256 < budget:
             self.count_in(self.cursor)
             self.cursor += 1
+            looked_at += 1
         if self.cursor < self.end:
             return None
         self.abandon()

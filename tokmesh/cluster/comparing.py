@@ -37,7 +37,7 @@ TICK_S: Final = 0.25
 PLACE_TTL_MS: Final = 60_000
 MARGIN_MS: Final = 60_000
 LATE_MS_MAX: Final = 30_000  # half of the margin, so that clocks may differ by the other half
-STEP_ENTRIES: Final = 1_000  # a tenth of a millisecond when quiet
+STEP_ENTRIES: Final = 1_000  # see Survey.step: a tenth of a millisecond when quiet
 PAUSE_SHARE: Final = 4.0  # a pause lasts as many times as the step before it
 PAUSE_MIN_S: Final = 0.0005
 
