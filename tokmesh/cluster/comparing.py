@@ -80,6 +80,7 @@ class Comparing:
         self._outvoted = outvoted
         self._comparison = Comparison(node_id)
         self._task: asyncio.Task[None] | None = None
+        self._survey: Survey | None = None  # the last
         self._surveying: asyncio.Task[None] | None = None
         self._waited_since_ns = self._compared_ns = clock.monotonic_ns()
         self._interval_ns = INTERVAL_NS
@@ -101,6 +102,8 @@ class Comparing:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._survey is not None:
+            self._survey.abandon()
 
     @property
     def compared_total(self) -> int:
@@ -129,7 +132,8 @@ class Comparing:
             survey = self._table.begin_survey(_key(created_ns, place.position), place.time_ms + MARGIN_MS)
         except MemoryError:
             return
-        work = self._survey(survey, place.position, created_ns)
+        self._survey = survey
+        work = self._take(survey, place.position, created_ns)
         self._surveying = asyncio.get_running_loop().create_task(work, name="tokmesh-survey")
 
     def _tell(self, verdict: Verdict) -> None:
@@ -143,19 +147,16 @@ class Comparing:
         if self._node_id in verdict.outvoted and not self._apart():
             self._outvoted("the table of this node differs from those of a majority of the nodes")
 
-    async def _survey(self, survey: Survey, position: int, created_ns: int) -> None:
+    async def _take(self, survey: Survey, position: int, created_ns: int) -> None:
         spent_s = 0.0
-        try:
-            while True:  # each step looks at more entries, of as many as there were
-                began_s = time.perf_counter()
-                sums = survey.step(STEP_ENTRIES)
-                step_s = time.perf_counter() - began_s
-                spent_s += step_s
-                if sums is not None:
-                    break
-                await asyncio.sleep(max(PAUSE_MIN_S, step_s * PAUSE_SHARE))
-        finally:
-            survey.abandon()
+        while True:  # each step looks at more entries, of as many as there were
+            began_s = time.perf_counter()
+            sums = survey.step(STEP_ENTRIES)
+            step_s = time.perf_counter() - began_s
+            spent_s += step_s
+            if sums is not None:
+                break
+            await asyncio.sleep(max(PAUSE_MIN_S, step_s * PAUSE_SHARE))
         self._interval_ns = max(INTERVAL_NS, round(spent_s * 1e9 / SHARE_MAX))
         report = Report(self._node_id, created_ns, position, self._apart(), sums)
         self._comparison.hear(report)
