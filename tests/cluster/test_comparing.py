@@ -153,6 +153,7 @@ def test_who_is_late_or_lacks_a_record_or_is_busy_tells_nothing() -> None:
         a.apply(r.PlaceStated(b.clock.now_ms()))
         await a.surveyed()
         assert bus.reports == 1, "its clock is too far ahead to know what the others still count"
+        assert a.comparing._comparison._judged < c.comparing._comparison._judged, "and it makes one of its own in its turn"
         b.apply(r.PlaceStated(b.clock.now_ms()))
         b.apply(r.PlaceStated(b.clock.now_ms()))
         await b.surveyed()

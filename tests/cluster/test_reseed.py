@@ -88,7 +88,7 @@ def test_nothing_is_put_back_from_a_node_that_stands_apart(tmp_path: Path, capsy
     directory = tmp_path / "data"
     directory.mkdir(mode=0o700)
     (directory / "stands_apart").write_text("its table differs")
-    assert main(["cluster", "reseed", f"--dir={directory}", "--cluster.enabled=true"]) != 0
+    assert main(["cluster", "reseed", f"--dir={directory}", "--cluster.nats.servers=nats://127.0.0.1:1", *SETTINGS]) != 0
     error = capsys.readouterr().err
     assert "TM-CLST-5050" in error and "its table differs" in error
     assert [each.name for each in directory.iterdir()] == ["stands_apart"]

@@ -1,17 +1,18 @@
 """A survey of the table at one moment: for each shard the sum of its sessions' hashes, taken piece by piece while the table goes on
 changing. Two tables that were made of the same records, in whatever way, have the same sums.
 
-What is summed of a session is what the records of its cluster's stream say: id, token, creation, end, idle limit, version, user,
-device, address, agent, creator, data; and the token it had before with the end of its grace. Nothing that a node has by itself: last
-access, places in memory, whether the wheel has come by. A session counts when it is not revoked and ends after `beyond_ms`; one with
-an idle limit when it would also without any access since its creation, as accesses are not in the stream; a grace when it ends
-after `beyond_ms`. What has ended counts nowhere: nodes forget it at their own times.
+What is hashed of a session is what the records of its cluster's stream say: id, token, creation, end, idle limit, version, user,
+device, address, agent, creator, data; and the token it had before with the end of its grace. Nothing that a node has by itself:
+last access, places in memory, whether the wheel has come by. A session counts when it is not revoked and ends after `beyond_ms`;
+one with an idle limit when it would also without any access since its creation, as accesses are not in the stream; a grace when it
+ends after `beyond_ms`. What has ended counts nowhere: nodes forget it at their own times.
 
 As of one moment like an image (image.pyx), by the same argument: what is about to change or to be forgotten is counted in first
-(`count_in`), what begins after the moment is left out (`skip`), a cursor goes over the rest (`step`). Image passes on what it is told.
+(`count_in`), what begins after the moment is left out (`skip`), a cursor goes over the rest (`step`). Image passes on what it is
+told.
 
-Invariants: an entry is counted in at most once; an alias is counted with its session; a sum does not depend on the order. Sums wrap at
-2^64, and every survey has another key: what is equal by chance is not so at the next.
+Invariants: an entry is counted in at most once; an alias is counted with its session; a sum does not depend on the order. Sums wrap
+at 2^64, and every survey has another key: what is equal by chance is not so at the next.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -20,7 +21,7 @@ from libc.string cimport memcpy, memset
 
 from tokmesh._core.arena cimport GRANULE_BYTES
 from tokmesh._core.interned cimport InternedString
-from tokmesh._core.layout cimport SAME_AS_IP, SHARD_COUNT, SLOT_EXPIRED, SLOT_LIVE, Block, Row, Slot, shard_of_id
+from tokmesh._core.layout cimport SAME_AS_IP, SHARD_COUNT, SLOT_EXPIRED, SLOT_LIVE, Block, Slot, shard_of_id
 
 
 cdef extern from "siphash.h" nogil:
@@ -104,8 +105,8 @@ cdef class Survey:
         return tm_siphash13(self.key, <const char*>string + sizeof(InternedString), string.size)
 
     def begin(self, uint32_t end, key: tuple[int, int], int64_t beyond_ms) -> None:
-        """The moment of the survey is now; `end`: entries from here on were never used; key: the same for all who compare; beyond_ms:
-        what ends by then, Unix ms, does not count. One at a time. MemoryError."""
+        """The moment of the survey is now; `end`: entries from here on were never used; key: the same for all who compare;
+        beyond_ms: what ends by then, Unix ms, does not count. One at a time. MemoryError."""
         assert not self.active
         self.key[0], self.key[1] = key
         self.done = <uint64_t*>calloc((<size_t>end >> 6) + 1, sizeof(uint64_t))
@@ -119,8 +120,8 @@ cdef class Survey:
         self.active = True
 
     def step(self, uint64_t budget) -> tuple[int, ...] | None:
-        """Looks at `budget` more entries; a quarter of a kilobyte of text counts for one as well. None while there are more, else the
-        sums by shard, which ends the survey."""
+        """Looks at `budget` more entries; a quarter of a kilobyte of text counts for one as well. None while there are more, else
+        the sums by shard, which ends the survey."""
         assert self.active
         cdef uint64_t looked_at = 0
         self.text_bytes = 0

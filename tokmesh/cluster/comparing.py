@@ -6,9 +6,10 @@ and no others (_core/survey.pyx). A node that may lack some of those tells nothi
 more than MARGIN_MS after the place's own time, and a node whose clock has come near that tells nothing either: nobody has forgotten
 what another still counts. Of sessions with an idle limit see _core/survey.pyx.
 
-Places are made by the active member with the lowest id; should it make none, by the next one after another interval. They come
-seldom enough for the maker to spend no more than SHARE_MAX of its time on surveys; a survey holds up the loop for one step at a
-time. What cannot be sent is not sent later, and a place that comes while a node surveys the one before is none for it.
+Places are made by the active member with the lowest id; should it make none, or none whose time can be right, by the next one
+after another interval. They come seldom enough for the maker to spend no more than SHARE_MAX of its time on surveys; a survey
+holds up the loop for one step at a time. What cannot be sent is not sent later, and a place that comes while a node surveys the one
+before is none for it.
 """
 
 import asyncio
@@ -116,6 +117,8 @@ class Comparing:
 
     def placed(self, place: Place) -> None:
         """A place was just applied, and nothing after it."""
+        if self._clock.now_ms() - place.time_ms > LATE_MS_MAX:
+            return
         now_ns = self._clock.monotonic_ns()
         self._waited_since_ns = now_ns
         compared = self._comparison.compared_total
@@ -123,9 +126,8 @@ class Comparing:
         if self._comparison.compared_total > compared:
             self._compared_ns = now_ns
         self._tell(verdict)
-        is_late = self._clock.now_ms() - place.time_ms > LATE_MS_MAX
         is_busy = self._surveying is not None and not self._surveying.done()
-        if is_late or is_busy or not place.is_exact:
+        if is_busy or not place.is_exact:
             return
         created_ns = self._following.created_ns
         try:
