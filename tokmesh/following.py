@@ -10,7 +10,7 @@ any end that was stated of a session whose life was made shorter, until that is 
 from array import array
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokmesh._core.table import Table
 from tokmesh.log.record import (
@@ -18,6 +18,7 @@ from tokmesh.log.record import (
     ClusterStated,
     KeyStated,
     NodeStated,
+    PlaceStated,
     SessionHeld,
     SessionsRevoked,
     SessionStated,
@@ -29,16 +30,30 @@ QUARANTINED_MAX: Final = 1000  # positions that are remembered; all are counted
 _GROWTH_ENTRIES: Final = 4096
 _HELD_MIN: Final = 1024  # ends that are held, before past ones are looked for
 
-PlaceRecord = StreamBound | ClusterStated | NodeStated | SessionHeld  # of a snapshot
+FollowingRecord = StreamBound | ClusterStated | NodeStated | SessionHeld  # of a snapshot
+
+
+class Place(NamedTuple):
+    """Where nodes compare. is_exact: the table is that of all records up to there.
+
+    It may not be where this node was late: what it found missing in the stream had been replaced by something newer, perhaps from
+    behind this place. It is when nothing was missing since the place before: that one was still there when it was sent to
+    this node, and the stream keeps the last one only, so what was missing by then was replaced from before this place."""
+
+    position: int
+    time_ms: int
+    is_exact: bool
 
 
 class Following:
     """See the module. created_ns: when the stream was made, Unix; 0: none is followed. members: ids of the nodes that belong to the
-    cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here."""
+    cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here. place: the last one
+    seen, if any."""
 
     __slots__ = (
         "_held_max",
         "_held_until_ms",
+        "_missing_before",
         "_sequence_by_entry",
         "_sequence_by_key",
         "_table",
@@ -46,6 +61,7 @@ class Following:
         "created_ns",
         "incarnations",
         "members",
+        "place",
         "position",
         "quarantined",
         "quarantined_total",
@@ -62,6 +78,8 @@ class Following:
         self.incarnations: dict[str, int] = {}
         self.quarantined: list[int] = []
         self.quarantined_total = 0
+        self.place: Place | None = None
+        self._missing_before = 0  # the last position that did not follow on the one before
         self._sequence_by_entry = array("Q")
         self._sequence_by_key: dict[bytes, int] = {}
         self._held_until_ms: dict[bytes, int] = {}
@@ -72,7 +90,7 @@ class Following:
         """Whether a stream is followed."""
         return self.created_ns != 0
 
-    def records(self) -> Iterator[PlaceRecord]:
+    def records(self) -> Iterator[FollowingRecord]:
         """Records that bring an empty one to where this one is now; none while no stream is followed. Most are made as they are
         taken, in whichever thread that is."""
         if not self.bound:
@@ -89,6 +107,7 @@ class Following:
         """For Store.apply."""
         self.cluster_id, self.created_ns, self.position = record.cluster_id, record.created_ns, record.position
         self.time_ms = record.time_ms
+        self.place, self._missing_before = None, 0
         self._sequence_by_entry = array("Q")
         self._sequence_by_key = {}
 
@@ -98,7 +117,8 @@ class Following:
 
     def advance(self, position: int, time_ms: int, record: AnyRecord) -> None:
         """`record` was applied. For Store.apply."""
-        self.position, self.time_ms = position, time_ms
+        self._move_to(position)
+        self.time_ms = time_ms
         if isinstance(record, SessionStated | SessionHeld):
             self._note_entry(self._table.find(record.session_id), position)
         elif isinstance(record, SessionsRevoked):
@@ -106,10 +126,13 @@ class Following:
                 self._note_entry(self._table.find(session_id), position)
         elif isinstance(record, KeyStated):
             self._sequence_by_key[record.created.key_id] = position
+        elif isinstance(record, PlaceStated):
+            is_exact = self.place is not None and self._missing_before <= self.place.position
+            self.place = Place(position, record.time_ms, is_exact)
 
     def pass_over(self, position: int) -> None:
         """What stood there meant nothing: it is left where it is, and told. For Store.apply."""
-        self.position = position
+        self._move_to(position)
         self.quarantined_total += 1
         if len(self.quarantined) < QUARANTINED_MAX:
             self.quarantined.append(position)
@@ -148,6 +171,11 @@ class Following:
     def sequence_of_key(self, key_id: bytes) -> int:
         """Of an API key (16-byte id)."""
         return self._sequence_by_key.get(key_id, 0)
+
+    def _move_to(self, position: int) -> None:
+        if position != self.position + 1:
+            self._missing_before = position
+        self.position = position
 
     def _note_entry(self, entry: int, position: int) -> None:
         if entry < 0:

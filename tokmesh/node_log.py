@@ -130,6 +130,7 @@ class NodeLog:
             version=version,
             tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
             life_ms_max=settings.session.ttl.max_ms,
+            apart=data_directory.Apart(settings.storage.dir),
             request_id=request_id,
             set_fresh_until=set_fresh_until,
             gossip_lag=self._propagation.gossip,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tokmesh._core.table import Outcome, Table
-from tokmesh.following import Following, PlaceRecord
+from tokmesh.following import Following, FollowingRecord
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import (
     AnyRecord,
@@ -18,6 +18,7 @@ from tokmesh.log.record import (
     KeyStated,
     KeyStatusChanged,
     NodeStated,
+    PlaceStated,
     RecordError,
     SessionCreated,
     SessionHeld,
@@ -74,6 +75,7 @@ class Store:
             StreamBound: self._stream_bound,
             NodeStated: self.following.apply_node,
             ClusterStated: self.following.apply_cluster,
+            PlaceStated: _nothing,
         }
 
     def apply(self, sequence: int, record: AnyRecord) -> int | None:
@@ -89,7 +91,7 @@ class Store:
         self.applied_sequence = sequence
         return outcome
 
-    def take_place(self, record: PlaceRecord) -> None:
+    def take_place(self, record: FollowingRecord) -> None:
         """A record of `Following.records`, from a snapshot."""
         self._apply_by_type[type(record)](record)
 
@@ -192,7 +194,11 @@ class Store:
         outcome = table.renew(session_id, record.expires_at_ms, time_ms)
         if outcome == _DONE and view.data != record.data:
             outcome = table.update(session_id, record.data, time_ms)
-        if outcome == _DONE and table.hashes(entry)[0] != record.token_hash:
+        token_hash = table.hashes(entry)[0]
+        if outcome == _DONE and token_hash != record.token_hash:
+            if record.old_token_hash not in (b"", token_hash):
+                # Rotated more than once since: the one in its grace is another than this node had, which has none any more.
+                table.rotate(session_id, record.old_token_hash, time_ms, time_ms)
             outcome = table.rotate(session_id, record.token_hash, record.old_valid_until_ms, time_ms)
         return outcome
 
@@ -228,3 +234,8 @@ class Store:
     def _stream_bound(self, record: StreamBound) -> int:
         self.following.bind(record)
         return 1
+
+
+def _nothing(record: PlaceStated) -> int:
+    """It says where nodes compare; `Following` notes it."""
+    return 0

@@ -201,9 +201,9 @@ CLUSTER: Final = Row("Cluster", (
            ("sum(rate(tokmesh_cluster_publications_resent_total{{at}}[{rate}]))", "sent again"))),
     Panel("NATS", "Nodes by the state of their connection to NATS; none: a node alone. Normal: all connected.", "short",
           (("sum by (state) (tokmesh_cluster_nats_state{{at}})", "{{state}}"),)),
-    Panel("Trouble with the stream", "Records that a node could not read, consumers made anew, fetches without one, writes whose "
-          "majority was not known in time. Normal: flat.", "short",
+    Panel("Trouble with the stream", "What a node could not read, tables that differ, ways around a leader. Normal: flat.", "short",
           (("max by (instance) (tokmesh_cluster_quarantined_records{{at}})", "unread, {{instance}}"),
+           ("max by (instance, node_id) (tokmesh_cluster_table_differences{{at}})", "differ, {{instance}}, {{node_id}}"),
            ("sum(increase(tokmesh_cluster_consumers_made_total{{at}}[{rate}]))", "consumers made"),
            ("sum(increase(tokmesh_cluster_fetches_total{{at}}[{rate}]))", "fetches"),
            ("sum(increase(tokmesh_cluster_writes_unproved_total{{at}}[{rate}]))", "not proved"))),

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import nats
+import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.server import TokMeshProcess
 from tests.support.waiting import wait_until
+from tokmesh.cli import main
 
 STREAM = "TOKMESH_tokmesh_0"
 SETTINGS = ("--cluster.enabled=true", "--cluster.nats.replicas=1")
@@ -80,3 +82,13 @@ def test_a_stream_deleted_and_made_anew_under_running_nodes_stops_their_answers(
         wait_until(lambda: cluster.ask(0, "POST", "/sessions", {"user_id": "u"})[0] == 503, "writes are refused")
         status, answer = cluster.nodes[0].request("GET", "/ready?verbose", key=cluster.key)
         assert status == 503 and "TM-CLST-5050" in answer["details"]["reasons"]["cluster"]
+
+
+def test_nothing_is_put_back_from_a_node_that_stands_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir(mode=0o700)
+    (directory / "stands_apart").write_text("its table differs")
+    assert main(["cluster", "reseed", f"--dir={directory}", "--cluster.nats.servers=nats://127.0.0.1:1", *SETTINGS]) != 0
+    error = capsys.readouterr().err
+    assert "TM-CLST-5050" in error and "its table differs" in error
+    assert [each.name for each in directory.iterdir()] == ["stands_apart"]

@@ -8,6 +8,9 @@ NODES: Final = "tests/cluster/test_nodes.py"
 HISTORIES: Final = "tests/cluster/test_histories.py"
 PROMISES: Final = "tests/cluster/test_promises.py"
 STREAMS: Final = "tests/cluster/test_bad_streams.py"
+COMPARISON: Final = "tests/cluster/test_comparison.py"
+TABLES: Final = "tests/cluster/test_table_histories.py"
+SURVEY: Final = "tests/model/test_table_survey.py"
 FOLLOWING: Final = "tests/unit/test_following.py"
 
 CLUSTER: Final[tuple[Mutant, ...]] = (
@@ -87,5 +90,40 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "        except (ValueError, OverflowError):",
         "        except KeyError:",
         FOLLOWING,
+    ),
+    mutant(
+        "leave a session's data out of what nodes compare",
+        "_core/survey.pyx",
+        "        summary.data = tm_siphash13(self.key, text + stored + last_ip_size, block.data_size)\n",
+        "        summary.data = 0\n",
+        f"{SURVEY}::test_another_value_of_any_field_is_another_sum_of_its_shard_alone",
+    ),
+    mutant(
+        "survey what has changed since",
+        "_core/image.pyx",
+        "        self.survey.count_in(entry)\n        self._save(entry)\n",
+        "        self._save(entry)\n",
+        f"{SURVEY}::test_a_survey_in_pieces_is_that_of_the_moment_when_it_began",
+    ),
+    mutant(
+        "hold tables for different after one place",
+        "cluster/comparison.py",
+        "PLACES_IN_A_ROW: Final = 3",
+        "PLACES_IN_A_ROW: Final = 1",
+        COMPARISON,
+    ),
+    mutant(
+        "let a node stand apart because another is against it",
+        "cluster/comparison.py",
+        "len(known) // 2 + 1)",
+        "1)",
+        COMPARISON,
+    ),
+    mutant(
+        "compare where records may be missing",
+        "following.py",
+        "self._missing_before <= self.place.position",
+        "self.place.position > 0",
+        f"{TABLES}::test_nodes_that_read_late_and_by_other_clocks_are_equal_wherever_they_are_exact",
     ),
 )  # fmt: skip

@@ -81,13 +81,15 @@ def cluster_figures(**changes: Any) -> Any:
             member("tmnd-two", lags_ns=(500_000_000, 1_500_000_000)),
             member("tmnd-three", state="down", lags_ns=(0, 9_000_000_000)),
         ),
-        "quorum_lost": True, "is_fenced": True, "is_diverged": False, "staleness_ns": 2_500_000_000, "position": 7,
-        "majority_position": 6,
+        "quorum_lost": True, "is_fenced": True, "is_diverged": False, "is_apart": False,
+        "table_differences": {"tmnd-two": 2}, "table_comparisons": 8, "table_comparison_ns": 3_000_000_000,
+        "staleness_ns": 2_500_000_000, "position": 7, "majority_position": 6,
         "shard_keys": {NODE_ID: 6, "tmnd-two": 5}, "revokes_pending": 3, "revoke_oldest_ns": 4_000_000_000,
         "publications": {"stored": 5, "conflict": 2, "refused": 1, "unknown": 0}, "publications_resent": 1,
         "publications_pending": 4, "writes_unproved": 1, "consumers_made": 2, "fetches": 3, "quarantined": 0, "beats_sent": 9,
-        "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1}, "nats_state": "lost", "nats_reason": "the connection is lost",
-        "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True, "is_removed": False, "nats_sync": "off",
+        "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1, "report": 0}, "nats_state": "lost",
+        "nats_reason": "the connection is lost", "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True,
+        "is_removed": False, "nats_sync": "off",
     }  # fmt: skip
     return SimpleNamespace(**{**figures, **changes})
 

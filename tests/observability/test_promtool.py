@@ -65,6 +65,7 @@ def test_label_values_are_closed(tmp_path: Path, node_ids: set[str]) -> None:
         ("tokmesh_api_request_duration_seconds", "route"): {"/sessions/{session_id}", "/tokens/validate"},
         ("tokmesh_shard_keys_count", "node_id"): node_ids,
         ("tokmesh_cluster_member_up", "node_id"): node_ids,
+        ("tokmesh_cluster_table_differences", "node_id"): node_ids,
         ("tokmesh_replication_lag_seconds", "from_node"): node_ids,
         ("tokmesh_replication_lag_seconds", "to_node"): node_ids,
         ("tokmesh_cluster_nats_info", "version"): {"2.14.0"},

@@ -32,7 +32,8 @@ WARNING: Final = {
     "TokMeshEvenNodeCount", "TokMeshNodeDown", "TokMeshErrorRatioHigh", "TokMeshAvailabilityBudgetBurn", "TokMeshLatencyBudgetBurn",
 }  # fmt: skip
 BEYOND: Final = {
-    "TokMeshClusterStale": "critical", "TokMeshDivergence": "critical", "TokMeshStreamRecordsQuarantined": "critical",
+    "TokMeshClusterStale": "critical", "TokMeshDivergence": "critical", "TokMeshTablesDiffer": "critical",
+    "TokMeshStreamRecordsQuarantined": "critical",
     "TokMeshNatsOld": "warning", "TokMeshNatsSyncOff": "warning",
     "TokMeshLogFull": "critical", "TokMeshSnapshotUnusable": "critical", "TokMeshSnapshotFailing": "warning",
     "TokMeshSnapshotOverdue": "warning", "TokMeshDiskFillingUp": "warning", "TokMeshWalSlow": "warning",

@@ -79,6 +79,59 @@ def test_the_last_state_alone_makes_the_same_session_as_all_that_led_to_it() -> 
     assert hashes[0] == hashes[1] == (b"n" * 32, b"%032d" % 1, T0 + 60_000)
 
 
+def test_a_token_that_this_node_missed_has_its_grace_and_the_one_before_it_none() -> None:
+    whole, late = Node(), Node()
+    rotations = [
+        stated(1),
+        stated(1, version=2, time_ms=T0 + 1, token_hash=b"2" * 32, old_token_hash=b"%032d" % 1, old_valid_until_ms=T0 + 1),
+        stated(1, version=3, time_ms=T0 + 2, token_hash=b"3" * 32, old_token_hash=b"2" * 32, old_valid_until_ms=T0 + 60_000),
+    ]
+    for position, record in enumerate(rotations, 1):
+        whole.stream(position, record)
+        if position != 2:  # it had been replaced in the stream when this node came by
+            late.stream(position, record)
+    for node in (whole, late):
+        assert node.verdict(b"%032d" % 1, T0 + 3) != Verdict.VERDICT_VALID
+        assert node.verdict(b"2" * 32, T0 + 3) == node.verdict(b"3" * 32, T0 + 3) == Verdict.VERDICT_VALID
+        assert node.table.hashes(node.table.find(ulid(1))) == (b"3" * 32, b"2" * 32, T0 + 60_000)
+
+
+def place(position: int) -> r.PlaceStated:
+    return r.PlaceStated(T0 + position)
+
+
+def test_a_place_is_exact_when_nothing_was_missing_since_the_one_before() -> None:
+    node = Node()
+    following = node.store.following
+    node.stream(5, place(5))
+    assert following.place == (5, T0 + 5, False), "what was before the first is not known"
+    node.stream(6, stated(1))
+    node.stream(7, place(7))
+    assert following.place == (7, T0 + 7, True)
+    node.stream(9, stated(2))
+    node.stream(10, place(10))
+    assert following.place == (10, T0 + 10, False), "8 was missing"
+    node.stream(11, place(11))
+    assert following.place == (11, T0 + 11, True)
+    node.stream(13, place(13))
+    assert following.place == (13, T0 + 13, False), "12 was missing, just before it"
+    node.apply(r.Streamed(T0, 14, 13, b"junk"))
+    node.stream(15, place(15))
+    assert following.place == (15, T0 + 15, True), "what means nothing is not missing"
+    node.apply(r.Streamed(T0, 17, 15, b"junk"))
+    node.stream(18, place(18))
+    assert following.place == (18, T0 + 18, False), "but what is missing before it is"
+
+
+def test_no_place_is_remembered_of_another_stream() -> None:
+    node = Node()
+    node.stream(1, place(1))
+    node.apply(r.StreamBound(T0, CLUSTER_ID, 78, 0))
+    assert node.store.following.place is None
+    node.stream(1, place(1))
+    assert node.store.following.place == (1, T0 + 1, False)
+
+
 def test_a_revoked_session_is_not_brought_back_by_a_state() -> None:
     node = Node()
     node.stream(1, stated(1))

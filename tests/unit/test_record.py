@@ -114,6 +114,7 @@ CLUSTER_RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
     ),
     st.builds(r.StreamBound, time_ms=times, cluster_id=ids16, created_ns=times, position=times),
     st.builds(r.NodeStated, time_ms=times, node_id=node_ids, incarnation=times),
+    st.builds(r.PlaceStated, time_ms=times),
     st.builds(r.ClusterStated, time_ms=times, cluster_id=ids16, members=st.lists(node_ids, max_size=5, unique=True)),
 )
 ALL_RECORDS: st.SearchStrategy[r.AnyRecord] = RECORDS | CLUSTER_RECORDS
@@ -180,6 +181,7 @@ def cluster_records() -> list[r.AnyRecord]:
         r.StreamBound(1, session_id, 2, 3),
         r.NodeStated(1, "tmnd-a", 2),
         r.ClusterStated(1, session_id, ["tmnd-b", "tmnd-a"]),
+        r.PlaceStated(1),
     ]
 
 
@@ -213,6 +215,7 @@ SHORTER = r.SessionStated(1, bytes(16), bytes(32), b"", 0, 3, 4, 5, 6, 7, "u", "
         r.SessionHeld(1, bytes(16), 5, None).encode() + r.SessionRenewed(1, bytes(16), 2).encode(),
         r.Streamed(1, 7, 7, b"x").encode(),
         r.NodeStated(1, "", 2).encode(),
+        r.PlaceStated(1).encode() + b"a",
         r.NodeStated(1, "tmnd-a", 2).encode() + b"a",
         r.ClusterStated(1, bytes(16), ["tmnd-a", "tmnd-b"]).encode().replace(b"tmnd-b", b"tmnd-a"),
         r.ClusterStated(1, bytes(16), ["tmnd-a"]).encode()[:-1],
@@ -253,6 +256,7 @@ def test_the_bytes_of_format_1_do_not_change() -> None:
         "1bf7096d1754d5af",
         "f8f158fdea21586d",
         "d43297618a21f358",
+        "8e5a557781668b99",
     ]
 
 

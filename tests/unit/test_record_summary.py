@@ -39,6 +39,7 @@ SHOWN = {
     "StreamBound": "cluster_id created_ns position",
     "NodeStated": "node_id incarnation",
     "ClusterStated": "cluster_id members",
+    "PlaceStated": "",
 }
 EXAMPLES = [record for group in make.BEFORE_SEAL + make.AFTER_SEAL for record in group] + cluster_records()
 TOUCH_SHOWN = "session_id last_active_ms ip_address_bytes user_agent_bytes"

@@ -4,23 +4,15 @@ from tokmesh._core.arena cimport Arena
 from tokmesh._core.image cimport Image
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport Interned
-from tokmesh._core.layout cimport Block, Row, Slot
+from tokmesh._core.layout cimport SHARD_COUNT, Block, Row, Slot
 from tokmesh._core.lookup cimport Region
 from tokmesh._core.memory cimport Zone
 from tokmesh._core.wheel cimport Wheel
-
-cdef enum:
-    SHARD_COUNT = 64
 
 # How many sessions are live: all, and by shard.
 cdef struct LiveCount:
     uint64_t all
     uint64_t by_shard[SHARD_COUNT]
-
-# The shard of a session (16-byte id), known to every node: the last byte of a ULID is random, also where ids of one millisecond
-# follow on one another.
-cdef inline uint32_t shard_of_id(const uint8_t* session_id) noexcept nogil:
-    return session_id[15] & (SHARD_COUNT - 1)
 
 # The two lists a live session is in, as positions of their links in a row.
 cdef enum EntryList:

@@ -21,7 +21,7 @@ from tokmesh._core.index cimport Index, Probe, probe_next, probe_start
 from tokmesh._core.interned cimport Interned
 from tokmesh._core.layout cimport (
     FLAG_QUEUED, FLAG_TOUCHED, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, Block, Row,
-    Slot, slot_close, slot_deadline_ms, slot_open,
+    Slot, shard_of_id, slot_close, slot_deadline_ms, slot_open,
 )
 from tokmesh._core.lookup cimport same_hash
 from tokmesh._core.memory cimport PAGE_BYTES, ZONE_QUEUE, ZONE_ROWS, ZONE_SLOTS, Zone

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from tokmesh._core.layout cimport Row, Slot
+from tokmesh._core.survey cimport Survey
 
 # An image's bytes, little-endian, no padding. All of them start with
 #
@@ -40,9 +41,12 @@ cdef class Image:
         size_t size
         size_t capacity
         readonly uint64_t count      # images saved so far
+        readonly Survey survey
 
     cdef void skip(self, uint32_t entry) noexcept nogil
     cdef void save(self, uint32_t entry) noexcept nogil
+    cdef void _mark(self, uint32_t entry) noexcept nogil
+    cdef void _save(self, uint32_t entry) noexcept nogil
     cdef bint is_done(self, uint32_t entry) noexcept nogil
     cdef bint _room(self, size_t more) noexcept nogil
     cdef void _save_session(self, uint32_t entry) noexcept nogil

@@ -4,6 +4,8 @@ What is about to change or to be forgotten is saved first (`save`), what begins 
 saved as a cursor passes over it (`step`): so all images together are the table as it was when `begin` was called. Soft state alone
 may be newer: last active, last address and last user agent are those of the time of saving.
 
+Who is told of changes for an image is told for a survey (survey.pyx), and passes it on: each has its own moment.
+
 Invariants: an entry is saved at most once; a session's alias is in its session's image, never one of its own; beyond
 UNTAKEN_BYTES_MAX of images that nobody took the image fails, so that a slow disk costs an image and not the memory.
 """
@@ -18,6 +20,7 @@ from tokmesh._core.interned cimport InternedString
 from tokmesh._core.layout cimport (
     SAME_AS_IP, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_LIVE, SLOT_REVOKED, Block, Row, Slot,
 )
+from tokmesh._core.survey cimport Survey
 
 
 cdef extern from "platform.h" nogil:
@@ -39,6 +42,9 @@ cdef inline void put_size(uint8_t* out, size_t size) noexcept nogil:
 cdef class Image:
     """No image. The owner sets `slots`, `rows` and `arena` before the first use and keeps them mapped."""
 
+    def __cinit__(self):
+        self.survey = Survey()
+
     def __dealloc__(self):
         free(self.done)
         free(self.bytes)
@@ -47,11 +53,20 @@ cdef class Image:
         return entry >= self.end or (self.done[entry >> 6] >> (entry & 63)) & 1
 
     cdef void skip(self, uint32_t entry) noexcept nogil:
+        # It begins now.
+        self._mark(entry)
+        self.survey.skip(entry)
+
+    cdef void _mark(self, uint32_t entry) noexcept nogil:
         if entry < self.end:
             self.done[entry >> 6] |= <uint64_t>1 << (entry & 63)
 
     cdef void save(self, uint32_t entry) noexcept nogil:
         # Before a change, or as the cursor passes. Free entries and aliases of sessions have no image of their own.
+        self.survey.count_in(entry)
+        self._save(entry)
+
+    cdef void _save(self, uint32_t entry) noexcept nogil:
         cdef uint8_t state
         if self.is_done(entry):
             return
@@ -60,7 +75,7 @@ cdef class Image:
             self._save_session(entry)
         elif state == SLOT_ALIAS_ENDED:
             self._save_ended_alias(entry)
-        self.skip(entry)
+        self._mark(entry)
 
     cdef bint _room(self, size_t more) noexcept nogil:
         cdef size_t needed = self.size + more
@@ -127,7 +142,7 @@ cdef class Image:
             tm_put64(out + 32, <uint64_t>self.slots[row.partner].expires_at_ms)
             tm_put32(out + 40, self.rows[row.partner].gone_tick)
             out += IMAGE_ALIAS_BYTES
-            self.skip(row.partner)
+            self._mark(row.partner)
         memcpy(out, text, stored_size)
         out += stored_size
         memcpy(out, <const char*>agent + sizeof(InternedString), agent_size)
@@ -160,7 +175,7 @@ cdef class Image:
         assert self.active
         cdef uint32_t until = self.end if budget > self.end - self.cursor else self.cursor + budget
         while self.cursor < until:  # with the GIL: another thread that took it could keep it for longer than this lasts
-            self.save(self.cursor)
+            self._save(self.cursor)
             self.cursor += 1
         if self.failed:
             self.abandon()

@@ -67,6 +67,9 @@ cdef struct Block:
 cdef enum:
     SAME_AS_IP = 0xFFFF
 
+cdef enum:
+    SHARD_COUNT = 64
+
 # What a session's fields may measure. Escaping makes at most six bytes of a character.
 cdef enum:
     USER_CHARS_MAX = 128
@@ -86,6 +89,12 @@ cdef inline void slot_open(Slot* slot) noexcept nogil:
 
 cdef inline void slot_close(Slot* slot) noexcept nogil:
     tm_store_release_u32(&slot.sequence, slot.sequence + 1)
+
+
+# The shard of a session (16-byte id), known to every node: the last byte of a ULID is random, also where ids of one millisecond
+# follow on one another.
+cdef inline uint32_t shard_of_id(const uint8_t* session_id) noexcept nogil:
+    return session_id[15] & (SHARD_COUNT - 1)
 
 
 cdef inline int64_t slot_deadline_ms(const Slot* slot) noexcept nogil:

@@ -10,14 +10,15 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tokmesh._core.arena cimport GRANULE_BYTES
-from tokmesh._core.entries cimport DEVICE_LIST, SHARD_COUNT, USER_LIST, Entries, EntryList
+from tokmesh._core.entries cimport DEVICE_LIST, USER_LIST, Entries, EntryList
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport InternedString
 from tokmesh._core.layout cimport (
-    DEVICE_CHARS_MAX, ESCAPED_MAX, SAME_AS_IP, SESSION_JSON_BYTES_MAX, SLOT_ALIAS, SLOT_EXPIRED, SLOT_LIVE, SLOT_REVOKED,
-    USER_CHARS_MAX, Block, Slot, slot_deadline_ms,
+    DEVICE_CHARS_MAX, ESCAPED_MAX, SAME_AS_IP, SESSION_JSON_BYTES_MAX, SHARD_COUNT, SLOT_ALIAS, SLOT_EXPIRED, SLOT_LIVE,
+    SLOT_REVOKED, USER_CHARS_MAX, Block, Slot, slot_deadline_ms,
 )
 from tokmesh._core.lookup cimport look_up, write_session
+from tokmesh._core.survey cimport Survey
 from tokmesh._core.text cimport escape_json
 
 from tokmesh._core.session_view import SessionView
@@ -161,8 +162,17 @@ cdef class Views(Entries):
         return entries, -1
 
     def shard_counts(self) -> list[int]:
-        """Live sessions by shard (entries.pxd says which): as exact as `sessions_active`, and their sum."""
+        """Live sessions by shard (layout.pxd says which): as exact as `sessions_active`, and their sum."""
         return [self.live.by_shard[shard] for shard in range(SHARD_COUNT)]
+
+    def begin_survey(self, key: tuple[int, int], int64_t beyond_ms) -> Survey:
+        """A survey of this moment, to be taken step by step; key, beyond_ms: see Survey.begin. One at a time. MemoryError."""
+        cdef Survey survey = self.image.survey
+        survey.slots = self.slots
+        survey.rows = self.rows
+        survey.arena = self.arena.zone.base
+        survey.begin(self.entries_begun, key, beyond_ms)
+        return survey
 
     def stats(self) -> dict[str, int | float]:
         """Figures for telemetry; a few system calls, no scan."""

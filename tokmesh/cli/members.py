@@ -16,6 +16,8 @@ LEAVE: Final = "/admin/v1/cluster/leave"
 _REASONS: Final = {
     "removed": "this node was taken out of the cluster; it joins again when it is restarted",
     "stream_lost": "the stream has lost what was acknowledged; docs/cluster-failures.md tells what to do",
+    "stands_apart": "this node's table is wrong: empty its directory; docs/runbooks/TokMeshTablesDiffer.md tells how",
+    "tables_differ": "another node's table differs from this one's; docs/runbooks/TokMeshTablesDiffer.md tells what to do",
     "quorum_lost": "writes are refused: no majority of the nodes is in reach, or the stream takes no records",
     "node_down": "a member cannot be heard",
     "even_number": "an even number of nodes survives no more failures than one node less",

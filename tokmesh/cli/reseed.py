@@ -6,7 +6,7 @@ import sys
 
 from tokmesh.cli.config import load_options
 from tokmesh.config import ConfigError, Problem, Settings
-from tokmesh.errors import EX_OK
+from tokmesh.errors import EX_OK, ApiError
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
@@ -21,6 +21,9 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
     check_files(loaded.cluster.nats)
     data_directory.prepare(loaded.storage.dir)
+    apart = data_directory.Apart(loaded.storage.dir).reason
+    if apart is not None:
+        raise ApiError("TM-CLST-5050", {"reason": f"this node stands apart: {apart}", "cure": "reseed from the others"})
     process.harden()
     return asyncio.run(_reseed(loaded))
 
@@ -32,7 +35,6 @@ async def _reseed(settings: Settings) -> int:
     from tokmesh.cluster.statement import Stating
     from tokmesh.cluster.stream import Stream, StreamRefused
     from tokmesh.cluster.subjects import Subjects
-    from tokmesh.errors import ApiError
     from tokmesh.host import data_directory
     from tokmesh.host.encryption_keys import read_keys
     from tokmesh.state import State

@@ -84,6 +84,8 @@ class Administration:
             return ["removed"]  # how the others are is not this node's any more
         found = {
             "stream_lost": node.lost is not None,
+            "stands_apart": node.apart.reason is not None,
+            "tables_differ": bool(node.differing),
             "quorum_lost": node.quorum_lost,
             "node_down": down > 0,
             "even_number": len(node.quorum.members) % 2 == 0,

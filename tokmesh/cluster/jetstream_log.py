@@ -22,7 +22,7 @@ from tokmesh._core.table import Outcome
 from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
 from tokmesh.errors import ApiError
-from tokmesh.following import Following
+from tokmesh.following import Following, Place
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Proposal
 from tokmesh.log.record import AnyRecord, SessionHeld, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
@@ -119,6 +119,7 @@ class JetStreamLog:
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
+        self.placed: Callable[[Place], None] | None = None  # the table is that of a place of the stream, until this returns
         self.unproved_total = 0  # statements that are stored, and were not known to be with a majority in time
         self.failure: str | None = None  # why the own log does not take what the stream holds
 
@@ -352,6 +353,9 @@ class JetStreamLog:
         if isinstance(record, Streamed):
             if record.envelope.startswith(self._mark):
                 self._came_back(record, outcome)
+            place = self._following.place
+            if place is not None and place.position == record.position and self.placed is not None:
+                self.placed(place)
             if not self._advance_due:  # once for all that this turn applies
                 self._advance_due = True
                 asyncio.get_running_loop().call_soon(self._advance)

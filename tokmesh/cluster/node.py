@@ -13,6 +13,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.changes import Changes
+from tokmesh.cluster.comparing import Comparing
 from tokmesh.cluster.connection import NatsSettings
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
@@ -78,6 +79,18 @@ class HasState(Protocol):
     def log(self) -> FileLog[AnyRecord]: ...
 
 
+class Apart(Protocol):
+    """Whether this node stands apart from the others, its table being wrong: for this start and all that follow, until its
+    directory has been emptied."""
+
+    @property
+    def reason(self) -> str | None:
+        """None: it does not."""
+
+    def begin(self, reason: str) -> None:
+        """From now on; written down in another thread."""
+
+
 class ClusterNode:
     """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
     set_fresh_until: tells the wire path until when (monotonic ns) it may answer, and why not later; gossip_lag, revoke_lag: one
@@ -92,6 +105,7 @@ class ClusterNode:
         version: str,
         tombstone_ttl_ms: int,
         life_ms_max: int,
+        apart: Apart,
         request_id: Callable[[], str],
         set_fresh_until: Callable[[int, str], None],
         gossip_lag: HistogramBlock,
@@ -131,27 +145,23 @@ class ClusterNode:
         self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._syncing = Syncing(self.link, self.stream)
+        self._comparing = Comparing(
+            self.link, self.subjects, self.following, state.table, clock, state.node_id, incarnation,
+            rank=self._rank, apart=lambda: apart.reason is not None, outvoted=self._stand_apart,
+        )  # fmt: skip
+        self.log.placed = self._comparing.placed
         self._viewer = Viewer(
-            state.table,
-            self.following,
-            self.link,
-            self.quorum,
-            self.log,
-            self.publishing,
-            self.spread,
-            self._beating,
-            self._touches,
-            self._follower,
-            self._syncing,
-            clock.monotonic_ns(),
-        )
+            state.table, self.following, self.link, self.quorum, self.log, self.publishing, self.spread, self._beating,
+            self._touches, self._follower, self._syncing, self._comparing, clock.monotonic_ns(),
+        )  # fmt: skip
         self.pulse = Pulse(
             self.link, self.stream, self.publishing, clock, self.subjects.node(state.node_id), state.node_id, incarnation,
             self._judge,
         )  # fmt: skip
         self._changes = Changes()
         self._is_counted = False
-        self.lost: str | None = None  # why this node stands apart until it is started again
+        self.lost: str | None = None  # why this node stands apart until it is started again: the stream is not what it knows
+        self.apart = apart
         self._watching: asyncio.Task[None] | None = None
 
     # ── life ──
@@ -169,6 +179,7 @@ class ClusterNode:
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
         await self._beating.listen()
+        await self._comparing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
         self._beating.start()
         self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
@@ -183,6 +194,7 @@ class ClusterNode:
         self._joining.phase = ""
         self._judge()
         self.pulse.start()
+        self._comparing.start()
         logger.info("this node belongs to the cluster", extra={"members": list(self.following.members)})
 
     async def stop(self) -> None:
@@ -190,6 +202,7 @@ class ClusterNode:
         await end(self._watching)
         await self._syncing.stop()
         await self.pulse.stop()
+        await self._comparing.stop()
         await self._follower.stop()
         await self.publishing.stop()
         await self._beating.stop()
@@ -201,6 +214,8 @@ class ClusterNode:
         """The readiness check "cluster"."""
         if self.lost is not None:
             return f"TM-CLST-5050: {self.lost}"
+        if self.apart.reason is not None:
+            return f"TM-CLST-5050: {self.apart.reason}; empty its directory but for node_id and incarnation, and start it"
         if self._joining.is_removed:
             return "removed: this node was taken out of the cluster; it joins again when it is restarted"
         if self._joining.phase:
@@ -223,7 +238,7 @@ class ClusterNode:
     @property
     def quorum_lost(self) -> bool:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
-        return self.lost is not None or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
+        return self._stands_apart or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
     @property
     def is_founder(self) -> bool:
@@ -242,12 +257,18 @@ class ClusterNode:
         """What this node knows of the cluster now. For the loop's thread; what it gives, for any."""
         now_ns = self._clock.monotonic_ns()
         is_fenced = self._may_answer_until_ns(now_ns) <= now_ns
-        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed)
+        apart = self.apart.reason is not None
+        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed, apart)
         return self._viewer.take(standing, self.figures(), now_ns)
 
     def everywhere(self) -> "asyncio.Future[Reached]":
         """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
         return self.spread.everywhere(self.following.position, self._clock.monotonic_ns())
+
+    @property
+    def differing(self) -> dict[str, int]:
+        """Shards in which another member's table differs from this one's, by member; those without any are left out."""
+        return self._comparing.differing
 
     async def remove(self, node_id: str) -> None:
         """Takes a node out of the members; idempotent. The node itself, if it lives, stops answering."""
@@ -278,6 +299,24 @@ class ClusterNode:
             logger.error("this node stands apart: the stream has lost what was acknowledged", extra={"reason": reason})
         self._judge()
 
+    @property
+    def _stands_apart(self) -> bool:
+        return self.lost is not None or self.apart.reason is not None
+
+    def _stand_apart(self, reason: str) -> None:
+        """This node's table is not what the stream makes of it, so that nothing it says could be relied on."""
+        self.apart.begin(reason)
+        logger.error("this node stands apart: its table is wrong", extra={"code": "TM-CLST-5050", "reason": reason})
+        self._judge()
+
+    def _rank(self) -> int | None:
+        """This node's among the active members; None while it is to put nothing into the stream."""
+        if self._joining.phase or self.lost is not None or not self.quorum.may_write(self._clock.monotonic_ns()):
+            return None
+        members = member_statuses(self.quorum, Figures(), self._clock.monotonic_ns())
+        active = [member.node_id for member in members if member.state == "active"]
+        return active.index(self.quorum.node_id) if self.quorum.node_id in active else None
+
     async def _is_lost(self) -> bool:
         try:
             await self.stream.verify(self.following)
@@ -303,7 +342,7 @@ class ClusterNode:
 
     def _may_answer_until_ns(self, now_ns: int) -> int:
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        return 0 if fresh_until_ns is None or self._joining.phase or self.lost is not None else fresh_until_ns
+        return 0 if fresh_until_ns is None or self._joining.phase or self._stands_apart else fresh_until_ns
 
     def _everyone_applied(self, now_ns: int) -> int:
         """How far every node is that was heard just now, this one among them."""

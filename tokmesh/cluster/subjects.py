@@ -15,16 +15,18 @@ _HASH_BYTES: Final = 16
 class Subjects:
     """Of the cluster of that name (a-z, 0-9, -)."""
 
-    __slots__ = ("_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "stream", "touches")
+    __slots__ = ("_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "place", "reports", "stream", "touches")
 
     def __init__(self, name: str) -> None:
         root = f"tokmesh.{name}"
         self.stream = stream_name(name, 0)
         self._sessions, self._keys, self._nodes = f"{root}.s.", f"{root}.k.", f"{root}.n."
         self.cluster = f"{root}.c.cluster"
+        self.place = f"{root}.c.place"
         self.patterns = [f"{root}.{kind}.>" for kind in "sknc"]
         self.beats = f"{root}.core.beat"
         self.touches = f"{root}.core.touch"
+        self.reports = f"{root}.core.report"
 
     def session(self, session_id: bytes) -> str:
         """Of a session (16-byte id)."""
@@ -46,5 +48,5 @@ def stream_name(cluster: str, number: int) -> str:
 
 
 def shard_of(session_id: bytes) -> int:
-    """The shard of a session, 0..63: as the table counts them (_core/entries.pxd)."""
+    """The shard of a session, 0..63: as the table counts them (_core/layout.pxd)."""
     return session_id[-1] % SHARDS

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from tokmesh.cluster.beating import Beating
+from tokmesh.cluster.comparing import Comparing
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import Link
@@ -24,23 +25,29 @@ ACTIVE: Final = "active"
 
 class Standing(NamedTuple):
     """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged; is_removed: it is
-    no member any more."""
+    no member any more; is_apart: its table is held to be wrong."""
 
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
     is_removed: bool
+    is_apart: bool
 
 
 class ClusterView(NamedTuple):
     """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
-    shard. nats_state: as Link.state; nats_sync: as Syncing.state."""
+    shard. table_differences: shards by other members whose table differs from this one's; table_comparison_ns: since the last
+    comparison, or else since it began. nats_state: as Link.state; nats_sync: as Syncing.state."""
 
     members: tuple[MemberStatus, ...]
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
     is_removed: bool
+    is_apart: bool
+    table_differences: Mapping[str, int]
+    table_comparisons: int
+    table_comparison_ns: int
     staleness_ns: int
     position: int
     majority_position: int
@@ -81,6 +88,7 @@ class Viewer:
         touches: TouchExchange,
         follower: Follower,
         syncing: Syncing,
+        comparing: Comparing,
         began_ns: int,
     ) -> None:
         self._table = table
@@ -94,6 +102,7 @@ class Viewer:
         self._touches = touches
         self._follower = follower
         self._syncing = syncing
+        self._comparing = comparing
         self._began_ns = began_ns
         self._placed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # active nodes, and the primaries that follow from them
 
@@ -108,6 +117,10 @@ class Viewer:
             is_fenced=standing.is_fenced,
             is_diverged=standing.is_diverged,
             is_removed=standing.is_removed,
+            is_apart=standing.is_apart,
+            table_differences=dict(self._comparing.differing),
+            table_comparisons=self._comparing.compared_total,
+            table_comparison_ns=self._comparing.age_ns(now_ns),
             staleness_ns=now_ns - (self._began_ns if as_of_ns is None else as_of_ns),
             position=self._following.position,
             majority_position=quorum.majority_applied,
@@ -123,7 +136,11 @@ class Viewer:
             quarantined=self._following.quarantined_total,
             beats_sent=self._beating.sent,
             own_id_beats=self._beating.own_ids_heard,
-            undecodable={"beat": self._beating.undecodable, "touch": self._touches.undecodable},
+            undecodable={
+                "beat": self._beating.undecodable,
+                "touch": self._touches.undecodable,
+                "report": self._comparing.undecodable,
+            },
             nats_state=link.state,
             nats_reason=link.reason,
             nats_reconnects=link.reconnects,

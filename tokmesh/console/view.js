@@ -126,14 +126,18 @@ export function showFacts(summary, point, points) {
 }
 
 // What this node may still say, and the way to its stream.
-function standingRows({ fenced, diverged, removed, staleness_seconds: staleness, position, quarantined_records: quarantined, nats }) {
-  const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : fenced ? "refused" : "answered";
+function standingRows({
+  fenced, diverged, removed, stands_apart: apart, staleness_seconds: staleness, position, quarantined_records: quarantined, nats,
+  compared_seconds_ago: compared,
+}) {
+  const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : apart ? "its table is wrong" : fenced ? "refused" : "answered";
   const version = nats.version ? ` ${nats.version}` : "";
   return [
-    ["Reads", pill(fenced || diverged || removed ? "critical" : "good", reads)],
+    ["Reads", pill(fenced || diverged || removed || apart ? "critical" : "good", reads)],
     ["Proved current", `${format.seconds(staleness)} ago`],
     ["Stream applied to", format.integer(position)],
     ["Records unread", format.integer(quarantined)],
+    ["Compared with others", compared === null ? "not yet" : `${format.duration(compared)} ago`],
     ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old || nats.sync === "off" ? "warning" : "good", `${nats.state}${version}`)],
   ];
 }
@@ -144,7 +148,8 @@ function memberFacts(node, enabled) {
   const known = node.version === null ? "" : `${node.version}, ${format.integer(node.sessions)} sessions`;
   const lag = node.is_self ? "" : node.status === "down" ? silence(node.silent_seconds)
     : `${format.seconds(node.lag_seconds)} behind`;
-  const words = [node.id, known, lag].filter(Boolean).join(" · ");
+  const differs = node.differing_shards ? `differs in ${format.integer(node.differing_shards)} shards` : "";
+  const words = [node.id, known, lag, differs].filter(Boolean).join(" · ");
   return element("span", "member", pill(node.status === "active" ? "good" : "critical", node.status), element("span", "", ` ${words}`));
 }
 

@@ -4,8 +4,10 @@ Invariants: the directory belongs to the user of this process (root may use anyb
 `node_id` is written once, durably, and never changes.
 """
 
+import logging
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,10 @@ DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 NODE_ID_BYTES_MAX: Final = 128
 INCARNATION_NAME: Final = "incarnation"
+APART_NAME: Final = "stands_apart"
+REASON_BYTES_MAX: Final = 1024
+
+logger = logging.getLogger("tokmesh.host")
 
 
 def prepare(directory: Path) -> None:
@@ -85,6 +91,33 @@ def next_incarnation(directory: Path, clock: Clock) -> int:
 def is_of_cluster(directory: Path) -> bool:
     """Whether it was ever given to a node of a cluster."""
     return (directory / INCARNATION_NAME).exists()
+
+
+class Apart:
+    """Whether the node of this directory stands apart from its cluster, its table being wrong. It does as long as the file is there
+    that says why, whatever that holds; nothing removes it but whoever empties the directory. Raises ConfigError TM-CFG-1004 when it
+    cannot be seen."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / APART_NAME
+        self.reason: str | None = None
+        try:
+            self.reason = self._path.read_bytes()[:REASON_BYTES_MAX].decode("utf-8", "replace").strip() or "its table was wrong"
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _refused(self._path, f"cannot be read ({error.strerror})") from None
+
+    def begin(self, reason: str) -> None:
+        """It does from now on. The file is written in another thread; until then only this process knows."""
+        self.reason = reason
+        threading.Thread(target=self._write, args=(reason,), name="tokmesh-apart", daemon=True).start()
+
+    def _write(self, reason: str) -> None:
+        try:
+            _write_durably(self._path, f"{reason}\n".encode())
+        except OSError as error:
+            logger.error("that this node stands apart could not be written down", extra={"reason": str(error.strerror)})
 
 
 def _write_durably(path: Path, content: bytes) -> None:

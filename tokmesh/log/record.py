@@ -34,6 +34,7 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     33 StreamBound      cluster_id 16 · created_ns i64 · position u64
     34 NodeStated       incarnation u64 · length of node_id u8 · node_id
     35 ClusterStated    cluster_id 16 · count u8 · of each member, in order: length u8 · node_id
+    36 PlaceStated      (nothing more)
 
 A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
 makes: any other bytes are a RecordError, never another exception.
@@ -61,6 +62,7 @@ from tokmesh.log.stream_record import (
     STREAM_DECODERS,
     ClusterStated,
     NodeStated,
+    PlaceStated,
     StreamBound,
     Streamed,
     StreamRecord,
@@ -74,6 +76,7 @@ __all__ = [
     "KeyStated",
     "KeyStatusChanged",
     "NodeStated",
+    "PlaceStated",
     "Record",
     "RecordError",
     "SessionCreated",

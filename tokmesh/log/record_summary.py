@@ -16,6 +16,7 @@ from tokmesh.log.record import (
     KeyStated,
     KeyStatusChanged,
     NodeStated,
+    PlaceStated,
     RecordError,
     SessionCreated,
     SessionHeld,
@@ -159,6 +160,10 @@ def _cluster_stated(record: ClusterStated) -> dict[str, Any]:
     return {"cluster_id": record.cluster_id.hex(), "members": list(record.members)}
 
 
+def _place_stated(record: PlaceStated) -> dict[str, Any]:
+    return {}
+
+
 _SUMMARIES: Final = cast(
     dict[type[AnyRecord], Callable[[AnyRecord], dict[str, Any]]],
     {
@@ -177,6 +182,7 @@ _SUMMARIES: Final = cast(
         StreamBound: _stream_bound,
         NodeStated: _node_stated,
         ClusterStated: _cluster_stated,
+        PlaceStated: _place_stated,
     },
 )
 KINDS: Final = tuple(kind.__name__ for kind in _SUMMARIES)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tokmesh.log.record_format import FORMAT, Record, RecordError, require
+from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
 
 NODE_ID_BYTES_MAX: Final = 128
 REQUEST_ID_BYTES_MAX: Final = 64
@@ -128,7 +128,20 @@ class ClusterStated(Record):
         return b"".join((head, *(bytes((len(name),)) + name for name in names)))
 
 
-StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated
+class PlaceStated(Record):
+    """A place of the stream at which the nodes compare their tables (cluster/comparing.py). It changes nothing."""
+
+    __slots__ = ()
+    KIND = 36
+
+    def __init__(self, time_ms: int) -> None:
+        self.time_ms = time_ms
+
+    def encode(self) -> bytes:
+        return HEAD.pack(36, FORMAT, self.time_ms)
+
+
+StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated | PlaceStated
 
 
 def _decode_streamed(payload: bytes) -> Streamed:
@@ -163,11 +176,17 @@ def _decode_cluster(payload: bytes) -> ClusterStated:
     return ClusterStated(time_ms, cluster_id, members)
 
 
+def _decode_place(payload: bytes) -> PlaceStated:
+    require(len(payload) == HEAD.size)
+    return PlaceStated(HEAD.unpack(payload)[2])
+
+
 STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {
     32: _decode_streamed,
     33: _decode_bound,
     34: _decode_node,
     35: _decode_cluster,
+    36: _decode_place,
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tokmesh._core.loader import Loader
 from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
-from tokmesh.following import PlaceRecord
+from tokmesh.following import FollowingRecord
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import KeyCreated, KeyStatusChanged, RecordError, decode
 from tokmesh.storage.recovery import Progress
@@ -49,7 +49,7 @@ class Loaded(NamedTuple):
     path: Path
     table: Table
     keyring: KeyRing
-    cluster: list[PlaceRecord]
+    cluster: list[FollowingRecord]
 
 
 def load_newest(
@@ -84,7 +84,7 @@ def load(
             raise SnapshotForeign(path, maker)
         header, table, keyring, totals = reader.header, new_table(), KeyRing(), NOTHING
         keys_loaded = 0
-        cluster: list[PlaceRecord] = []
+        cluster: list[FollowingRecord] = []
         loader = Loader(table, time_ms=header.time_ms, sessions=header.sessions, users=header.users, devices=header.devices)
         try:
             for kind, raw in _ahead(reader.contents(opener)):
@@ -146,12 +146,12 @@ def _load_keys(raw: bytes, keyring: KeyRing) -> int:
     return len(records)
 
 
-def _cluster_records(raw: bytes) -> list[PlaceRecord]:
+def _cluster_records(raw: bytes) -> list[FollowingRecord]:
     """Raises RecordError."""
-    records: list[PlaceRecord] = []
+    records: list[FollowingRecord] = []
     for each in split_records(raw):
         record = decode(each)
-        if not isinstance(record, PlaceRecord):
+        if not isinstance(record, FollowingRecord):
             raise RecordError("a record that is not of a cluster")
         records.append(record)
     return records

@@ -238,7 +238,7 @@ class Snapshots:
         sequence, time_ms = self._applied_sequence(), self._clock.now_ms()
         sessions, users, devices = self._table.begin_image()
         keys = [record.encode() for record in self._keyring.records()]
-        place = self._following.records()
+        following = self._following.records()
         header = SnapshotHeader(sequence, time_ms, sessions, users, devices, restored=self._is_restored(sequence))
         draft: Draft | None = None
         try:
@@ -246,7 +246,7 @@ class Snapshots:
             writer = await self._beside(lambda: SnapshotWriter(draft.fd, header, self._about, self._new_sealer()))
             await self._beside(lambda: writer.add_keys(keys))
             if self._following.bound:
-                await self._beside(lambda: writer.add_cluster([record.encode() for record in place]))
+                await self._beside(lambda: writer.add_cluster([record.encode() for record in following]))
             await self._write_sessions(writer)
             await self._beside(partial(writer.finish, self._table.image.count))
             await self._log_durable(sequence)

@@ -13,7 +13,7 @@ from tokmesh.telemetry.service_metrics import PROPAGATION_BOUNDS_NS
 
 NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
 PUBLICATION_OUTCOMES: Final = ("stored", "conflict", "refused", "unknown")
-UNDECODABLE_KINDS: Final = ("beat", "touch")
+UNDECODABLE_KINDS: Final = ("beat", "touch", "report")
 NATS_STATES: Final = ("none", "connecting", "connected", "refused", "lost")
 NATS_SYNCS: Final = ("none", "unknown", "always", "off")
 
@@ -55,7 +55,8 @@ class MemberFigures(Protocol):
 
 class ClusterFigures(Protocol):
     """What a node of a cluster knew at one moment. shard_keys: sessions by primary; publications: of PUBLICATION_OUTCOMES;
-    undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS; nats_version: "" without a
+    table_differences: shards by member; undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS;
+    nats_version: "" without a
     connection."""
 
     @property
@@ -68,6 +69,14 @@ class ClusterFigures(Protocol):
     def is_diverged(self) -> bool: ...
     @property
     def is_removed(self) -> bool: ...
+    @property
+    def is_apart(self) -> bool: ...
+    @property
+    def table_differences(self) -> Mapping[str, int]: ...
+    @property
+    def table_comparisons(self) -> int: ...
+    @property
+    def table_comparison_ns(self) -> int: ...
     @property
     def staleness_ns(self) -> int: ...
     @property
@@ -214,6 +223,41 @@ def standing_metrics() -> list[MetricSpec]:
     ]  # fmt: skip
 
 
+def comparison_metrics() -> list[MetricSpec]:
+    """Whether the members' tables are the same."""
+    group: Group = "Cluster"
+    return [
+        gauge(
+            group, "cluster_table_differences",
+            "Shards, of 64, in which a member's table differs from this node's, at three comparisons in a row; 0 for itself.",
+            Label("node_id", bound=NODE_BOUND),
+            usage=Usage(
+                "max by (instance, node_id) (tokmesh_cluster_table_differences) > 0",
+                "One of the two answers what is not so. The one that differs from all others is wrong.",
+            ),
+        ),
+        gauge(
+            group, "cluster_stands_apart",
+            "1 if this node's table differs from those of a majority: it answers nothing about sessions until its directory has "
+            "been emptied.",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_stands_apart) == 1",
+                "A bug, a bad disk, or a hand in its files. Keep the directory for whoever looks for the cause.",
+            ),
+        ),
+        counter(group, "cluster_table_comparisons_total", "Comparisons of this node's table with those of others."),
+        gauge(
+            group, "cluster_table_comparison_age_seconds",
+            "Time since this node's table was last compared, or since its start. 0 on one node.",
+            unit="seconds",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_table_comparison_age_seconds)",
+                "Seconds, more with millions of sessions. A node that is behind, alone, or has a wrong clock compares nothing.",
+            ),
+        ),
+    ]  # fmt: skip
+
+
 def stream_metrics() -> list[MetricSpec]:
     """About the stream and the way to it; all 0 on a node alone."""
     group: Group = "Cluster"
@@ -297,6 +341,11 @@ def read_cluster(
     values["tokmesh_cluster_diverged"] = int(cluster.is_diverged)
     values["tokmesh_cluster_removed"] = int(cluster.is_removed)
     values["tokmesh_cluster_staleness_seconds"] = cluster.staleness_ns / 1e9
+    values["tokmesh_cluster_stands_apart"] = int(cluster.is_apart)
+    values["tokmesh_cluster_table_differences"] = [
+        ((name,), cluster.table_differences.get(name, 0)) for name in dict.fromkeys((node_id, *(each.node_id for each in members)))
+    ]
+    values["tokmesh_cluster_table_comparison_age_seconds"] = cluster.table_comparison_ns / 1e9
     values["tokmesh_shard_keys_count"] = [((name,), count) for name, count in cluster.shard_keys.items()]
     values["tokmesh_session_revoke_pending"] = cluster.revokes_pending
     values["tokmesh_session_revoke_oldest_pending_seconds"] = cluster.revoke_oldest_ns / 1e9
@@ -309,6 +358,7 @@ def read_cluster(
         ("consumers_made_total", cluster.consumers_made),
         ("fetches_total", cluster.fetches),
         ("quarantined_records", cluster.quarantined),
+        ("table_comparisons_total", cluster.table_comparisons),
         ("beats_sent_total", cluster.beats_sent),
         ("own_id_beats_total", cluster.own_id_beats),
         ("nats_reconnects_total", cluster.nats_reconnects),
@@ -343,6 +393,8 @@ def _read_alone(values: dict[str, Any], node_id: str, sessions_active: float) ->
     values["tokmesh_session_revoke_oldest_pending_seconds"] = 0
     for name in ("nodes_parity", "quorum_lost", "fenced", "diverged", "removed", "staleness_seconds"):
         values[f"tokmesh_cluster_{name}"] = 0
+    for metric in comparison_metrics():
+        values[metric.name] = [((node_id,), 0)] if metric.labels else 0
     for metric in stream_metrics():
         values[metric.name] = [((value,), 0) for value in metric.labels[0].values] if metric.labels else 0
     _read_nats(values, "none", "none", "")

@@ -10,12 +10,14 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
     if cluster is None:
         return {
             "enabled": False,
-            "nodes": [_node(node_id, "active", True, version, sessions, None, 0, 0)],
+            "nodes": [_node(node_id, "active", True, version, sessions, None, 0, 0, 0)],
             **_counts(1, 0),
             "quorum": True,
             "fenced": False,
             "diverged": False,
             "removed": False,
+            "stands_apart": False,
+            "compared_seconds_ago": None,
             "staleness_seconds": 0,
             "position": 0,
             "majority_position": 0,
@@ -25,12 +27,14 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
     active = sum(member.state == "active" for member in cluster.members)
     return {
         "enabled": True,
-        "nodes": [_member(member) for member in cluster.members],
+        "nodes": [_member(member, cluster.table_differences.get(member.node_id, 0)) for member in cluster.members],
         **_counts(active, len(cluster.members) - active),
         "quorum": not cluster.quorum_lost,
         "fenced": cluster.is_fenced,
         "diverged": cluster.is_diverged,
         "removed": cluster.is_removed,
+        "stands_apart": cluster.is_apart,
+        "compared_seconds_ago": _seconds(cluster.table_comparison_ns) if cluster.table_comparisons else None,
         "staleness_seconds": _seconds(cluster.staleness_ns),
         "position": cluster.position,
         "majority_position": cluster.majority_position,
@@ -50,7 +54,7 @@ def _counts(active: int, down: int) -> dict[str, Any]:
     return {"active": active, "down": down, "parity": "even" if (active + down) % 2 == 0 else "odd"}
 
 
-def _member(member: MemberFigures) -> dict[str, Any]:
+def _member(member: MemberFigures, differing_shards: int) -> dict[str, Any]:
     known = member.applied is not None
     figures = member.figures
     return _node(
@@ -62,6 +66,7 @@ def _member(member: MemberFigures) -> dict[str, Any]:
         member.applied,
         _seconds(member.lag_to_ns),
         _seconds(member.silent_ns),
+        differing_shards,
     )
 
 
@@ -74,8 +79,9 @@ def _node(
     applied: int | None,
     lag_seconds: float | None,
     silent_seconds: float | None,
+    differing_shards: int,
 ) -> dict[str, Any]:
-    """lag_seconds: how long it has lacked what this node has."""
+    """lag_seconds: how long it has lacked what this node has; differing_shards: in which its table differs from this node's."""
     return {
         "id": node_id,
         "status": status,
@@ -85,6 +91,7 @@ def _node(
         "applied": applied,
         "lag_seconds": lag_seconds,
         "silent_seconds": silent_seconds,
+        "differing_shards": differing_shards,
     }
 
 

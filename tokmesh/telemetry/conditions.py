@@ -60,6 +60,8 @@ class Readings:
     quorum_lost: bool | None = None
     cluster_fenced: bool | None = None  # answers no reads
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
+    stands_apart: bool | None = None  # its table differs from those of a majority
+    differing_shards: float | None = None  # of the member whose table differs most from this node's
     quarantined_records: float | None = None  # of the stream, passed over
     cluster_removed: bool | None = None  # this node was taken out of the cluster
     nats_old: bool | None = None
@@ -173,6 +175,14 @@ def _cluster_stale(at: Readings) -> str | None:
 def _divergence(at: Readings) -> str | None:
     if at.cluster_diverged:
         return "The stream has lost what this node knows to be acknowledged: the node stands apart. Put it back, then restart."
+    return None
+
+
+def _tables_differ(at: Readings) -> str | None:
+    if at.stands_apart:
+        return "The table of this node differs from those of a majority: it answers nothing about sessions. Let it begin anew."
+    if (at.differing_shards or 0) > 0:
+        return f"The tables of this node and of another differ in {at.differing_shards:.0f} of 64 shards: one of them is wrong."
     return None
 
 
@@ -341,6 +351,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshQuorumLost", "critical", _quorum_lost),
     Rule("TokMeshClusterStale", "critical", _cluster_stale),
     Rule("TokMeshDivergence", "critical", _divergence),
+    Rule("TokMeshTablesDiffer", "critical", _tables_differ),
     Rule("TokMeshStreamRecordsQuarantined", "critical", _records_quarantined),
     Rule("TokMeshApiKeyFailures", "critical", _api_key_failures),
     Rule("TokMeshDiskSpaceLow", "critical", _disk_space_low),

@@ -1,0 +1,140 @@
+"""Tables are held to differ when they did at three places in a row, and a node for wrong when a majority is against it."""
+
+import pytest
+
+from tokmesh.cluster.comparison import PLACES_MAX, Comparison, Verdict
+from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
+
+A, B, C, D, E = MEMBERS = tuple(f"tmnd-{letter}" for letter in "abcde")
+SAME = tuple(range(1, 65))
+NOBODY: frozenset[str] = frozenset()
+
+
+def wrong_in(*shards: int, by: int = 1_000) -> tuple[int, ...]:
+    return tuple(each + by if shard in shards else each for shard, each in enumerate(SAME))
+
+
+class Place:
+    """Places one after the other, as the node A sees them."""
+
+    def __init__(self, members: tuple[str, ...] = (A, B, C), judge: str = A) -> None:
+        self.members = members
+        self.comparison = Comparison(judge)
+        self.position = 0
+
+    def next(self, apart: tuple[str, ...] = (), /, **sums: tuple[int, ...]) -> Verdict:
+        """All members report `sums` (by letter), SAME where nothing is said; (): no report."""
+        self.position += 10
+        for node_id in self.members:
+            found = sums.get(node_id[-1], SAME)
+            if found:
+                self.comparison.hear(Report(node_id, 1, self.position, node_id in apart, found))
+        return self.comparison.judge(self.position + 1, self.members)
+
+
+def test_equal_tables_are_compared_and_nothing_is_said() -> None:
+    place = Place()
+    assert [place.next() for _ in range(5)] == [({}, NOBODY)] * 5
+    assert place.comparison.compared_total == 5
+
+
+def test_a_difference_is_told_at_the_third_place_in_a_row_by_both_sides_and_no_longer_than_it_lasts() -> None:
+    for judge, told in ((A, {B: 2}), (B, {A: 2, C: 2}), (C, {B: 2})):
+        place = Place(judge=judge)
+        assert [place.next(b=wrong_in(7, 63)) for _ in range(2)] == [({}, NOBODY)] * 2
+        assert place.next(b=wrong_in(7, 63)) == (told, frozenset({B}))
+        assert place.next() == ({}, NOBODY)
+
+
+def test_one_equal_place_in_between_begins_anew() -> None:
+    place = Place()
+    for _ in range(3):
+        assert [place.next(b=wrong_in(7)), place.next(b=wrong_in(7)), place.next()] == [({}, NOBODY)] * 3
+
+
+def test_differences_in_another_shard_each_time_are_not_one_difference() -> None:
+    place = Place()
+    assert [place.next(b=wrong_in(shard)) for shard in range(10)] == [({}, NOBODY)] * 10
+
+
+def test_a_place_that_a_node_does_not_report_of_neither_counts_nor_ends_anything() -> None:
+    place = Place()
+    place.next(b=wrong_in(7))
+    assert place.next(b=()) == ({}, NOBODY)
+    place.next(b=wrong_in(7))
+    assert place.next(a=(), b=wrong_in(7)) == ({}, NOBODY)
+    assert place.next(b=wrong_in(7)) == ({B: 1}, frozenset({B}))
+    assert place.comparison.compared_total == 4, "A reported of four, and somebody else did each time"
+
+
+def test_of_two_nodes_nobody_is_outvoted() -> None:
+    place = Place((A, B))
+    assert [place.next(b=wrong_in(7)) for _ in range(4)][-1] == ({B: 1}, NOBODY)
+
+
+def test_two_of_three_that_are_not_there_are_no_majority() -> None:
+    place = Place()
+    assert [place.next(b=wrong_in(7), c=()) for _ in range(4)][-1] == ({B: 1}, NOBODY)
+
+
+def test_a_majority_is_of_the_members_and_has_one_and_the_same_sum() -> None:
+    place = Place(MEMBERS)
+    agree_on_nothing = {"a": wrong_in(7), "b": wrong_in(7), "c": wrong_in(7, by=5), "d": wrong_in(7, by=6)}
+    assert [place.next(**agree_on_nothing) for _ in range(4)][-1] == ({C: 1, D: 1, E: 1}, NOBODY)
+    place = Place(MEMBERS)
+    assert [place.next(a=wrong_in(7), b=wrong_in(7, 9)) for _ in range(3)][-1] == ({B: 1, C: 1, D: 1, E: 1}, frozenset({A, B}))
+
+
+def test_who_stands_apart_has_no_vote() -> None:
+    place = Place()
+    assert [place.next((C,), b=wrong_in(7)) for _ in range(4)][-1] == ({B: 1}, NOBODY), "of three one is apart: one against one"
+
+
+def test_never_do_all_that_report_stand_apart() -> None:
+    place = Place()
+    each_in_another = {"a": wrong_in(1), "b": wrong_in(2), "c": wrong_in(3)}
+    assert [place.next(**each_in_another) for _ in range(3)][-1] == ({B: 2, C: 2}, NOBODY)
+    place = Place()
+    assert [place.next(a=wrong_in(1), b=wrong_in(2)) for _ in range(3)][-1] == ({B: 2, C: 1}, frozenset({A, B}))
+
+
+def test_only_members_are_heard() -> None:
+    place = Place((A, B, C))
+    place.members = (A, B)
+    for _ in range(4):
+        place.comparison.hear(Report(C, 1, place.position + 10, False, wrong_in(7)))
+        assert place.next() == ({}, NOBODY)
+
+
+def test_a_node_that_is_no_member_any_more_is_forgotten() -> None:
+    place = Place()
+    for _ in range(3):
+        place.next(b=wrong_in(7))
+    place.members = (A, C)
+    assert place.next() == ({}, NOBODY)
+
+
+def test_reports_of_few_places_are_kept_and_none_of_those_that_were_judged() -> None:
+    comparison = Comparison(A)
+    for position in range(100):
+        comparison.hear(Report(B, 1, position, False, SAME))
+    assert len(comparison._reports) == PLACES_MAX
+    comparison.judge(200, (A, B))
+    comparison.hear(Report(B, 1, 150, False, SAME))
+    assert comparison._reports == {}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_report_comes_back(apart: bool) -> None:
+    report = Report(A, 2**63, 2**64 - 1, apart, (*SAME[:-1], 2**64 - 1))
+    assert decode_report(encode_report(report)) == report
+
+
+def test_what_is_no_report_is_refused() -> None:
+    good = encode_report(Report(A, 1, 2, False, SAME))
+    for position, wrong in ((0, 2), (1, 2), (18, 7), (19, 0xFF), (19, ord("T"))):
+        with pytest.raises(ReportError):
+            decode_report(good[:position] + bytes((wrong,)) + good[position + 1 :])
+    for bad in (b"", good[:-1], good + b"\0", good[:18]):
+        with pytest.raises(ReportError):
+            decode_report(bad)

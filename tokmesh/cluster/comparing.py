@@ -1,0 +1,198 @@
+"""The nodes compare their tables: a place is made in the stream every few seconds, each node surveys its table as of that place
+and tells the others what it found, and judges what they told (comparison.py).
+
+Equal tables never differ here. A survey begins in the turn in which the place is applied, so it is of the records up to there
+and no others (_core/survey.pyx). A node that may lack some of those tells nothing (`Place.is_exact`). What counts is what ends
+more than MARGIN_MS after the place's own time, and a node whose clock has come near that tells nothing either: nobody has forgotten
+what another still counts. Of sessions with an idle limit see _core/survey.pyx.
+
+Places are made by the active member with the lowest id; should it make none, or none whose time can be right, by the next one
+after another interval. They come seldom enough for the maker to spend no more than SHARE_MAX of its time on surveys; a survey
+holds up the loop for one step at a time. What cannot be sent is not sent later, and a place that comes while a node surveys the one
+before is none for it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final, Protocol
+
+from nats.aio.msg import Msg
+
+from tokmesh._core.clock import Clock
+from tokmesh._core.survey import Survey
+from tokmesh.cluster.comparison import Comparison, Verdict
+from tokmesh.cluster.link import Link, LinkDown
+from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
+from tokmesh.cluster.statement import lifetime
+from tokmesh.cluster.subjects import Subjects
+from tokmesh.following import Following, Place
+from tokmesh.log.record import PlaceStated
+from tokmesh.log.stream_record import Envelope
+
+INTERVAL_NS: Final = 5_000_000_000
+SHARE_MAX: Final = 0.01
+TICK_S: Final = 0.25
+PLACE_TTL_MS: Final = 60_000
+MARGIN_MS: Final = 60_000
+LATE_MS_MAX: Final = 30_000  # half of the margin, so that clocks may differ by the other half
+STEP_ENTRIES: Final = 1_000  # see Survey.step: a tenth of a millisecond when quiet
+PAUSE_SHARE: Final = 4.0  # a pause lasts as many times as the step before it
+PAUSE_MIN_S: Final = 0.0005
+
+logger = logging.getLogger("tokmesh.cluster")
+
+
+class Surveyed(Protocol):
+    """The table."""
+
+    def begin_survey(self, key: tuple[int, int], beyond_ms: int) -> Survey: ...
+
+
+class Comparing:
+    """Hears from `listen` on, makes places from `start` to `stop`. rank: of this node among the active members, None while it is to
+    make none; apart: whether it stands apart; outvoted: it is to stand apart, and why."""
+
+    def __init__(
+        self,
+        link: Link,
+        subjects: Subjects,
+        following: Following,
+        table: Surveyed,
+        clock: Clock,
+        node_id: str,
+        incarnation: int,
+        *,
+        rank: Callable[[], int | None],
+        apart: Callable[[], bool],
+        outvoted: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._subjects = subjects
+        self._following = following
+        self._table = table
+        self._clock = clock
+        self._node_id = node_id
+        self._incarnation = incarnation
+        self._rank = rank
+        self._apart = apart
+        self._outvoted = outvoted
+        self._comparison = Comparison(node_id)
+        self._task: asyncio.Task[None] | None = None
+        self._survey: Survey | None = None  # the last
+        self._surveying: asyncio.Task[None] | None = None
+        self._waited_since_ns = self._compared_ns = clock.monotonic_ns()
+        self._interval_ns = INTERVAL_NS
+        self.undecodable = 0
+        self.differing: dict[str, int] = {}  # shards, by other members; those without any are left out
+
+    async def listen(self) -> None:
+        """Hears the others. Raises LinkDown."""
+        await self._link.subscribe(self._subjects.reports, self._heard)
+
+    def start(self) -> None:
+        """Makes places, when it is this node's turn."""
+        self._task = asyncio.get_running_loop().create_task(self._make_places(), name="tokmesh-places")
+
+    async def stop(self) -> None:
+        """Ends it, and a survey under way."""
+        tasks = [task for task in (self._task, self._surveying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._survey is not None:
+            self._survey.abandon()
+
+    @property
+    def compared_total(self) -> int:
+        """Places at which this node's table was compared with another's."""
+        return self._comparison.compared_total
+
+    def age_ns(self, now_ns: int) -> int:
+        """Since the last of those, or since the start."""
+        return now_ns - self._compared_ns
+
+    def placed(self, place: Place) -> None:
+        """A place was just applied, and nothing after it."""
+        if self._clock.now_ms() - place.time_ms > LATE_MS_MAX:
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._waited_since_ns = now_ns
+        compared = self._comparison.compared_total
+        verdict = self._comparison.judge(place.position, self._following.members)
+        if self._comparison.compared_total > compared:
+            self._compared_ns = now_ns
+        self._tell(verdict)
+        is_busy = self._surveying is not None and not self._surveying.done()
+        if is_busy or not place.is_exact:
+            return
+        created_ns = self._following.created_ns
+        try:
+            survey = self._table.begin_survey(_key(created_ns, place.position), place.time_ms + MARGIN_MS)
+        except MemoryError:
+            return
+        self._survey = survey
+        work = self._take(survey, place.position, created_ns)
+        self._surveying = asyncio.get_running_loop().create_task(work, name="tokmesh-survey")
+
+    def _tell(self, verdict: Verdict) -> None:
+        for node_id in sorted(verdict.differing.keys() - self.differing.keys()):
+            shards = verdict.differing[node_id]
+            extra = {"code": "TM-CLST-5050", "node_id": node_id, "shards": shards}
+            logger.error("the tables of two nodes differ: this one's and another's", extra=extra)
+        for node_id in sorted(self.differing.keys() - verdict.differing.keys()):
+            logger.info("the table of a node does not differ from this one's any more", extra={"node_id": node_id})
+        self.differing = verdict.differing
+        if self._node_id in verdict.outvoted and not self._apart():
+            self._outvoted("the table of this node differs from those of a majority of the nodes")
+
+    async def _take(self, survey: Survey, position: int, created_ns: int) -> None:
+        spent_s = 0.0
+        while True:  # each step looks at more entries, of as many as there were
+            began_s, began_cpu_s = time.perf_counter(), time.thread_time()
+            sums = survey.step(STEP_ENTRIES)
+            step_s = time.perf_counter() - began_s
+            spent_s += time.thread_time() - began_cpu_s
+            if sums is not None:
+                break
+            await asyncio.sleep(max(PAUSE_MIN_S, step_s * PAUSE_SHARE))
+        self._interval_ns = max(INTERVAL_NS, round(spent_s * 1e9 / SHARE_MAX))
+        report = Report(self._node_id, created_ns, position, self._apart(), sums)
+        self._comparison.hear(report)
+        try:
+            await self._link.publish(self._subjects.reports, encode_report(report))
+        except LinkDown as error:
+            logger.debug("a report was not sent", extra={"reason": str(error)})
+
+    async def _heard(self, message: Msg) -> None:
+        try:
+            report = decode_report(message.data)
+        except ReportError:
+            self.undecodable += 1
+            return
+        if report.created_ns == self._following.created_ns and report.node_id != self._node_id:
+            self._comparison.hear(report)
+
+    async def _make_places(self) -> None:
+        while True:  # ends by cancellation
+            await asyncio.sleep(TICK_S)
+            rank = self._rank()
+            now_ns = self._clock.monotonic_ns()
+            if rank is None or now_ns - self._waited_since_ns < self._interval_ns * (rank + 1):
+                continue
+            self._waited_since_ns = now_ns
+            record = PlaceStated(self._clock.now_ms())
+            payload = Envelope(self._node_id, self._incarnation, 0, "", record.encode()).encode()
+            try:
+                await self._link.publish(self._subjects.place, payload, headers=lifetime(PLACE_TTL_MS))
+            except LinkDown as error:
+                logger.debug("no place was made", extra={"reason": str(error)})
+
+
+def _key(created_ns: int, position: int) -> tuple[int, int]:
+    """Of the survey at that place, the same on all nodes."""
+    digest = blake2b(f"{created_ns}:{position}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")

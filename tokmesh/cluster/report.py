@@ -1,0 +1,57 @@
+"""A report: what a node found its table to be at a place of the stream, as it tells the others, and its bytes.
+
+Bytes, little-endian without padding:
+
+    format u8 · flags u8 (1 apart) · created_ns u64 · position u64 · length u8, node id · for each of the 64 shards: its sum u64
+
+Always holds: what `decode_report` returns lies within the bounds below, and `encode_report` turns it into the same bytes again;
+anything else is a ReportError. Another way of summing up (_core/survey.pyx) is another format: the two cannot be compared.
+"""
+
+import re
+import struct
+from typing import Final, NamedTuple
+
+from tokmesh.cluster.subjects import SHARDS
+
+FORMAT: Final = 1
+
+_HEAD: Final = struct.Struct("<BBQQB")
+_SUMS: Final = struct.Struct(f"<{SHARDS}Q")
+_APART: Final = 1
+_NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
+
+
+class ReportError(ValueError):
+    """Bytes that are no report of this format."""
+
+
+class Report(NamedTuple):
+    """created_ns: when the stream was made, Unix; position: the place in it; apart: its sender answers nothing, as its table is
+    held to be wrong; sums: by shard, as _core/survey.pyx tells. Numbers are u64."""
+
+    node_id: str
+    created_ns: int
+    position: int
+    apart: bool
+    sums: tuple[int, ...]
+
+
+def encode_report(report: Report) -> bytes:
+    """The report's bytes."""
+    name = report.node_id.encode("ascii")
+    head = _HEAD.pack(FORMAT, _APART if report.apart else 0, report.created_ns, report.position, len(name))
+    return b"".join((head, name, _SUMS.pack(*report.sums)))
+
+
+def decode_report(data: bytes) -> Report:
+    """The report that `data` is, to the last byte. Raises ReportError for anything else."""
+    try:
+        kind, flags, created_ns, position, length = _HEAD.unpack_from(data)
+        node_id = data[_HEAD.size : _HEAD.size + length].decode("ascii")
+        sums = _SUMS.unpack(data[_HEAD.size + length :])
+    except (struct.error, UnicodeDecodeError):
+        raise ReportError("not the size of a report") from None
+    if kind != FORMAT or flags & ~_APART or not _NODE_ID.fullmatch(node_id):
+        raise ReportError("a report of another format")
+    return Report(node_id, created_ns, position, bool(flags), sums)
