@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tokmesh.telemetry.cluster_metrics import ClusterFigures, MemberFigures
+from tokmesh.telemetry.cluster_figures import ClusterFigures, MemberFigures
 
 
 def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterFigures | None) -> dict[str, Any]:

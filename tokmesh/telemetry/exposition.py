@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from tokmesh.telemetry.cluster_metrics import ClusterFigures
+from tokmesh.telemetry.cluster_figures import ClusterFigures
 from tokmesh.telemetry.negotiation import OPENMETRICS, PROTOBUF, TEXT, accepts_gzip, choose_format
 from tokmesh.telemetry.protobuf_page import ProtobufPage
 from tokmesh.telemetry.readings import Family, Scrapes, Sources, duration_blocks, read

@@ -21,7 +21,8 @@ from tokmesh.telemetry.catalog import (
     REJECT_REASONS,
     MetricSpec,
 )
-from tokmesh.telemetry.cluster_metrics import ClusterFigures, read_cluster
+from tokmesh.telemetry.cluster_figures import ClusterFigures
+from tokmesh.telemetry.cluster_metrics import read_cluster
 from tokmesh.telemetry.gc_pauses import GcPauses
 from tokmesh.telemetry.logs import LogStats
 from tokmesh.telemetry.logs.audit import AuditTrail

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tokmesh.telemetry.cluster_metrics import ClusterFigures
+from tokmesh.telemetry.cluster_figures import ClusterFigures
 from tokmesh.telemetry.cluster_summary import cluster_summary
 from tokmesh.telemetry.conditions import Condition, Readings, judge
 from tokmesh.telemetry.readings import Family
