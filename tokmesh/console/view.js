@@ -129,12 +129,13 @@ export function showFacts(summary, point, points) {
 function standingRows({ fenced, diverged, removed, staleness_seconds: staleness, position, quarantined_records: quarantined, nats }) {
   const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : fenced ? "refused" : "answered";
   const version = nats.version ? ` ${nats.version}` : "";
+  const sync = nats.sync === "off" ? ", does not sync each record" : "";
   return [
     ["Reads", pill(fenced || diverged || removed ? "critical" : "good", reads)],
     ["Proved current", `${format.seconds(staleness)} ago`],
     ["Stream applied to", format.integer(position)],
     ["Records unread", format.integer(quarantined)],
-    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old || nats.sync === "off" ? "warning" : "good", `${nats.state}${version}`)],
+    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old || nats.sync === "off" ? "warning" : "good", `${nats.state}${version}${sync}`)],
   ];
 }
 
