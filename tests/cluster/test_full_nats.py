@@ -24,6 +24,7 @@ class Full:
         self.cluster = cluster
         self.tokens: list[str] = []
         self.attempts = 0
+        self.first_id = ""
 
     def attempt(self) -> tuple[int, dict[str, str], dict[str, Any]]:
         """One more session, by either node in turn: status, headers, answer."""
@@ -33,6 +34,7 @@ class Full:
         )
         answer = json.loads(content)
         if status == 200:
+            self.first_id = self.first_id or answer["data"]["session_id"]
             self.tokens.append(answer["data"]["token"])
         return status, headers, answer
 
@@ -58,6 +60,10 @@ class Full:
             for node in range(2):
                 assert self.cluster.verdict(node, self.tokens[0]) is True
             assert self.attempt()[0] == 503
+            status, headers, content = self.cluster.nodes[0].exchange(
+                "POST", f"/sessions/{self.first_id}/revoke", json={}, key=self.cluster.key
+            )
+            assert (status, json.loads(content)["code"]) == (503, "TM-CLST-5030") and int(headers["retry-after"]) >= 1
 
     def until_taken(self) -> None:
         """Both nodes take sessions again."""

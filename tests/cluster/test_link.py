@@ -201,8 +201,10 @@ def test_a_full_server_is_told_and_tried_again(tmp_path: Path, held: HeldPorts) 
         await first.connect(server.url)
 
     async def work(link: Link) -> None:
-        await says(link, "maximum connections")
-        await first.close()
+        try:
+            await says(link, "maximum connections")
+        finally:
+            await first.close()
         await connected(link, 0)
 
     with Server(tmp_path, held, "max_connections: 1") as server:

@@ -65,8 +65,11 @@ class Connection(Client):
         except TimeoutError:
             self.abandon()
             raise TimeoutError(f"no answer within {CONNECT_TIMEOUT_S:g} s") from None
-        except BaseException:
+        except BaseException as error:
+            told = self._told_last()
             self.abandon()
+            if told and isinstance(error, OSError):
+                raise nats.errors.Error(f"nats: {told}") from error
             raise
 
     def abandon(self) -> None:
@@ -108,6 +111,12 @@ class Connection(Client):
     def server_version(self) -> str:
         """Of the server."""
         return str(self._server_info.get("version", ""))
+
+    def _told_last(self) -> str:
+        """Why the server has closed the connection, where that came before it was asked anything: it is unread then."""
+        unread = getattr(getattr(self._transport, "_io_reader", None), "_buffer", b"")
+        found = re.search(rb"-ERR '([^'\r\n]*)'", unread)
+        return "" if found is None else found[1].decode("utf-8", "replace")
 
     async def _open(self, url: str) -> None:
         settings = self._settings

@@ -125,6 +125,11 @@ export function showFacts(summary, point, points) {
   find("checks").replaceChildren(...summary.readiness.checks.map((check) => checkRow(check, points)));
 }
 
+function natsLevel(nats) {
+  if (nats.state !== "connected") return "critical";
+  return nats.is_old || nats.sync === "off" ? "warning" : "good";
+}
+
 // What this node may still say, and the way to its stream.
 function standingRows({
   fenced, diverged, removed, stands_apart: apart, staleness_seconds: staleness, position, quarantined_records: quarantined, nats,
@@ -132,13 +137,14 @@ function standingRows({
 }) {
   const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : apart ? "its table is wrong" : fenced ? "refused" : "answered";
   const version = nats.version ? ` ${nats.version}` : "";
+  const sync = nats.sync === "off" ? ", does not sync each record" : "";
   return [
     ["Reads", pill(fenced || diverged || removed || apart ? "critical" : "good", reads)],
     ["Proved current", `${format.seconds(staleness)} ago`],
     ["Stream applied to", format.integer(position)],
     ["Records unread", format.integer(quarantined)],
     ["Compared with others", compared === null ? "not yet" : `${format.duration(compared)} ago`],
-    ["NATS", pill(nats.state !== "connected" ? "critical" : nats.is_old || nats.sync === "off" ? "warning" : "good", `${nats.state}${version}`)],
+    ["NATS", pill(natsLevel(nats), `${nats.state}${version}${sync}`)],
   ];
 }
 
