@@ -1,6 +1,6 @@
 """What a node of a cluster has made of the stream: which one it follows, how far it has come, who belongs to the cluster.
 
-Changed by `Store.apply` only, like the table and the key ring. Invariants: `position` never goes back while the stream is the
+Changed by `Store` only, like the table and the key ring. Invariants: `position` never goes back while the stream is the
 same; a record that does not follow on the one before changes nothing, so that what the node's own log could not take is never left
 out: the stream is asked for it again. `sequence_of…` tells where in the stream the last record of a subject stands, 0 where that is
 not known; what it tells is at worst too old, and then the stream refuses what is based on it.
@@ -93,6 +93,17 @@ class Following:
         elif isinstance(record, KeyStated):
             self._sequence_by_key[record.created.key_id] = position
 
+    def advance_to(self, position: int, time_ms: int) -> None:
+        """Records were applied, the last of them at that position; where each stands is noted already. For Store.apply_all."""
+        self.position, self.time_ms = position, time_ms
+
+    def room_for(self, entries: int) -> "array[int]":
+        """Where the last record of the session at each table entry stands, with room for so many. For Store.apply_all."""
+        missing = entries - len(self._sequence_by_entry)
+        if missing > 0:
+            self._sequence_by_entry.extend([0] * max(missing, _GROWTH_ENTRIES))
+        return self._sequence_by_entry
+
     def pass_over(self, position: int) -> None:
         """What stood there meant nothing: it is left where it is, and told. For Store.apply."""
         self.position = position
@@ -122,9 +133,5 @@ class Following:
         return self._sequence_by_key.get(key_id, 0)
 
     def _note_entry(self, entry: int, position: int) -> None:
-        if entry < 0:
-            return
-        missing = entry + 1 - len(self._sequence_by_entry)
-        if missing > 0:
-            self._sequence_by_entry.extend([0] * max(missing, _GROWTH_ENTRIES))
-        self._sequence_by_entry[entry] = position
+        if entry >= 0:
+            self.room_for(entry + 1)[entry] = position

@@ -14,11 +14,10 @@ from typing import Any, Final, Protocol
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tokmesh.cluster.credentials import ProvenClient
+from tokmesh.cluster.direct_client import Direct, DirectClient
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -75,7 +74,7 @@ class Link:
     def __init__(self, settings: NatsSettings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._client = Client()
+        self._client = DirectClient()
         self._reason: str | None = "not connected yet"
         self._closing = False
         self._made = False
@@ -146,8 +145,17 @@ class Link:
         except (nats.errors.Error, OSError) as error:
             raise LinkDown(str(error)) from error
 
+    async def subscribe_direct(self, subject: str, direct: Direct) -> Subscription:
+        """Gives the deliveries of a consumer to `direct`, without an object each, and told of at most once for each piece that is
+        read from the connection. Raises LinkDown."""
+        try:
+            return await self._client.subscribe_direct(subject, direct)
+        except (nats.errors.Error, OSError) as error:
+            raise LinkDown(str(error)) from error
+
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Ends it, also when the connection is gone."""
+        self._client.forget_direct(subscription)
         try:
             await subscription.unsubscribe()
         except (nats.errors.Error, OSError):
@@ -174,7 +182,7 @@ class Link:
 
     async def _connect_once(self) -> None:
         settings = self._settings
-        client = ProvenClient()
+        client = DirectClient()
         await client.connect_with(
             settings.credentials_file,
             servers=list(settings.servers),

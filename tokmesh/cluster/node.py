@@ -112,6 +112,7 @@ class ClusterNode:
             clock,
             state.node_id,
             incarnation,
+            apply_all=state.store.apply_all,
             request_id=request_id,
             refusal=self._refusal,
             advanced=self._advanced,
@@ -124,7 +125,7 @@ class ClusterNode:
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
-        self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
+        self._follower = Follower(self.link, self.stream, self.following, self.log, clock, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._viewer = Viewer(
             state.table,
