@@ -8,6 +8,7 @@ NODES: Final = "tests/cluster/test_nodes.py"
 HISTORIES: Final = "tests/cluster/test_histories.py"
 PROMISES: Final = "tests/cluster/test_promises.py"
 STREAMS: Final = "tests/cluster/test_bad_streams.py"
+TAKING: Final = "tests/cluster/test_jetstream_taking.py"
 FOLLOWING: Final = "tests/unit/test_following.py"
 
 CLUSTER: Final[tuple[Mutant, ...]] = (
@@ -69,10 +70,10 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
     ),
     mutant(
         "take records over a gap",
-        "cluster/follower.py",
-        "        if number != self._next:\n",
-        "        if number < self._next:\n",
-        "tests/cluster/test_follower.py",
+        "_core/streamed.pyx",
+        "        if number != self.due:\n",
+        "        if number < self.due:\n",
+        "tests/unit/test_streamed.py", "tests/cluster/test_follower.py",
     ),
     mutant(
         "die of a record whose values no table takes",
@@ -80,5 +81,52 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "        except (ValueError, OverflowError):",
         "        except KeyError:",
         FOLLOWING,
+    ),
+    mutant(
+        "take what does not follow on what was taken",
+        "cluster/jetstream_log.py",
+        "        if self.failure is None and batch.previous == self._taken:\n",
+        "        if self.failure is None:\n",
+        TAKING,
+    ),
+    mutant(
+        "answer flow control while what came before it is held",
+        "cluster/follower.py",
+        """        elif reply:
+            self._hold(reply)
+""",
+        """        elif reply:
+            self._held.appendleft(reply)
+            self._wake.set()
+""",
+        "tests/cluster/test_follower.py",
+    ),
+    mutant(
+        "apply a batch beyond what is refused of it",
+        "log/settling.py",
+        "count = min(end - self._batch_at, refused[0].start - self._settled) if refused else end - self._batch_at",
+        "count = end - self._batch_at",
+        "tests/unit/test_wal_batches.py",
+    ),
+    mutant(
+        "begin a session that is there, the short way",
+        "_core/stated.pyx",
+        "if not find_parts(batch, index, position, &stated) or table.find_session(stated.bytes + ID_AT) != 0:",
+        "if not find_parts(batch, index, position, &stated):",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "forget the version of a session that begins the short way",
+        "_core/stated.pyx",
+        "    if version != 1 and table._changeable(entry[0]) == DONE:\n",
+        "    if version == 0 and table._changeable(entry[0]) == DONE:\n",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "cut a frame where its payload ends",
+        "_core/nats_frames.pyx",
+        "    size[0] = line_size + <size_t>all_bytes + 2\n",
+        "    size[0] = line_size + <size_t>all_bytes\n",
+        "tests/unit/test_nats_frames.py",
     ),
 )  # fmt: skip

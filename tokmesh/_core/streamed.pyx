@@ -174,6 +174,7 @@ cdef class Deliveries:
         # False: not a delivery.
         cdef uint64_t sequence = 0, number = 0
         cdef StreamedBatch batch
+        cdef bint is_new
         if not read_places(reply, reply_size, &sequence, &number):
             return False
         if self.fault is not None:
@@ -185,11 +186,14 @@ cdef class Deliveries:
         if sequence <= self.position:
             return True
         batch = <StreamedBatch>self._ready[len(self._ready) - 1] if self._ready else None
-        if batch is None or not batch.has_room(size):
+        is_new = batch is None or not batch.has_room(size)
+        if is_new:
             batch = StreamedBatch(self.position, self._clock)
-            self._ready.append(batch)
         if not batch.add(sequence, envelope, size):
-            raise MemoryError()
+            self.fault = "there is no memory for a delivery"    # it must come again, and nothing may come before it
+            return True
+        if is_new:
+            self._ready.append(batch)
         self.position = sequence
         return True
 

@@ -86,7 +86,7 @@ class _FrameParser(Parser):
                     await client._process_msg(sid, subject, reply, payload, headers or b"")
                 else:
                     direct.delivered()  # what came before it
-                    direct.told(reply.decode(), await client._process_headers(headers) or {})
+                    direct.told(reply.decode("utf-8", "replace"), await client._process_headers(headers) or {})
         except BadFrame as error:
             raise nats.errors.ProtocolError(str(error)) from None
         for direct in list(directs.values()):

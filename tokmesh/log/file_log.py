@@ -197,8 +197,9 @@ class FileLog(Generic[R]):
         if error is not None:
             future.set_exception(error)
         else:
+            is_first = self._commits.put(data, getattr(record, "reserved", False))
             settling.add(record, future)
-            if self._commits.put(data, getattr(record, "reserved", False)):
+            if is_first:
                 loop.call_soon(self._commits.wake)
         return future
 
@@ -212,8 +213,9 @@ class FileLog(Generic[R]):
         if error is not None:
             future.set_exception(error)
         else:
+            is_first = self._commits.put_all(batch)
             settling.add_all(batch, future)
-            if self._commits.put_all(batch):
+            if is_first:
                 loop.call_soon(self._commits.wake)
         return future
 
