@@ -38,6 +38,11 @@ def fill(url: str, cluster: str, count: int) -> None:
                     under_way -= _is_acknowledgement(received.readline(), received, connection)
 
 
+def token_of(number: int) -> str:
+    """Of the session with that number; no secret."""
+    return f"tmtk_{number:043d}"
+
+
 def _is_acknowledgement(line: bytes, received: BinaryIO, connection: socket.socket) -> bool:
     if line.startswith(b"PING"):
         connection.sendall(b"PONG\r\n")
@@ -54,7 +59,7 @@ def _is_acknowledgement(line: bytes, received: BinaryIO, connection: socket.sock
 def _frame(subjects: Subjects, number: int, now_ms: int, reply: bytes) -> bytes:
     session_id = (now_ms << 80 | number << 8 | secrets.randbelow(256)).to_bytes(16, "big")
     record = SessionStated(
-        now_ms, session_id, hashlib.sha256(b"%d" % number).digest(), b"", 0, now_ms, now_ms + LIFE_MS, now_ms, 1, 0,
+        now_ms, session_id, hashlib.sha256(token_of(number).encode()).digest(), b"", 0, now_ms, now_ms + LIFE_MS, now_ms, 1, 0,
         f"user-{number}", f"device-{number % 1000}", "192.0.2.1", AGENT, "tmak-01hzy3v9k0abcdefghjkmnpqrs", b'{"plan":"gold"}',
     )  # fmt: skip
     payload = Envelope("tmnd-filling", 1, number, f"req-{number:016x}", record.encode()).encode()

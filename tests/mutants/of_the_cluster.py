@@ -111,8 +111,8 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
     mutant(
         "begin a session that is there, the short way",
         "_core/stated.pyx",
-        "if not find_parts(batch, index, position, &stated) or table.find_session(stated.bytes + ID_AT) != 0:",
-        "if not find_parts(batch, index, position, &stated):",
+        "if table.find_session(stated.bytes + ID_AT) != 0 or not escape_texts(&stated, &fields):",
+        "if not escape_texts(&stated, &fields):",
         "tests/unit/test_stated.py",
     ),
     mutant(
@@ -120,6 +120,13 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "_core/stated.pyx",
         "    if version != 1 and table._changeable(entry[0]) == DONE:\n",
         "    if version == 0 and table._changeable(entry[0]) == DONE:\n",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "pass over the end of a session that is there, the short way",
+        "_core/stated.pyx",
+        "elif form != FORM_REVOKED or not are_unknown(table, &stated):",
+        "elif form != FORM_REVOKED:",
         "tests/unit/test_stated.py",
     ),
     mutant(

@@ -17,6 +17,9 @@ cdef class Table(Begins):
     # length into `written`; `out` NULL: verdict only. touch_ms > 0 also raises last_active to it (beside the writer only).
     cdef int check_token(self, const uint8_t* token_hash, int64_t now_ms, char* out, Py_ssize_t* written,
                          int64_t touch_ms) noexcept nogil
+    # `rotate`, of the session at an entry, 0 for none.
+    cdef int rotate_session(self, uint32_t entry, const uint8_t* hash32, int64_t old_valid_until_ms,
+                            int64_t time_ms) noexcept nogil
     cdef int _changeable(self, uint32_t entry) noexcept nogil
     cdef void _finish_change(self, uint32_t entry, int64_t time_ms) noexcept nogil
     cdef void _end_alias(self, uint32_t alias, int64_t time_ms) noexcept nogil

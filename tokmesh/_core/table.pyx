@@ -123,7 +123,10 @@ cdef class Table(Begins):
         last_active at least time_ms. DONE, MISSING, REVOKED_ALREADY, TOKEN_EXISTS (unless its holder is dead at time_ms) or FULL.
         """
         cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
-        cdef const uint8_t* hash32 = fixed_bytes(new_hash, 32)
+        return self.rotate_session(entry, fixed_bytes(new_hash, 32), old_valid_until_ms, time_ms)
+
+    cdef int rotate_session(self, uint32_t entry, const uint8_t* hash32, int64_t old_valid_until_ms,
+                            int64_t time_ms) noexcept nogil:
         cdef int outcome = self._changeable(entry)
         if outcome != DONE:
             return outcome
