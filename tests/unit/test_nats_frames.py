@@ -66,7 +66,7 @@ def test_frames_are_the_same_in_small_pieces(size: int) -> None:
 
 def test_frames_are_the_same_in_three_pieces_cut_anywhere() -> None:
     rng = random.Random(seed := random.randrange(2**32))
-    for _ in range(2000):
+    for _ in range(500):
         first, second = sorted(rng.randrange(len(STREAM) + 1) for _ in range(2))
         assert read_all([STREAM[:first], STREAM[first:second], b"", STREAM[second:]]) == (OTHERS, DELIVERED), seed
 
@@ -154,7 +154,7 @@ def test_what_is_no_frame_is_told_and_goes_on_being_told(bad: bytes) -> None:
 
 def test_whatever_is_fed_is_frames_or_bad() -> None:
     rng = random.Random(seed := random.randrange(2**32))
-    for _ in range(3000):
+    for _ in range(1500):
         frames, data = Frames(), bytearray(STREAM)
         frames.deliver_to(SID, Deliveries(0, Clock()))
         for _ in range(rng.randrange(1, 4)):

@@ -112,7 +112,7 @@ def batch_of(contents: Sequence[bytes], previous: int = 0, step: int = 1) -> Str
     return batch
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(envelopes(), min_size=1, max_size=12), st.data())
 def test_both_ways_make_the_same_of_any_records(contents: list[bytes], data: Any) -> None:
     entries_max = data.draw(st.sampled_from([1, 3, 1000]))
