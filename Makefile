@@ -104,9 +104,9 @@ bench-storage: packages  ## with millions of sessions: memory and start beside R
 	@$(MAKE) $(VENV)/stamp-dev build
 	@$(BIN)/python -m benchmarks.storage $(ARGS)
 
-bench-cluster: packages  ## a node of three beside a node alone: processor time of a validate, how fast a revocation is everywhere
+bench-cluster: packages  ## a node of three beside a node alone: validate, revocations; a fresh node of SCALE million sessions
 	@$(MAKE) $(VENV)/stamp-dev build
-	@$(BIN)/python -m benchmarks.cluster $(ARGS)
+	@$(BIN)/python -m benchmarks.cluster --scale $(SCALE) $(ARGS)
 
 wheel: $(VENV)/stamp-run  ## build dist/tokmesh-*.whl for the interpreter of .venv
 	@rm -rf build/lib.* build/bdist.*

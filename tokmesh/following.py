@@ -1,6 +1,6 @@
 """What a node of a cluster has made of the stream: which one it follows, how far it has come, who belongs to the cluster.
 
-Changed by `Store.apply` only, like the table and the key ring. Invariants: `position` never goes back while the stream is the
+Changed by `Store` only, like the table and the key ring. Invariants: `position` never goes back while the stream is the
 same; a record that does not follow on the one before changes nothing, so that what the node's own log could not take is never left
 out: the stream is asked for it again. `sequence_of…` tells where in the stream the last record of a subject stands, 0 where that is
 not known; what it tells is at worst too old, and then the stream refuses what is based on it. `held_until_ms` is never less than
@@ -8,7 +8,7 @@ any end that was stated of a session whose life was made shorter, until that is 
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 class Following:
     """See the module. created_ns: when the stream was made, Unix; 0: none is followed. members: ids of the nodes that belong to the
     cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here. place: the last one
-    seen, if any."""
+    seen, if any; placed: told of each that is applied, while the table is as of it."""
 
     __slots__ = (
         "_held_max",
@@ -62,6 +62,7 @@ class Following:
         "incarnations",
         "members",
         "place",
+        "placed",
         "position",
         "quarantined",
         "quarantined_total",
@@ -79,6 +80,7 @@ class Following:
         self.quarantined: list[int] = []
         self.quarantined_total = 0
         self.place: Place | None = None
+        self.placed: Callable[[Place], None] | None = None
         self._missing_before = 0  # the last position that did not follow on the one before
         self._sequence_by_entry = array("Q")
         self._sequence_by_key: dict[bytes, int] = {}
@@ -129,6 +131,21 @@ class Following:
         elif isinstance(record, PlaceStated):
             is_exact = self.place is not None and self._missing_before <= self.place.position
             self.place = Place(position, record.time_ms, is_exact)
+            if self.placed is not None:
+                self.placed(self.place)
+
+    def advance_to(self, position: int, time_ms: int, missing: int) -> None:
+        """Records were applied, the last of them at that position; where each stands is noted already. missing: the last position
+        among them that did not follow on the one before, or 0. For Store.apply_all."""
+        self.position, self.time_ms = position, time_ms
+        self._missing_before = max(self._missing_before, missing)
+
+    def room_for(self, entries: int) -> "array[int]":
+        """Where the last record of the session at each table entry stands, with room for so many. For Store.apply_all."""
+        missing = entries - len(self._sequence_by_entry)
+        if missing > 0:
+            self._sequence_by_entry.extend([0] * max(missing, _GROWTH_ENTRIES))
+        return self._sequence_by_entry
 
     def pass_over(self, position: int) -> None:
         """What stood there meant nothing: it is left where it is, and told. For Store.apply."""
@@ -178,9 +195,5 @@ class Following:
         self.position = position
 
     def _note_entry(self, entry: int, position: int) -> None:
-        if entry < 0:
-            return
-        missing = entry + 1 - len(self._sequence_by_entry)
-        if missing > 0:
-            self._sequence_by_entry.extend([0] * max(missing, _GROWTH_ENTRIES))
-        self._sequence_by_entry[entry] = position
+        if entry >= 0:
+            self.room_for(entry + 1)[entry] = position

@@ -1,18 +1,34 @@
-"""`python -m benchmarks.cluster`: the rows of run.py as a table and as JSON; `--publish` writes them into docs/performance.md."""
+"""`python -m benchmarks.cluster`: the rows of run.py and bootstrap.py as a table and as JSON.
+
+`--publish` writes them into docs/performance.md.
+"""
 
 import sys
 
+from benchmarks.cluster.bootstrap import BootstrapRun
 from benchmarks.cluster.run import ClusterRun
 from benchmarks.load import part
+from benchmarks.load.process import Processes
+from benchmarks.load.rows import Outcome
+from benchmarks.load.subjects import Cores
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when it ran to its end, whatever was met."""
-    chosen = part.parser_of("cluster", __doc__).parse_args(arguments)
-    settings = {"nodes": 3, "nats_servers": 3}
-    return part.run(
-        "cluster", chosen, (), settings, lambda processes, cores: ClusterRun(processes, cores, part.say).measure()
-    )
+    parser = part.parser_of("cluster", __doc__)
+    parser.add_argument("--only", choices=("serving", "bootstrap"), help="one part of the rows")
+    parser.add_argument("--scale", type=float, default=1.0, help="times a million sessions, of the bootstrap")
+    chosen = parser.parse_args(arguments)
+
+    def measure(processes: Processes, cores: Cores) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        if chosen.only != "bootstrap":
+            outcomes += ClusterRun(processes, cores, part.say).measure()
+        if chosen.only != "serving":
+            outcomes += BootstrapRun(processes, cores, part.say, chosen.scale).measure()
+        return outcomes
+
+    return part.run("cluster", chosen, (), {"nodes": 3, "nats_servers": 3}, measure)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ DURATION_S = 8.0
 SESSIONS = 5_000
 REVOCATIONS = 300
 ROUNDS = 3
-TICKS_PER_S = 100
 
 VALIDATE = Limit("cluster_validate", "validate, processor time on a node of three", "the same on a node alone", "×", 1 / 0.98)
 LATENCY = Limit("cluster_p99", "P99 of validate on a node of three, no writes", "", "ms", 10)
@@ -95,9 +94,9 @@ class ClusterRun:
     ) -> tuple[float, openloop.OpenLoopResult]:
         """Processor time of one validate in µs, and the latencies."""
         messages = [raw_post("/tokens/validate", f'{{"token":"{token}"}}', server.validator_key) for token in tokens]
-        before_s, asked = _cpu_s(server.process.pid), server.valid_answers()
+        before_s, asked = server.process.cpu_s(), server.valid_answers()
         result = openloop.OpenLoop(self._pump, server.port, messages, rate_per_s, DURATION_S).run(None)
-        return (_cpu_s(server.process.pid) - before_s) * 1e6 / (server.valid_answers() - asked), result
+        return (server.process.cpu_s() - before_s) * 1e6 / (server.valid_answers() - asked), result
 
     def _revoke(self, port: int, key: str) -> list[float]:
         """Milliseconds of each `sync` revocation."""
@@ -140,7 +139,3 @@ class _Writers:
             status, _ = post(self._ports[number], "/sessions", {"user_id": f"w{number}-{self._counts[number]}"}, self._key)
             self._counts[number] += status == 200
 
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S

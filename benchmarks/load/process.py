@@ -58,6 +58,11 @@ class Process:
     def running(self) -> bool:
         return self._child.poll() is None
 
+    def cpu_s(self) -> float:
+        """Processor time that the process has had."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log_text(self) -> str:
         return self.log_path.read_text(errors="replace")
 

@@ -45,8 +45,8 @@ class TokMeshServer:
         return int(self.metrics()['tokmesh_token_validate_calls_total{result="valid"}'])
 
 
-def launch(processes: Processes, name: str, cpu: int, options: Iterable[str] = ()) -> tuple[Process, int]:
-    """Starts with an empty data directory → process, port, once ready. Raises BenchmarkError when it never is."""
+def begin(processes: Processes, name: str, cpu: int, options: Iterable[str] = ()) -> tuple[Process, int]:
+    """Starts with an empty data directory → process, port; neither may be there yet."""
     port = free_port()
     directory = processes.directory / f"{name}-data"
     command = [
@@ -57,7 +57,12 @@ def launch(processes: Processes, name: str, cpu: int, options: Iterable[str] = (
         f"--server.http.address=127.0.0.1:{port}",
         f"--storage.dir={directory}",
     ]
-    process = processes.start(name, [*command, "--telemetry.logging.level=warn", *options], cpu)
+    return processes.start(name, [*command, "--telemetry.logging.level=warn", *options], cpu), port
+
+
+def launch(processes: Processes, name: str, cpu: int, options: Iterable[str] = ()) -> tuple[Process, int]:
+    """The same, once ready. Raises BenchmarkError when it never is."""
+    process, port = begin(processes, name, cpu, options)
     process.wait_for_port(port)
     deadline = time.monotonic() + START_TIMEOUT_S
     while request(port, "GET", "/ready", None)[0] != 200:

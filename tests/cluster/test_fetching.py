@@ -9,6 +9,8 @@ import pytest
 from tests.support.nats import NatsCluster
 from tests.support.nats_hands import delete_stream, make_stream, put
 from tests.support.waiting import until
+from tokmesh._core.clock import Clock
+from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Table
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.link import Link, LinkDown
@@ -25,13 +27,17 @@ class Sink:
         self.position = 0
         self.taken: list[tuple[int, bytes]] = []
 
-    def take(self, sequence: int, payload: bytes) -> None:
-        assert sequence > self.position
-        self.taken.append((sequence, payload))
-        self.position = sequence
+    def take(self, batch: StreamedBatch) -> None:
+        assert batch.previous == self.position
+        self.taken += [(batch.place(index)[0], batch.envelope(index)) for index in range(len(batch))]
+        self.position = batch.position
 
-    def room(self) -> None:
-        return None
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    async def wait_for_room(self) -> None:
+        raise AssertionError("there is room")
 
 
 class LeaderlessStream(Stream):
@@ -52,7 +58,7 @@ class World:
         self.following = Following(Table(tombstone_ttl_ms=600_000, seed=bytes(16)))
         self.stream = LeaderlessStream(link, Subjects("tokmesh"), 1)
         self.lost: list[str] = []
-        self.follower = Follower(link, self.stream, self.following, self.sink, self.lost.append)
+        self.follower = Follower(link, self.stream, self.following, self.sink, Clock(), self.lost.append)
 
     async def put(self, *words: str) -> None:
         """A record each, of the session of that name."""
@@ -152,10 +158,18 @@ def test_what_cannot_be_proved_is_not_taken_until_a_leader_vouches_for_it(nats: 
     play(nats, script)
 
 
+def batch(*records: tuple[int, bytes], previous: int = 0) -> StreamedBatch:
+    """These, behind `previous`."""
+    found = StreamedBatch(previous, Clock())
+    for sequence, payload in records:
+        found.append(sequence, payload)
+    return found
+
+
 def test_a_proof_is_for_what_follows_without_one_contradiction() -> None:
     recent = Recent()
-    for sequence in range(1, RECORDS_MAX + 11):
-        recent.note(sequence, b"%d" % sequence)
+    recent.note(batch((1, b"1"), (2, b"2")))
+    recent.note(batch(*((sequence, b"%d" % sequence) for sequence in range(3, RECORDS_MAX + 11)), previous=2))
     assert (len(recent), recent.oldest) == (RECORDS_MAX, 11)
     last = RECORDS_MAX + 10
     proof = recent.proof()
@@ -165,14 +179,13 @@ def test_a_proof_is_for_what_follows_without_one_contradiction() -> None:
         proof = recent.proof()
         assert not proof.holds_for(12, b"12") and not proof.holds_for(sequence, payload)
         assert proof.is_other and not proof.holds_for(last + 1, b"new")
-    recent.note(15, b"15")  # set back
+    recent.note(batch((15, b"15"), previous=14))  # set back
     assert (len(recent), recent.oldest) == (1, 15)
 
 
 def test_a_record_at_a_place_where_there_was_none_is_of_another_stream() -> None:
     recent = Recent()
-    recent.note(5, b"five")
-    recent.note(9, b"nine")
+    recent.note(batch((5, b"five"), (9, b"nine")))
     proof = recent.proof()
     assert not proof.holds_for(5, b"five") and not proof.holds_for(7, b"seven")
     assert not proof.holds_for(10, b"ten")

@@ -11,6 +11,7 @@ STREAMS: Final = "tests/cluster/test_bad_streams.py"
 COMPARISON: Final = "tests/cluster/test_comparison.py"
 TABLES: Final = "tests/cluster/test_table_histories.py"
 SURVEY: Final = "tests/model/test_table_survey.py"
+TAKING: Final = "tests/cluster/test_jetstream_taking.py"
 FOLLOWING: Final = "tests/unit/test_following.py"
 
 CLUSTER: Final[tuple[Mutant, ...]] = (
@@ -79,10 +80,10 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
     ),
     mutant(
         "take records over a gap",
-        "cluster/follower.py",
-        "        if number != self._next:\n",
-        "        if number < self._next:\n",
-        "tests/cluster/test_follower.py",
+        "_core/streamed.pyx",
+        "        if number != self.due:\n",
+        "        if number < self.due:\n",
+        "tests/unit/test_streamed.py", "tests/cluster/test_follower.py",
     ),
     mutant(
         "die of a record whose values no table takes",
@@ -125,5 +126,59 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "self._missing_before <= self.place.position",
         "self.place.position > 0",
         f"{TABLES}::test_nodes_that_read_late_and_by_other_clocks_are_equal_wherever_they_are_exact",
+    ),
+    mutant(
+        "take what does not follow on what was taken",
+        "cluster/jetstream_log.py",
+        "        if self.failure is None and batch.previous == self._taken:\n",
+        "        if self.failure is None:\n",
+        TAKING,
+    ),
+    mutant(
+        "answer flow control while what came before it is held",
+        "cluster/follower.py",
+        """        elif reply:
+            self._hold(reply)
+""",
+        """        elif reply:
+            self._held.appendleft(reply)
+            self._wake.set()
+""",
+        "tests/cluster/test_follower.py",
+    ),
+    mutant(
+        "apply a batch beyond what is refused of it",
+        "log/settling.py",
+        "count = min(end - self._batch_at, refused[0].start - self._settled) if refused else end - self._batch_at",
+        "count = end - self._batch_at",
+        "tests/unit/test_wal_batches.py",
+    ),
+    mutant(
+        "begin a session that is there, the short way",
+        "_core/stated.pyx",
+        "if table.find_session(stated.bytes + ID_AT) != 0 or not escape_texts(&stated, &fields):",
+        "if not escape_texts(&stated, &fields):",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "forget the version of a session that begins the short way",
+        "_core/stated.pyx",
+        "    if version != 1 and table._changeable(entry[0]) == DONE:\n",
+        "    if version == 0 and table._changeable(entry[0]) == DONE:\n",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "pass over the end of a session that is there, the short way",
+        "_core/stated.pyx",
+        "elif form != FORM_REVOKED or not are_unknown(table, &stated):",
+        "elif form != FORM_REVOKED:",
+        "tests/unit/test_stated.py",
+    ),
+    mutant(
+        "cut a frame where its payload ends",
+        "_core/nats_frames.pyx",
+        "    size[0] = line_size + <size_t>all_bytes + 2\n",
+        "    size[0] = line_size + <size_t>all_bytes\n",
+        "tests/unit/test_nats_frames.py",
     ),
 )  # fmt: skip

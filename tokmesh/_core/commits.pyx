@@ -17,6 +17,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 from posix.time cimport timespec
 
+from tokmesh._core.streamed cimport StreamedBatch
 from tokmesh._core.tail cimport Tail
 from tokmesh._core.wal cimport RECORD_HEADER_SIZE
 
@@ -98,6 +99,22 @@ cdef class Commits:
         added = add_record(&self._gathering, <const uint8_t*>PyBytes_AS_STRING(record), size, reserved)
         if added:
             self._put += 1
+        first = not self._turn_open
+        self._turn_open = True
+        pthread_mutex_unlock(&self._mutex)
+        if not added:
+            raise MemoryError()
+        return first
+
+    def put_all(self, StreamedBatch batch not None) -> bool:
+        """Adds all records of a batch, none of which may use reserved room; the rest as `put`."""
+        cdef bint added, first
+        if batch.largest + RECORD_HEADER_SIZE > self._group_bytes_max:
+            raise ValueError("a record is larger than a frame")
+        pthread_mutex_lock(&self._mutex)
+        added = add_records(&self._gathering, batch.bytes, batch.size, batch.count)
+        if added:
+            self._put += batch.count
         first = not self._turn_open
         self._turn_open = True
         pthread_mutex_unlock(&self._mutex)
@@ -276,8 +293,33 @@ cdef class Commits:
 
 
 cdef bint add_record(Records* records, const uint8_t* data, size_t size, bint reserved) noexcept nogil:
-    cdef size_t needed = records.size + RECORD_HEADER_SIZE + size
-    cdef uint32_t count_needed
+    if not make_room(records, RECORD_HEADER_SIZE + size, 1):
+        return False
+    tm_put32(records.bytes + records.size, <uint32_t>size)
+    memcpy(records.bytes + records.size + RECORD_HEADER_SIZE, data, size)
+    records.reserved[records.count] = reserved
+    records.size += RECORD_HEADER_SIZE + size
+    records.count += 1
+    return True
+
+
+cdef bint add_records(Records* records, const uint8_t* bytes, size_t size, uint32_t count) noexcept nogil:
+    # bytes: as `Records` has them.
+    if count == 0:
+        return True
+    if not make_room(records, size, count):
+        return False
+    memcpy(records.bytes + records.size, bytes, size)
+    memset(records.reserved + records.count, 0, count)
+    records.size += size
+    records.count += count
+    return True
+
+
+cdef bint make_room(Records* records, size_t size, uint32_t count) noexcept nogil:
+    # For so many bytes and records more.
+    cdef size_t needed = records.size + size
+    cdef uint32_t count_needed = records.count + count
     cdef void* grown
     if needed > records.capacity:
         needed = max(needed, 2 * records.capacity, <size_t>65536)
@@ -286,18 +328,13 @@ cdef bint add_record(Records* records, const uint8_t* data, size_t size, bint re
             return False
         records.bytes = <uint8_t*>grown
         records.capacity = needed
-    if records.count == records.reserved_capacity:
-        count_needed = max(2 * records.reserved_capacity, <uint32_t>GROUP_RECORDS_MAX)
+    if count_needed > records.reserved_capacity:
+        count_needed = max(count_needed, 2 * records.reserved_capacity, <uint32_t>GROUP_RECORDS_MAX)
         grown = realloc(records.reserved, count_needed)
         if grown == NULL:
             return False
         records.reserved = <uint8_t*>grown
         records.reserved_capacity = count_needed
-    tm_put32(records.bytes + records.size, <uint32_t>size)
-    memcpy(records.bytes + records.size + RECORD_HEADER_SIZE, data, size)
-    records.reserved[records.count] = reserved
-    records.size += RECORD_HEADER_SIZE + size
-    records.count += 1
     return True
 
 

@@ -1,20 +1,11 @@
 from enum import IntEnum
 
+from tokmesh._core.begins import Begins
+from tokmesh._core.begins import Outcome as Outcome
 from tokmesh._core.session_view import SessionView as SessionView
 from tokmesh._core.views import Status as Status
-from tokmesh._core.views import Views
 
 SESSION_JSON_BYTES_MAX: int
-
-class Outcome(IntEnum):
-    DONE = 0
-    INSERTED = 1
-    ID_EXISTS = 2
-    TOKEN_EXISTS = 3
-    FULL = 4
-    MISSING = 5
-    REVOKED_ALREADY = 6
-    ALREADY = 7
 
 class Verdict(IntEnum):
     VERDICT_VALID = 0
@@ -23,7 +14,7 @@ class Verdict(IntEnum):
     VERDICT_REVOKED = 3
     VERDICT_BUSY = 4
 
-class Table(Views):
+class Table(Begins):
     def insert(
         self,
         session_id: bytes,

@@ -8,18 +8,21 @@ Times are Unix ms, ids 16 bytes, token hashes 32 bytes, text is escaped for JSON
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from tokmesh._core.arena cimport granules_for
+from tokmesh._core.begins cimport (
+    ALREADY, DONE, FULL, MISSING, REVOKED_ALREADY, TOKEN_EXISTS, Begins, Fields,
+)
 from tokmesh._core.layout cimport (
     DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
     KEY_ID_CHARS_MAX, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, SLOT_REVOKED, UA_CHARS_MAX,
-    USER_CHARS_MAX, Block, Slot, SlotState, slot_close, slot_open,
+    USER_CHARS_MAX, Block, Slot, slot_close, slot_open,
 )
 from tokmesh._core.lookup cimport FOUND_VALID, look_up, write_session
-from tokmesh._core.views cimport Views, escape_field, fixed_bytes
+from tokmesh._core.views cimport escape_field, fixed_bytes
 
+from tokmesh._core.begins import Outcome  # no-cython-lint: part of this module's interface
 from tokmesh._core.session_view import SessionView  # no-cython-lint: part of this module's interface
 from tokmesh._core.views import Status  # no-cython-lint: part of this module's interface
 
@@ -39,7 +42,7 @@ cdef int escape_fields(Fields* fields, str user_id, str device_id, str ip_addres
     return 0
 
 
-cdef class Table(Views):
+cdef class Table(Begins):
     """The table of at most `entries_max` sessions and aliases, with at most `arena_bytes_max` bytes of strings and data.
 
     Both are reservations of address space; memory is used as sessions come. tombstone_ttl_ms: how long a dead session is remembered
@@ -82,33 +85,11 @@ cdef class Table(Views):
         cdef const uint8_t* id16 = fixed_bytes(session_id, 16)
         cdef const uint8_t* hash32 = fixed_bytes(token_hash, 32)
         cdef Fields fields
+        cdef uint32_t entry[1]
         escape_fields(&fields, user_id, device_id, ip_address, user_agent, created_by)
         if len(data) > DATA_BYTES_MAX:
             raise ValueError("data is too long")
-        cdef uint32_t id_holder = self.find_session(id16), token_holder = self.find_holder(hash32)
-        if id_holder != 0 and not self.is_dead(id_holder, created_at_ms):
-            return ID_EXISTS
-        if token_holder != 0 and not self.is_dead(token_holder, created_at_ms):
-            return TOKEN_EXISTS
-        cdef uint32_t block_number = self._new_block(id16, created_at_ms, &fields, data)
-        if block_number == 0:
-            return FULL
-        cdef uint32_t entry = self.take_entry()
-        if entry == 0:
-            self.release_block(block_number)
-            return FULL
-        if id_holder != 0:
-            self.remove_session(id_holder)
-            token_holder = self.find_holder(hash32)
-        if token_holder != 0:
-            self.remove_holder(token_holder)
-        self._fill_slot(entry, hash32, SLOT_LIVE, expires_at_ms, created_at_ms, block_number, idle_seconds)
-        self.tokens.put(self.tokens.tag_of(hash32, 32), entry)
-        self.ids.put(self.ids.tag_of(id16, 16), entry)
-        self.link_lists(entry)
-        self.wheel.start_at(self.tick_after(created_at_ms - 999, 0))  # the second under way, which has not passed
-        self.schedule(entry)
-        return INSERTED
+        return self.begin_session(id16, hash32, &fields, created_at_ms, expires_at_ms, idle_seconds, data, len(data), entry)
 
     def renew(self, bytes session_id, int64_t expires_at_ms, int64_t time_ms) -> int:
         """Another expiry; version + 1, last_active at least time_ms. DONE, MISSING or REVOKED_ALREADY.
@@ -142,7 +123,10 @@ cdef class Table(Views):
         last_active at least time_ms. DONE, MISSING, REVOKED_ALREADY, TOKEN_EXISTS (unless its holder is dead at time_ms) or FULL.
         """
         cdef uint32_t entry = self.find_session(fixed_bytes(session_id, 16))
-        cdef const uint8_t* hash32 = fixed_bytes(new_hash, 32)
+        return self.rotate_session(entry, fixed_bytes(new_hash, 32), old_valid_until_ms, time_ms)
+
+    cdef int rotate_session(self, uint32_t entry, const uint8_t* hash32, int64_t old_valid_until_ms,
+                            int64_t time_ms) noexcept nogil:
         cdef int outcome = self._changeable(entry)
         if outcome != DONE:
             return outcome
@@ -278,50 +262,6 @@ cdef class Table(Views):
         self.last_backlog, other.last_backlog = other.last_backlog, self.last_backlog
 
     # ---- parts of the above --------------------------------------------------------------------------------------------------
-
-    cdef uint32_t _new_block(self, const uint8_t* id16, int64_t created_at_ms, const Fields* fields, bytes data) except? 0:
-        # The arena block of a new session; 0, and nothing changed, if the arena is full.
-        cdef uint32_t user_agent = self.interned.acquire(fields.user_agent, fields.user_agent_size)
-        cdef uint32_t created_by = self.interned.acquire(fields.created_by, fields.created_by_size)
-        cdef size_t size = sizeof(Block) + fields.user_size + fields.device_size + fields.ip_size + len(data)
-        cdef uint32_t number = 0
-        if (user_agent != 0 or fields.user_agent_size == 0) and (created_by != 0 or fields.created_by_size == 0):
-            number = self.arena.allocate(granules_for(size))
-        if number == 0:
-            self.interned.release(user_agent)
-            self.interned.release(created_by)
-            return 0
-        self.interned.share(user_agent)
-        cdef Block* block = <Block*>self.arena.at(number)
-        cdef char* text = <char*>block + sizeof(Block)
-        memcpy(block.session_id, id16, 16)
-        block.created_at_ms = created_at_ms
-        block.version = 1
-        block.user_agent = block.last_access_ua = user_agent
-        block.created_by = created_by
-        block.user_size = <uint16_t>fields.user_size
-        block.device_size = <uint16_t>fields.device_size
-        block.ip_size = <uint16_t>fields.ip_size
-        block.last_ip_size = SAME_AS_IP
-        block.data_size = <uint16_t>len(data)
-        block.granules = <uint16_t>granules_for(size)
-        memcpy(text, fields.user, fields.user_size)
-        memcpy(text + fields.user_size, fields.device, fields.device_size)
-        memcpy(text + fields.user_size + fields.device_size, fields.ip, fields.ip_size)
-        memcpy(text + fields.user_size + fields.device_size + fields.ip_size, <const char*>data, len(data))
-        return number
-
-    cdef void _fill_slot(self, uint32_t entry, const uint8_t* hash32, SlotState state, int64_t expires_at_ms,
-                         int64_t last_active_ms, uint32_t block, uint32_t idle_seconds) noexcept nogil:
-        cdef Slot* slot = &self.slots[entry]
-        slot_open(slot)
-        memcpy(slot.token_hash, hash32, 32)
-        slot.state = <uint8_t>state
-        slot.expires_at_ms = expires_at_ms
-        slot.last_active_ms = last_active_ms
-        slot.block = block
-        slot.idle_seconds = idle_seconds
-        slot_close(slot)
 
     cdef int _changeable(self, uint32_t entry) noexcept nogil:
         # Asked by every change of a session before it begins.

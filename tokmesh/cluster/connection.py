@@ -18,6 +18,7 @@ import nats.errors
 from nats.aio.client import Client, Srv
 
 from tokmesh.cluster.credentials import read_credentials
+from tokmesh.cluster.direct_client import DirectClient
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -48,7 +49,7 @@ class NatsSettings(Protocol):
     def tls(self) -> Tls: ...
 
 
-class Connection(Client):
+class Connection(DirectClient):
     """name: of this client, as the servers' lists show it; told: of what the server refuses without ending the connection."""
 
     def __init__(self, settings: NatsSettings, name: str, told: Callable[[str], None]) -> None:
@@ -81,6 +82,7 @@ class Connection(Client):
             if task is not None and task is not current:
                 task.cancel()
         self._subs.clear()
+        self.forget_directs()
         while self._flush_queue is not None and not self._flush_queue.empty():  # whoever waits there would wait for ever
             waiting = self._flush_queue.get_nowait()
             if not waiting.done():

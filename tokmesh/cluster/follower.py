@@ -11,12 +11,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import orjson
 from nats.aio.msg import Msg
 
+from tokmesh._core.clock import Clock
+from tokmesh._core.streamed import Deliveries, StreamedBatch
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.recent import Recent
@@ -30,8 +33,6 @@ CREATE_TIMEOUT_S: Final = 1.0
 FETCH_TIMEOUT_S: Final = 1.0
 FETCH_RECORDS: Final = 500
 INACTIVE_NS: Final = 5_000_000_000
-_REPLY_TOKENS: Final = 9  # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>
-_REPLY_TOKENS_DOMAIN: Final = 11  # with domain and account behind $JS.ACK, and perhaps a token at the end
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -43,22 +44,29 @@ class Sink(Protocol):
     def position(self) -> int:
         """Sequence of the last record taken."""
 
-    def take(self, sequence: int, payload: bytes) -> None:
-        """The record at that place, the next there is."""
+    def take(self, batch: StreamedBatch) -> None:
+        """The next records there are."""
 
-    def room(self) -> Awaitable[None] | None:
-        """None while there is room for more, else what to wait for."""
+    @property
+    def has_room(self) -> bool:
+        """Whether more is to be given to it now."""
+
+    async def wait_for_room(self) -> None:
+        """Until it is."""
 
 
 class Follower:
     """See the module. Runs from `start` to `stop`, or until the stream is another than was followed: `lost` is told why."""
 
-    def __init__(self, link: Link, stream: Stream, following: Following, sink: Sink, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: Link, stream: Stream, following: Following, sink: Sink, clock: Clock, lost: Callable[[str], None]
+    ) -> None:
         self._link = link
         self._source = stream
         self._stream = stream.name
         self._following = following
         self._sink = sink
+        self._clock = clock
         self._lost = lost
         self._recent = Recent()
         self._task: asyncio.Task[None] | None = None
@@ -89,7 +97,7 @@ class Follower:
 
     async def _consume(self) -> None:
         """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had, StreamLost."""
-        consumer = _Consumer(self._link, self._stream, self._sink, self._take)
+        consumer = _Consumer(self._link, self._stream, self._sink, self._clock, self._take)
         await consumer.open()
         self.consumers_made += 1
         try:
@@ -98,10 +106,10 @@ class Follower:
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
 
-    def _take(self, sequence: int, payload: bytes) -> None:
-        self._sink.take(sequence, payload)
-        if self._sink.position == sequence:
-            self._recent.note(sequence, payload)
+    def _take(self, batch: StreamedBatch) -> None:
+        self._sink.take(batch)
+        if self._sink.position == batch.position:
+            self._recent.note(batch)
 
     async def _fetch(self) -> None:
         """Takes what a replica has beyond the position, where it proves that it follows on that. Whatever goes wrong is tried again
@@ -117,7 +125,9 @@ class Follower:
                 return
             sequence = int(headers["Nats-Sequence"])
             if proof.holds_for(sequence, message.data) and sequence > self._sink.position:
-                self._take(sequence, message.data)
+                batch = StreamedBatch(self._sink.position, self._clock)
+                batch.append(sequence, message.data)
+                self._take(batch)
 
         try:
             subscription = await self._link.subscribe(inbox, take)
@@ -128,9 +138,8 @@ class Follower:
                 await asyncio.wait_for(done.wait(), FETCH_TIMEOUT_S)
                 if proof.is_other:
                     logger.warning("a replica has other records than were taken from the stream: nothing is taken from it")
-                room = self._sink.room()
-                if room is not None:
-                    await room
+                if not self._sink.has_room:
+                    await self._sink.wait_for_room()
             finally:
                 await self._link.unsubscribe(subscription)
         except (LinkDown, TimeoutError):
@@ -138,28 +147,32 @@ class Follower:
 
 
 class _Consumer:
-    """One ephemeral consumer and its subscription. take: gets the records that the sink lacks."""
+    """One ephemeral consumer and its subscription. What the sink has no room for is held, in order, and the server's flow control,
+    which is not answered meanwhile, bounds how much that can be. take: gets the records that the sink lacks."""
 
-    def __init__(self, link: Link, stream: str, sink: Sink, take: Callable[[int, bytes], None]) -> None:
+    def __init__(self, link: Link, stream: str, sink: Sink, clock: Clock, take: Callable[[StreamedBatch], None]) -> None:
         self._link = link
         self._stream = stream
         self._sink = sink
         self._give = take
         self._name = f"tokmesh_{secrets.token_hex(8)}"
         self._inbox = link.new_inbox()
-        self._next = 1
+        self.deliveries = Deliveries(sink.position, clock)
+        self._held: deque[StreamedBatch | str] = deque()  # batches, and subjects to answer behind them
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
         self._heard_s = time.monotonic()
         self._ended = asyncio.Event()
         self._why = ""
 
     async def open(self) -> None:
         """Raises LinkDown, ApiRefused."""
-        self._subscription = await self._link.subscribe(self._inbox, self._take)
+        self._subscription = await self._link.subscribe_direct(self._inbox, self)
         config = {
             "name": self._name,
             "deliver_subject": self._inbox,
             "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._sink.position + 1,
+            "opt_start_seq": self.deliveries.position + 1,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
@@ -173,9 +186,10 @@ class _Consumer:
         try:
             await self._link.ask(f"CONSUMER.CREATE.{self._stream}.{self._name}", body, CREATE_TIMEOUT_S)
         except BaseException:
-            await self._link.unsubscribe(self._subscription)
+            await self._link.unsubscribe_direct(self._subscription)
             raise
         self._heard_s = time.monotonic()
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="tokmesh-consumer")
 
     async def watch(self) -> None:
         """Returns when it has ended or fallen silent."""
@@ -189,7 +203,9 @@ class _Consumer:
 
     async def close(self) -> None:
         """Gives it back."""
-        await self._link.unsubscribe(self._subscription)
+        self._ended.set()
+        await end(self._worker)
+        await self._link.unsubscribe_direct(self._subscription)
         try:
             await self._link.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"")
         except LinkDown:
@@ -199,44 +215,60 @@ class _Consumer:
         self._why = why
         self._ended.set()
 
-    async def _take(self, message: Msg) -> None:
+    # ── what the link tells, in order ──
+
+    def delivered(self) -> None:
+        """As Direct's."""
+        batches = self.deliveries.take()
+        if self._ended.is_set():
+            return
+        for batch in batches:
+            self._heard_s = time.monotonic()
+            if self._held or not self._sink.has_room:
+                self._hold(batch)
+            else:
+                self._give(batch)
+        if self.deliveries.fault is not None:
+            self._end(self.deliveries.fault)
+
+    def told(self, reply: str, headers: dict[str, str]) -> None:
+        """As Direct's."""
         if self._ended.is_set():
             return
         self._heard_s = time.monotonic()
-        headers = message.headers
-        if headers is not None and "Status" in headers:
-            await self._control(message, headers)
-            return
-        sequence, number = _places(message.reply)
-        if number != self._next:
-            self._end(f"delivery {number} came where {self._next} was due")
-            return
-        self._next += 1
-        if sequence > self._sink.position:
-            self._give(sequence, message.data)
-        room = self._sink.room()
-        if room is not None:
-            await room
-            self._heard_s = time.monotonic()
+        status, last = headers.get("Status"), headers.get("Nats-Last-Consumer", "")
+        if status != "100":
+            self._end(f"status {status}")
+        elif reply:
+            self._hold(reply)
+        elif last.isdigit() and int(last) >= self.deliveries.due:
+            self._end(f"delivery {self.deliveries.due} never came")
+        elif stalled := headers.get("Nats-Consumer-Stalled"):
+            self._hold(stalled)
 
-    async def _control(self, message: Msg, headers: dict[str, str]) -> None:
-        if headers["Status"] != "100":
-            self._end(f"status {headers['Status']}")
-        elif message.reply:
-            await self._link.publish(message.reply, b"")
-        else:
-            last = headers.get("Nats-Last-Consumer", "")
-            if last.isdigit() and int(last) >= self._next:
-                self._end(f"delivery {self._next} never came")
-            stalled = headers.get("Nats-Consumer-Stalled")
-            if stalled:
-                await self._link.publish(stalled, b"")
+    def _hold(self, item: StreamedBatch | str) -> None:
+        self._held.append(item)
+        self._wake.set()
 
+    async def _work(self) -> None:
+        """Takes and answers what is held. What comes meanwhile is held behind it."""
+        while True:  # ends by cancellation
+            await self._wake.wait()
+            self._wake.clear()
+            while self._held:
+                item = self._held[0]
+                if isinstance(item, StreamedBatch):
+                    if not self._sink.has_room:
+                        await self._sink.wait_for_room()
+                        self._heard_s = time.monotonic()
+                    if not self._ended.is_set():
+                        self._give(item)
+                else:
+                    await self._answer(item)
+                self._held.popleft()
 
-def _places(reply: str) -> tuple[int, int]:
-    """Sequence in the stream and number of the delivery, from the subject that an acknowledgement would go to."""
-    tokens = reply.split(".")
-    first = _REPLY_TOKENS - 4 if len(tokens) == _REPLY_TOKENS else _REPLY_TOKENS_DOMAIN - 4
-    return int(tokens[first]), int(tokens[first + 1])
-
-
+    async def _answer(self, subject: str) -> None:
+        try:
+            await self._link.publish(subject, b"")
+        except LinkDown as error:
+            logger.debug("flow control was not answered", extra={"reason": str(error)})

@@ -18,20 +18,29 @@ from functools import partial
 from typing import Final
 
 from tokmesh._core.clock import Clock
+from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome
 from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
 from tokmesh.errors import ApiError
-from tokmesh.following import Following, Place
+from tokmesh.following import Following
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Proposal
-from tokmesh.log.record import AnyRecord, SessionHeld, SessionsRevoked, SessionStated, SessionsTouched, StreamBound, Streamed
-from tokmesh.log.record_format import RecordError
-from tokmesh.log.stream_record import Envelope, decode_envelope, time_in
+from tokmesh.log.record import (
+    AnyRecord,
+    SessionHeld,
+    SessionsRevoked,
+    SessionStated,
+    SessionsTouched,
+    StreamBound,
+    Streamed,
+    decode,
+)
+from tokmesh.log.stream_record import Envelope, decode_envelope
 
 DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
 BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
-BACKLOG_POLL_S: Final = 0.002
+ROOM_POLL_S: Final = 0.002
 GRACE_S: Final = 0.05
 PROPOSALS_MAX: Final = 65_536
 _DONE: Final = int(Outcome.DONE)
@@ -75,7 +84,7 @@ class _Part:
 
 class JetStreamLog:
     """See the module. node_id, incarnation: of this start; request_id: of the request whose handler runs, or ""; refusal: why no
-    record is taken, or None; advanced: the node has applied more of the stream, as `following` tells;
+    record is taken, or None; apply_all: the store's; advanced: the node has applied more of the stream, as `following` tells;
     doubt: looks whether the stream is still the one that is followed."""
 
     def __init__(
@@ -88,6 +97,7 @@ class JetStreamLog:
         node_id: str,
         incarnation: int,
         *,
+        apply_all: Callable[[int, StreamedBatch, int, int], None],
         request_id: Callable[[], str],
         refusal: Callable[[], ApiError | None],
         advanced: Callable[[], None],
@@ -100,6 +110,7 @@ class JetStreamLog:
         self._clock = clock
         self._node_id = node_id
         self._incarnation = incarnation
+        self._apply_all = apply_all
         self._request_id = request_id
         self._refusal = refusal
         self._advanced = advanced
@@ -119,14 +130,13 @@ class JetStreamLog:
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
-        self.placed: Callable[[Place], None] | None = None  # the table is that of a place of the stream, until this returns
         self.unproved_total = 0  # statements that are stored, and were not known to be with a majority in time
         self.failure: str | None = None  # why the own log does not take what the stream holds
 
     def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, AnyRecord], object]) -> None:
         """As FileLog's; the own log is recovered."""
         self._apply = apply
-        self._own.start(loop, self._apply_own)
+        self._own.start(loop, self._apply_own, self._apply_batch)
         self._taken = self._following.position
 
     @property
@@ -304,27 +314,21 @@ class JetStreamLog:
         """Of the last record taken from the stream."""
         return self._taken
 
-    def take(self, sequence: int, payload: bytes) -> None:
-        """As Sink's."""
-        if self.failure is not None:
-            return
-        try:
-            time_ms = time_in(payload)
-        except RecordError:
-            time_ms = self._clock.now_ms()
-        record = Streamed(max(0, time_ms), sequence, self._taken, payload)
-        self._taken = sequence
-        self._own.propose(record).add_done_callback(self._is_own)
+    def take(self, batch: StreamedBatch) -> None:
+        """As Sink's. What does not follow on what was taken is let go: after a failure the following begins anew."""
+        if self.failure is None and batch.previous == self._taken:
+            self._taken = batch.position
+            self._own.propose_all(batch).add_done_callback(self._is_own)
 
-    async def _wait_for_room(self) -> None:
+    @property
+    def has_room(self) -> bool:
+        """As Sink's."""
+        return self._own.waiting <= BACKLOG_RECORDS
+
+    async def wait_for_room(self) -> None:
+        """As Sink's."""
         while self._own.waiting > BACKLOG_RECORDS // 2 and self.failure is None:
-            await asyncio.sleep(BACKLOG_POLL_S)
-
-    def room(self) -> "asyncio.Future[None] | None":
-        """As Sink's."""
-        if self._own.waiting <= BACKLOG_RECORDS:
-            return None
-        return asyncio.ensure_future(self._wait_for_room())
+            await asyncio.sleep(ROOM_POLL_S)
 
     def _is_own(self, future: "asyncio.Future[object]") -> None:
         error = future.exception()
@@ -353,13 +357,25 @@ class JetStreamLog:
         if isinstance(record, Streamed):
             if record.envelope.startswith(self._mark):
                 self._came_back(record, outcome)
-            place = self._following.place
-            if place is not None and place.position == record.position and self.placed is not None:
-                self.placed(place)
-            if not self._advance_due:  # once for all that this turn applies
-                self._advance_due = True
-                asyncio.get_running_loop().call_soon(self._advance)
+            self._advance_soon()
         return outcome
+
+    def _apply_batch(self, sequence: int, batch: StreamedBatch, start: int, end: int) -> None:
+        """What this node proposed is applied one by one, as its outcome is told."""
+        at = start
+        while at < end:
+            mine = batch.find(self._mark, at, end)
+            if mine > at:
+                self._apply_all(sequence + at - start, batch, at, mine)
+            if mine < end:
+                self._apply_own(sequence + mine - start, decode(batch.record(mine)))
+            at = mine + 1
+        self._advance_soon()
+
+    def _advance_soon(self) -> None:
+        if not self._advance_due:  # once for all that this turn applies
+            self._advance_due = True
+            asyncio.get_running_loop().call_soon(self._advance)
 
     def _advance(self) -> None:
         self._advance_due = False

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import nats.errors
 import orjson
@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from tokmesh.cluster.connection import Connection, NatsSettings, host_of, words_of
+from tokmesh.cluster.direct_client import Direct
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.subjects import INBOX_PREFIX
@@ -60,6 +61,13 @@ class Subscription:
         self.subject = subject
         self.handler = handler
         self.current: NatsSubscription | None = None
+
+
+class DirectSubscription(NamedTuple):
+    """Of one connection."""
+
+    connection: Connection
+    current: NatsSubscription
 
 
 class Link:
@@ -134,6 +142,26 @@ class Link:
         if self._connection is not None and self.connected:
             await self._begin(subscription, self._connection)
         return subscription
+
+    async def subscribe_direct(self, subject: str, direct: Direct) -> DirectSubscription:
+        """Gives the deliveries of a consumer to `direct`, without an object each, and told of at most once for each piece that is
+        read from the connection. Ends with the connection. Raises LinkDown."""
+        connection = self._connection
+        if connection is None or not connection.is_connected:
+            raise LinkDown("there is no connection")
+        try:
+            return DirectSubscription(connection, await connection.subscribe_direct(subject, direct))
+        except (nats.errors.Error, OSError) as error:
+            raise LinkDown(words_of(error)) from error
+
+    async def unsubscribe_direct(self, subscription: DirectSubscription) -> None:
+        """Ends it, also when the connection is gone."""
+        connection, current = subscription
+        connection.forget_direct(current)
+        try:
+            await current.unsubscribe()
+        except (nats.errors.Error, OSError):
+            pass  # the server forgets it with the connection
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Ends it, also when the connection is gone."""

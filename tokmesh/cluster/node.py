@@ -130,6 +130,7 @@ class ClusterNode:
             clock,
             state.node_id,
             incarnation,
+            apply_all=state.store.apply_all,
             request_id=request_id,
             refusal=self._refusal,
             advanced=self._advanced,
@@ -142,14 +143,13 @@ class ClusterNode:
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
-        self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
+        self._follower = Follower(self.link, self.stream, self.following, self.log, clock, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._syncing = Syncing(self.link, self.stream)
         self._comparing = Comparing(
             self.link, self.subjects, self.following, state.table, clock, state.node_id, incarnation,
             rank=self._rank, apart=lambda: apart.reason is not None, outvoted=self._stand_apart,
         )  # fmt: skip
-        self.log.placed = self._comparing.placed
         self._viewer = Viewer(
             state.table, self.following, self.link, self.quorum, self.log, self.publishing, self.spread, self._beating,
             self._touches, self._follower, self._syncing, self._comparing, clock.monotonic_ns(),
@@ -171,6 +171,7 @@ class ClusterNode:
 
         Raises ApiError TM-CLST-5050 (the stream has lost what this node knows), TM-CLST-4090, link.VersionRefused."""
         self.log.start(loop, apply)
+        self.following.placed = self._comparing.placed
         self._advanced()  # as far as the own log had come
         self._joining.phase = "connecting to NATS"
         await self.link.connect()

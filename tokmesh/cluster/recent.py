@@ -10,6 +10,8 @@ A record names its node, the start of that node and its number there: no two of 
 from collections import deque
 from typing import Final
 
+from tokmesh._core.streamed import StreamedBatch
+
 RECORDS_MAX: Final = 64  # of up to 64 KB each
 
 
@@ -24,11 +26,13 @@ class Recent:
     def __len__(self) -> int:
         return len(self._records)
 
-    def note(self, sequence: int, payload: bytes) -> None:
-        """It was taken. A sequence that is not above the last begins anew: the node was set back."""
-        if self._records and sequence <= self._records[-1][0]:
+    def note(self, batch: StreamedBatch) -> None:
+        """It was taken. A batch that does not come after what is here begins anew: the node was set back."""
+        if self._records and batch.previous < self._records[-1][0]:
             self._records.clear()
-        self._records.append((sequence, payload))
+        count = len(batch)
+        for index in range(max(0, count - RECORDS_MAX), count):
+            self._records.append((batch.place(index)[0], batch.envelope(index)))
 
     @property
     def oldest(self) -> int:

@@ -11,18 +11,19 @@ import asyncio
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
+from typing import Final, Generic, Protocol, TypedDict, TypeVar
 
 from tokmesh._core import wal
 from tokmesh._core.clock import Clock
 from tokmesh._core.commits import Commits
 from tokmesh._core.histogram import HistogramBlock
+from tokmesh._core.streamed import StreamedBatch
 from tokmesh.errors import ApiError
 from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_overhead
 from tokmesh.log.interface import Proposal
+from tokmesh.log.settling import Settling, refusal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import NO_BASE, Base, NoRoom, Progress, RecoveryReport
@@ -30,7 +31,6 @@ from tokmesh.storage.rekey import finish as finish_rekey
 from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory, remove_covered
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
-TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 PENDING_MAX: Final = 65_536  # records proposed and not yet applied
 SETTLE_POLL_S: Final = 0.005
 SKIP_TIMEOUT_NS: Final = 30_000_000_000
@@ -65,7 +65,6 @@ class LogStats(TypedDict):
 
 
 R = TypeVar("R", bound=Record)
-_Item = tuple[Any, "asyncio.Future[Any]"]
 
 
 class FileLog(Generic[R]):
@@ -101,16 +100,12 @@ class FileLog(Generic[R]):
         self._writer: Writer | None = None
         self._report = RecoveryReport(0, 0, 0, False, None, 0.0)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._apply: Callable[[int, R], object] | None = None
+        self._settling: Settling[R] | None = None  # since `start`
         self._thread: threading.Thread | None = None
         self._commits = Commits(payload_bytes_max)
-        self._waiting: deque[_Item] = deque()  # proposals in order, the first of them number `_settled`
-        self._settled = 0
         self._closing = False
         self._running = False
-        self._apply_failed = False
-        self.group_records = 0  # that became durable together and are being applied, for who applies them
-        self._last_sequence = 0
+        self._start_sequence = 0  # of the last record that was there at the start
         self._segments_removed = 0
         self._suspended: Callable[[], ApiError] | None = None  # what is answered while a restore replaces the state
 
@@ -159,7 +154,7 @@ class FileLog(Generic[R]):
         self._appender = appender
         self._writer = Writer(appender, self._commits, self._interval_s, self._clock, self._logger)
         self._report = report._replace(seconds=(self._clock.monotonic_ns() - started_ns) / 1e9)
-        self._last_sequence = report.last_sequence
+        self._start_sequence = report.last_sequence
         if report.torn_tail:
             self._logger.warning("torn tail of the log was cut; copy kept: %s", report.broken_path)
         return self._report
@@ -171,13 +166,21 @@ class FileLog(Generic[R]):
         disk = os.statvfs(self._directory)
         return f"; it needs {error.needed_bytes} bytes in {self._directory}, where {disk.f_bavail * disk.f_frsize} are free"
 
-    def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, R], object]) -> None:
-        """Starts the writer; from now on `propose` is allowed, on this loop's thread, and `apply` runs there."""
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        apply: Callable[[int, R], object],
+        apply_all: Callable[[int, StreamedBatch, int, int], None] | None = None,
+    ) -> None:
+        """Starts the writer; from now on `propose` is allowed, on this loop's thread, and `apply` runs there. apply_all: of what
+        `propose_all` is given: (sequence of the first, batch, start, end)."""
         assert self._writer is not None and self._thread is None, "start follows recover, once"
         self._loop = loop
-        self._apply = apply
+        self._settling = Settling(
+            loop, self._commits, self._writer, bool(self._interval_s), self._start_sequence, apply, apply_all, self._logger
+        )
         self._running = True
-        loop.add_reader(self._commits.fileno(), self._settle)
+        loop.add_reader(self._commits.fileno(), self._settling.settle)
         self._thread = threading.Thread(target=self._writer.run, name="tokmesh-log", daemon=True)
         self._thread.start()
 
@@ -186,23 +189,48 @@ class FileLog(Generic[R]):
 
         ApiError in the future: TM-SYS-5001, the log failed or the disk is full; TM-SYS-4130, larger than a frame;
         TM-SYS-5030, too much is waiting for the disk."""
-        loop, writer = self._loop, self._writer
-        assert loop is not None and writer is not None, "propose follows start"
+        loop, settling = self._loop, self._settling
+        assert loop is not None and settling is not None, "propose follows start"
         future = Proposal(loop=loop)
         data = record.encode()
-        if self._suspended is not None:
-            future.set_exception(self._suspended())
-        elif writer.failure is not None or self._closing:
-            future.set_exception(_refusal("log closed" if writer.failure is None else "log failed"))
-        elif len(data) > self._record_bytes_max:
-            future.set_exception(ApiError("TM-SYS-4130"))
-        elif len(self._waiting) >= PENDING_MAX:
-            future.set_exception(ApiError("TM-SYS-5030", retry_after_s=1))
+        error = self._refusal(len(data), 1)
+        if error is not None:
+            future.set_exception(error)
         else:
-            self._waiting.append((record, future))
-            if self._commits.put(data, getattr(record, "reserved", False)):
+            is_first = self._commits.put(data, getattr(record, "reserved", False))
+            settling.add(record, future)
+            if is_first:
                 loop.call_soon(self._commits.wake)
         return future
+
+    def propose_all(self, batch: StreamedBatch) -> Proposal:
+        """Puts a batch of records, one at least, in the log, next to each other. The future is done once all are durable and
+        applied. ApiError in the future, as of `propose`: some of them were not; with 4130 and 5030 none is in the log."""
+        loop, settling = self._loop, self._settling
+        assert loop is not None and settling is not None and len(batch) > 0, "propose_all follows start, with something"
+        future = Proposal(loop=loop)
+        error = self._refusal(batch.largest, len(batch))
+        if error is not None:
+            future.set_exception(error)
+        else:
+            is_first = self._commits.put_all(batch)
+            settling.add_all(batch, future)
+            if is_first:
+                loop.call_soon(self._commits.wake)
+        return future
+
+    def _refusal(self, record_bytes: int, count: int) -> ApiError | None:
+        """Why so many records, the largest of that size, are not taken."""
+        assert self._writer is not None
+        if self._suspended is not None:
+            return self._suspended()
+        if self._writer.failure is not None or self._closing:
+            return refusal("log closed" if self._writer.failure is None else "log failed")
+        if record_bytes > self._record_bytes_max:
+            return ApiError("TM-SYS-4130")
+        if self.waiting + count > PENDING_MAX:
+            return ApiError("TM-SYS-5030", retry_after_s=1)
+        return None
 
     def use_keys(self, keys: SegmentKeys) -> None:
         """What is written from now on, or within the writer's next second, is sealed under the first of these, in a new segment if
@@ -220,7 +248,7 @@ class FileLog(Generic[R]):
     async def suspend(self, refusal: Callable[[], ApiError]) -> None:
         """Refuses every proposal from now on; returns when those made before are settled."""
         self._suspended = refusal
-        while self._waiting:  # the writer decides all of them
+        while self.waiting:  # the writer decides all of them
             await asyncio.sleep(SETTLE_POLL_S)
 
     def resume(self) -> None:
@@ -230,7 +258,7 @@ class FileLog(Generic[R]):
     async def skip_to(self, sequence: int) -> None:
         """While suspended: the next record gets the number behind `sequence`. ApiError TM-SYS-5001 when the log has failed."""
         writer, appender = self._writer, self._end
-        assert self._suspended is not None and not self._waiting and writer is not None and sequence >= self._last_sequence
+        assert self._suspended is not None and not self.waiting and writer is not None and sequence >= self.last_sequence
         appender.skip_to(sequence + 1)
         self._commits.interrupt()
         deadline_ns = self._clock.monotonic_ns() + SKIP_TIMEOUT_NS
@@ -238,19 +266,20 @@ class FileLog(Generic[R]):
             if writer.failure is None and self._clock.monotonic_ns() > deadline_ns:
                 writer.fail("no room for the segment that follows a restore", False)
             if writer.failure is not None:
-                raise _refusal("log failed")
+                raise refusal("log failed")
             await asyncio.sleep(SETTLE_POLL_S)
-        self._last_sequence = sequence
+        assert self._settling is not None
+        self._settling.last_sequence = sequence
 
     async def close(self) -> None:
         """Writes and answers what was proposed, seals and syncs the log, ends the writer, frees the directory."""
         self._closing = True
-        if self._thread is not None and self._writer is not None:
+        if self._thread is not None and self._writer is not None and self._settling is not None:
             self._writer.finish()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, self._thread.join)
-            while self._waiting:  # each turn settles some: the writer has decided all before it ended
-                self._settle()
+            while self._settling.waiting:  # each turn settles some: the writer has decided all before it ended
+                self._settling.settle()
             loop.remove_reader(self._commits.fileno())
         if self._appender is not None and self._writer is not None and self._lock_fd >= 0:
             try:
@@ -285,12 +314,17 @@ class FileLog(Generic[R]):
     @property
     def waiting(self) -> int:
         """Records proposed and not settled."""
-        return len(self._waiting)
+        return 0 if self._settling is None else self._settling.waiting
+
+    @property
+    def group_records(self) -> int:
+        """Records that became durable together and are being applied, for who applies them."""
+        return 0 if self._settling is None else self._settling.group_records
 
     @property
     def last_sequence(self) -> int:
         """Of the last record applied."""
-        return self._last_sequence
+        return self._start_sequence if self._settling is None else self._settling.last_sequence
 
     @property
     def failure(self) -> str | None:
@@ -323,7 +357,7 @@ class FileLog(Generic[R]):
             "records_total": appender.records,
             "groups_total": appender.frames,
             "segments": self._report.segments + appender.segments_begun - self._segments_removed,
-            "last_sequence": self._last_sequence,
+            "last_sequence": self.last_sequence,
             "durable_sequence": appender.durable_sequence,
             "segment_bytes": appender.offset,
             "encrypted": appender.encrypted,
@@ -338,57 +372,3 @@ class FileLog(Generic[R]):
     def _end(self) -> Appender:
         assert self._appender is not None, "the log is recovered first"
         return self._appender
-
-    # ── loop thread ──
-
-    def _settle(self) -> None:
-        """Applies and answers, in order, what the writer has decided; what is more than a turn in the next."""
-        assert self._loop is not None
-        decided = self._commits.acknowledge()
-        until = min(decided, self._settled + TURN_RECORDS_MAX)
-        if until < decided:
-            self._loop.call_soon(self._settle)
-        self.group_records = until - self._settled
-        while self._settled < until:
-            record, future = self._waiting.popleft()
-            reason = self._refusal_of(self._settled)
-            self._settled += 1
-            if reason is None:
-                self._apply_and_answer(record, future)
-            elif not future.done():
-                future.set_exception(_refusal(reason))
-
-    def _refusal_of(self, number: int) -> str | None:
-        """Why the proposal with this number, the next to be settled, is refused; None: it is committed."""
-        assert self._writer is not None
-        refused = self._writer.refused
-        if refused and refused[0].start <= number:
-            if number + 1 == refused[0].end:
-                return refused.popleft().reason
-            return refused[0].reason
-        # After a failure nothing is acknowledged: a failed sync may have been this record's own, and a table that could not
-        # follow the log must not go on with what came later.
-        if self._apply_failed or (self._interval_s and self._writer.failure is not None):
-            return "log failed"
-        return None
-
-    def _apply_and_answer(self, record: R, future: "asyncio.Future[Any]") -> None:
-        """An exception of `apply` is our bug: the table can no longer follow the log, so nothing after it is applied."""
-        assert self._apply is not None and self._writer is not None
-        sequence = self._last_sequence + 1
-        try:
-            outcome = self._apply(sequence, record)
-        except Exception as error:
-            self._logger.exception("record %d could not be applied", sequence)
-            self._apply_failed = True
-            self._writer.fail("a committed record could not be applied", False)
-            if not future.done():
-                future.set_exception(error)
-            return
-        self._last_sequence = sequence
-        if not future.done():
-            future.set_result(outcome)
-
-
-def _refusal(reason: str) -> ApiError:
-    return ApiError("TM-SYS-5001", {"reason": reason}, retry_after_s=1)

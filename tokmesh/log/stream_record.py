@@ -16,8 +16,6 @@ MEMBERS_MAX: Final = 64
 ENVELOPE_FORMAT: Final = 1
 
 _ENVELOPE: Final = struct.Struct("<BQQBB")
-_LENGTHS_AT: Final = _ENVELOPE.size - 2
-_TIME: Final = struct.Struct("<q")
 _STREAMED: Final = struct.Struct("<BBqQQ")
 _BOUND: Final = struct.Struct("<BBq16sqQ")
 _NODE: Final = struct.Struct("<BBqQB")
@@ -188,13 +186,3 @@ STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {
     35: _decode_cluster,
     36: _decode_place,
 }
-
-
-def time_in(envelope: bytes) -> int:
-    """`time_ms` of the record in an envelope, of which nothing else is looked at. Raises RecordError where there is none."""
-    try:
-        # origin and request id lie between the envelope's head and the record, which begins with kind and format
-        (time_ms,) = _TIME.unpack_from(envelope, _ENVELOPE.size + envelope[_LENGTHS_AT] + envelope[_LENGTHS_AT + 1] + 2)
-    except (struct.error, IndexError):
-        raise RecordError("no envelope") from None
-    return int(time_ms)
