@@ -20,6 +20,7 @@ from typing import Final
 from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome
+from tokmesh.cluster.pending import Part, Pending
 from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
 from tokmesh.errors import ApiError
@@ -47,39 +48,6 @@ _DONE: Final = int(Outcome.DONE)
 _INSERTED: Final = int(Outcome.INSERTED)
 
 logger = logging.getLogger("tokmesh.cluster")
-
-
-class _Pending:
-    """A proposal under way. parts: statements that are not everywhere yet; outcome: of the first, or, summed, of all so far."""
-
-    __slots__ = ("error", "future", "outcome", "parts", "summed")
-
-    def __init__(self, future: Proposal, parts: int, summed: bool) -> None:
-        self.future = future
-        self.parts = parts
-        self.summed = summed
-        self.outcome = 0
-        self.error: ApiError | None = None
-
-
-class _Part:
-    """One statement of a proposal. first: its outcome is the proposal's."""
-
-    __slots__ = ("came_back", "creates", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
-
-    def __init__(self, number: int, pending: _Pending, first: bool, default: int, deadline_ns: int) -> None:
-        self.number = number
-        self.deadline_ns = deadline_ns
-        self.pending = pending
-        self.first = first
-        self.revokes = self.came_back = False
-        self.creates: bytes | None = None  # id of the session that it begins
-        self.outcome = default
-        self.sequence = 0
-        self.settled = False
-
-    def __lt__(self, other: "_Part") -> bool:
-        return self.sequence < other.sequence
 
 
 class JetStreamLog:
@@ -118,12 +86,12 @@ class JetStreamLog:
         self._doubted: set[asyncio.Task[None]] = set()
         self._mark = b"\x01" + incarnation.to_bytes(8, "little")
         self._number = 0
-        self._parts: dict[int, _Part] = {}
-        self._stored: list[_Part] = []  # heap by sequence: stored, and not applied by a majority
-        self._stored_alone: list[_Part] = []  # the same: stored, and not applied here
+        self._parts: dict[int, Part] = {}
+        self._stored: list[Part] = []  # heap by sequence: stored, and not applied by a majority
+        self._stored_alone: list[Part] = []  # the same: stored, and not applied here
         self._majority = 0
         self._everyone = 0
-        self._spreading: deque[tuple[float, _Part]] = deque()  # with a majority, not with everyone: until when to wait for that
+        self._spreading: deque[tuple[float, Part]] = deque()  # with a majority, not with everyone: until when to wait for that
         self._spread_timer: asyncio.TimerHandle | None = None
         self._taken = 0
         self._advance_due = False
@@ -162,35 +130,35 @@ class JetStreamLog:
             future.set_exception(refusal)
             return future
         statements = self._stating.of(record)
-        pending = _Pending(future, len(statements), summed=len(statements) > 1 and statements[0].conflict == "")
+        pending = Pending(future, len(statements), summed=len(statements) > 1 and statements[0].conflict == "")
         if not statements:
             self._confirm(pending)
         for index, statement in enumerate(statements):
             self._publish(statement, pending, first=index == 0)
         return future
 
-    def _confirm(self, pending: _Pending) -> None:
+    def _confirm(self, pending: Pending) -> None:
         self._number += 1
         pending.parts = 1
         deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
-        part = self._parts[self._number] = _Part(self._number, pending, first=True, default=0, deadline_ns=deadline_ns)
+        part = self._parts[self._number] = Part(self._number, pending, first=True, default=0, deadline_ns=deadline_ns)
         part.sequence = self._following.position
         self._keep(part, self._stored)
 
     def propose_alone(self, statement: Statement) -> Proposal:
         """A statement about the cluster: never refused for want of a quorum, as it is how one is made. Done when applied here."""
         future = Proposal(loop=asyncio.get_running_loop())
-        self._publish(statement, _Pending(future, 1, summed=False), first=True, majority=False)
+        self._publish(statement, Pending(future, 1, summed=False), first=True, majority=False)
         return future
 
-    def _publish(self, statement: Statement, pending: _Pending, *, first: bool, majority: bool = True) -> None:
+    def _publish(self, statement: Statement, pending: Pending, *, first: bool, majority: bool = True) -> None:
         self._number += 1
         number, record = self._number, statement.record
         deadline_ns = self._clock.monotonic_ns() + DEADLINE_MS * MS_NS
         # What is taken for the outcome if the stream has replaced the record before it came back.
         changes = isinstance(record, SessionHeld) or (isinstance(record, SessionStated) and record.version > 1)
         default = _DONE if changes else 1
-        part = self._parts[number] = _Part(number, pending, first, default, deadline_ns)
+        part = self._parts[number] = Part(number, pending, first, default, deadline_ns)
         part.revokes = isinstance(record, SessionsRevoked)
         if isinstance(record, SessionStated) and record.version == 1:
             part.creates = record.session_id
@@ -211,7 +179,7 @@ class JetStreamLog:
             )
         )
 
-    def _is_stored(self, part: _Part, heap: list[_Part], sequence: int) -> None:
+    def _is_stored(self, part: Part, heap: list[Part], sequence: int) -> None:
         part.sequence = sequence
         if sequence <= self._following.position and not part.came_back:
             # Replaced in the stream before it came by here; or another stream has taken the place of ours, and counts from 1.
@@ -221,21 +189,21 @@ class JetStreamLog:
             return
         self._keep(part, heap)
 
-    async def _look_before(self, part: _Part, heap: list[_Part]) -> None:
+    async def _look_before(self, part: Part, heap: list[Part]) -> None:
         if await self._doubt():
             self._has_failed(part, unknown_outcome())
         else:
             self._keep(part, heap)
 
-    def _keep(self, part: _Part, heap: list[_Part]) -> None:
+    def _keep(self, part: Part, heap: list[Part]) -> None:
         heapq.heappush(heap, part)
         self._settle_through(heap, self._majority if heap is self._stored else self._following.position)
 
-    def _has_failed(self, part: _Part, error: ApiError) -> None:
+    def _has_failed(self, part: Part, error: ApiError) -> None:
         part.pending.error = part.pending.error or error
         self._settle(part)
 
-    def _settle_through(self, heap: list[_Part], sequence: int) -> None:
+    def _settle_through(self, heap: list[Part], sequence: int) -> None:
         until = min(sequence, self._following.position)
         while heap and heap[0].sequence <= until:
             part = heapq.heappop(heap)
@@ -258,7 +226,7 @@ class JetStreamLog:
         while self._spreading and self._spreading[0][1].sequence <= everyone:
             self._settle(self._spreading.popleft()[1])
 
-    def _await_everyone(self, part: _Part) -> None:
+    def _await_everyone(self, part: Part) -> None:
         if part.revokes and part.sequence and self.revoked is not None:
             self.revoked(part.sequence)
         if part.sequence <= self._everyone:
@@ -290,7 +258,7 @@ class JetStreamLog:
             if late:
                 heapq.heapify(heap)
 
-    def _settle(self, part: _Part) -> None:
+    def _settle(self, part: Part) -> None:
         if part.settled:
             return
         part.settled = True
