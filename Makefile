@@ -19,6 +19,8 @@ ARGS ?=
 # Half again as many processes as cores: many a test waits for a process. A file's tests stay together and in order: some share a
 # server; long files come first (tests/conftest.py). `make test ARGS="-n 0"` runs them one after the other, in one process.
 ON_ALL_CORES := -n $(shell cores=$$(nproc); echo $$((cores < 6 ? (cores * 3 + 1) / 2 : 8))) --dist=loadfile --no-loadscope-reorder
+# Tests on real clusters that mostly wait, a minute or two each.
+SLOW := $(addprefix tests/cluster/,$(addsuffix .py,test_bad_connections test_clocks test_full_nats test_power_cuts test_tables_differ))
 EXTRA ?= top,otel,encryption
 COUNT ?= 200
 SCALE ?= 1
@@ -26,7 +28,7 @@ SCALE ?= 1
 export PYTHON VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help extra packages run cluster build test lint tidy asan kills torture torture-cluster mutants screenshot bench bench-storage bench-cluster wheel wheels annotate constraints image clean
+.PHONY: help extra packages run cluster build test slow lint tidy asan kills torture torture-cluster mutants screenshot bench bench-storage bench-cluster wheel wheels annotate constraints image clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -63,7 +65,11 @@ packages:
 test: packages  ## everything a change must pass: lint, the core under sanitizers, house rules, all tests
 	@$(MAKE) -j2 $(VENV)/stamp-dev build
 	@$(MAKE) -j2 --output-sync=target lint asan
-	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(ARGS)
+	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(addprefix --ignore=,$(SLOW)) $(ARGS)
+
+slow: packages  ## tests that `make test` leaves out because they mostly wait; as root
+	@$(MAKE) -j2 $(VENV)/stamp-dev build
+	@$(BIN)/python -m pytest -p tests.tidy.no_skips $(ON_ALL_CORES) $(SLOW) $(ARGS)
 
 lint: $(VENV)/stamp-dev  ## ruff, mypy --strict, cython-lint (warnings of Cython and C end a build)
 	@$(BIN)/ruff check .
