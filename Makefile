@@ -12,8 +12,8 @@ endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-INSTALL := $(PIP) install --no-compile -c $(CONSTRAINTS)
 CONSTRAINTS := requirements/constraints.txt
+INSTALL := $(PIP) install --no-compile -c $(CONSTRAINTS)
 WHEELS := dist
 ARGS ?=
 # Half again as many processes as cores: many a test waits for a process. A file's tests stay together and in order: some share a
