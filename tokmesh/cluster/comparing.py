@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from tokmesh._core.clock import Clock
 from tokmesh._core.survey import Survey
 from tokmesh.cluster.comparison import Comparison, Verdict
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
 from tokmesh.cluster.statement import lifetime
@@ -98,11 +99,7 @@ class Comparing:
 
     async def stop(self) -> None:
         """Ends it, and a survey under way."""
-        tasks = [task for task in (self._task, self._surveying) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(self._task, self._surveying)
         if self._survey is not None:
             self._survey.abandon()
 
