@@ -9,8 +9,10 @@ import nats
 from nats.aio.client import Client
 
 from tests.support.nats import NatsServer
+from tests.support.waiting import wait_until
 
 TIMEOUT_S: Final = 10.0
+STORE_NOT_MADE: Final = "error creating store for stream"  # err_code 10049
 STREAM: Final = "TOKMESH_tokmesh_0"
 # As a node makes it (tokmesh/cluster/stream.py), on one server.
 CONFIG: Final = {
@@ -51,7 +53,18 @@ def api(server: NatsServer, name: str, body: object = None) -> dict[str, Any]:
 
 def make_stream(server: NatsServer, **changed: object) -> None:
     """The cluster's stream with some settings changed."""
-    api(server, f"STREAM.CREATE.{STREAM}", {**CONFIG, **changed})
+
+    def made() -> bool:
+        try:
+            api(server, f"STREAM.CREATE.{STREAM}", {**CONFIG, **changed})
+        except AssertionError as error:
+            # The files of the one before, which was deleted, may still be going away.
+            if STORE_NOT_MADE not in str(error):
+                raise
+            return False
+        return True
+
+    wait_until(made, "the stream is made")
 
 
 def delete_stream(server: NatsServer) -> None:
