@@ -20,6 +20,7 @@ from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.missed_touches import MissedTouches
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -142,6 +143,7 @@ class ClusterNode:
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
+        self._missed = MissedTouches(self.link, self.subjects, state.table, self._touches, clock, state.node_id)
         self._follower = Follower(self.link, self.stream, self.following, self.log, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._syncing = Syncing(self.link, self.stream)
@@ -178,6 +180,7 @@ class ClusterNode:
         self._syncing.start()
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
+        await self._missed.listen()
         await self._beating.listen()
         await self._comparing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
@@ -191,6 +194,8 @@ class ClusterNode:
         self._joining.phase = "waiting for a majority of the nodes"
         while not self.quorum.may_write(self._clock.monotonic_ns()):
             await asyncio.sleep(POLL_S)
+        self._joining.phase = "hearing who was active"
+        await self._missed.ask(await self._present())
         self._joining.phase = ""
         self._judge()
         self.pulse.start()
@@ -348,6 +353,16 @@ class ClusterNode:
         """How far every node is that was heard just now, this one among them."""
         heard = (peer.applied for peer in self.quorum.peers.values() if now_ns - peer.heard_ns <= PRESENT_NS)
         return min((self.following.position, *heard))
+
+    async def _present(self) -> list[str]:
+        """The other members that are there. One that has become a member, or a peer, just now is heard at its next beat."""
+        until_ns = self._clock.monotonic_ns() + PRESENT_NS
+        while True:
+            now_ns = self._clock.monotonic_ns()
+            heard = [node_id for node_id, peer in self.quorum.peers.items() if now_ns - peer.heard_ns <= PRESENT_NS]
+            if len(heard) + 1 >= len(self.quorum.members) or now_ns >= until_ns:
+                return heard
+            await asyncio.sleep(POLL_S)
 
     def _tell_changes(self) -> None:
         if self._joining.phase:
