@@ -10,11 +10,13 @@ from nats.aio.msg import Msg
 
 from tests.model.table_pair import id_of
 from tests.support.nats import NatsCluster
+from tests.support.waiting import until
 from tests.unit.test_activity import HOUR_MS, item, last_active, table_with
 from tokmesh._core.activity import ACTIVITY_ITEM_BYTES
 from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
 from tokmesh.cluster import missed_touches as module
+from tokmesh.cluster.beat import Beat
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.missed_touches import (
     PIECE_BYTES_MAX,
@@ -25,6 +27,7 @@ from tokmesh.cluster.missed_touches import (
     encode_answer,
     encode_question,
 )
+from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.config.keys import NatsSettings
@@ -40,6 +43,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield nats.urls[0]
 
 
+def quorum_of(node_id: str) -> Quorum:
+    return Quorum(node_id, 1, max_staleness_ns=2_000_000_000)
+
+
+def fail() -> None:
+    raise AssertionError("it asked nobody")
+
+
 class Member:
     """A node, as far as it tells and hears who was active."""
 
@@ -48,7 +59,14 @@ class Member:
         self.table = table
         self.clock = Clock()
         self.touches = TouchExchange(self.link, SUBJECTS.touches, table)
-        self.missed = MissedTouches(self.link, SUBJECTS, table, self.touches, self.clock, node_id)
+        self.quorum = quorum_of(node_id)
+        self.times_caught_up = 0
+        self.missed = MissedTouches(self.link, SUBJECTS, table, self.touches, self.clock, self.quorum, self.caught_up)
+
+    def caught_up(self) -> None:
+        """It is told so when that is so."""
+        assert not self.missed.is_behind
+        self.times_caught_up += 1
 
     async def begin(self) -> None:
         await self.link.connect()
@@ -213,7 +231,7 @@ def test_a_member_pauses_after_a_piece_for_longer_than_it_took(monkeypatch: pyte
 
         link: Any = SimpleNamespace(publish=publish)
         table = now_table(1)
-        missed = MissedTouches(link, SUBJECTS, table, TouchExchange(link, "touch", table), Clock(), "tmnd-0")
+        missed = MissedTouches(link, SUBJECTS, table, TouchExchange(link, "touch", table), Clock(), quorum_of("tmnd-0"), fail)
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
         message: Any = SimpleNamespace(data=encode_question(0, 0), reply="reply")
@@ -221,3 +239,75 @@ def test_a_member_pauses_after_a_piece_for_longer_than_it_took(monkeypatch: pyte
 
     asyncio.run(work())
     assert slept == [2.0]
+
+
+def hears_beats_of(member: Member, node_id: str) -> None:
+    """That node is a member, and heard just now."""
+    member.quorum.set_members((member.quorum.node_id, node_id), 0)
+    member.quorum.hear(Beat(node_id, 1, 1, 0, True, False, (), 0, 0, "1"), member.clock.monotonic_ns())
+
+
+async def found_current(member: Member, *, at_ms: int) -> None:
+    """That member has missed nothing, at that time."""
+    member.missed.look(True)
+    await until(lambda: not member.missed.is_behind, "it is not behind any more")
+    member.missed.look(True)
+    member.missed._current_ms = at_ms
+
+
+def test_a_node_that_is_not_current_for_a_while_is_behind_until_it_has_asked_for_what_was_active_since(url: str) -> None:
+    async def work(away: Member, other: Member) -> None:
+        now_ms = away.clock.now_ms()
+        await found_current(away, at_ms=now_ms)
+        hears_beats_of(away, "tmnd-1")
+        other.table.touch(id_of(1), now_ms + 1)
+        other.table.touch(id_of(2), now_ms - 2000 - module.CLOCKS_MS - 1)  # known before, so not asked for
+        away.missed.look(False)
+        assert away.missed.is_behind
+        assert away.table.idle_ends_from_ms > now_ms
+        away.missed.look(True)
+        asking = away.missed._asking
+        assert asking is not None
+        await asyncio.sleep(0)
+        away.missed.look(False)  # while it asks
+        await asking
+        assert away.missed.is_behind
+        assert away.times_caught_up == 1
+        away.missed.look(True)
+        await until(lambda: not away.missed.is_behind, "it has heard what it missed")
+        assert away.times_caught_up == 2
+        assert away.table.idle_ends_from_ms == 0
+        assert last_active(away.table, 1) == now_ms + 1
+        assert last_active(away.table, 2) < now_ms - HOUR_MS
+
+    hours_ago = Clock().now_ms() - 2 * HOUR_MS
+    tables = [table_with(1, 2, created_at_ms=hours_ago, expires_at_ms=hours_ago + 9 * HOUR_MS) for _ in range(2)]
+    run(url, work, *tables)
+
+
+def test_what_came_between_two_connections_is_asked_for_and_the_node_goes_on_answering(url: str) -> None:
+    async def work(away: Member, other: Member) -> None:
+        now_ms = away.clock.now_ms()
+        await found_current(away, at_ms=now_ms)
+        hears_beats_of(away, "tmnd-1")
+        other.table.touch(id_of(1), now_ms + 1)
+        away.link.reconnects += 1
+        away.missed.look(True)
+        assert not away.missed.is_behind
+        await until(lambda: last_active(away.table, 1) == now_ms + 1, "it has heard what it missed")
+
+    run(url, work, now_table(1), now_table(1))
+
+
+def test_what_it_saw_before_it_was_behind_and_after_is_told_and_what_it_heard_meanwhile_is_not() -> None:
+    told: list[bytes] = []
+
+    async def publish(subject: str, payload: bytes) -> None:
+        told.append(payload)
+
+    link: Any = SimpleNamespace(publish=publish)
+    touches = TouchExchange(link, "touch", now_table())
+    touches.others_know(10, 20)
+    touches.note(SessionsTouched(30, [(id_of(at_ms), at_ms, None, None) for at_ms in (9, 10, 20, 21)]))
+    asyncio.run(touches.tell())
+    assert told == [SessionsTouched(30, [(id_of(9), 9, None, None), (id_of(21), 21, None, None)]).encode()]

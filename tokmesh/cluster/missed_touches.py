@@ -1,8 +1,9 @@
 """Last-active times that a node has not heard because it was away: it asks the members for them before it answers anything.
 
-What touch_exchange.py tells is told once. A node that was stopped, or begins from the stream alone, has not heard it, and would end
-sessions for their idle limit that live on all others. So from its start on its wheel ends none (`Table.idle_ends_from_ms`), until
-each member that is there has told what it knows. All members know the same, up to what is told just now, which is heard meanwhile.
+What touch_exchange.py tells is told once. A node that was stopped, begins from the stream alone, or was cut off or suspended for so
+long that it is not proved current, has not heard it, and would end sessions for their idle limit that live on all others. So it is
+*behind*: its wheel ends none (`Table.idle_ends_from_ms`) and it answers nothing, until each member that is there has told what it
+knows. All members know the same, up to what is told just now, which is heard meanwhile.
 
 It is asked piece by piece, by a cursor that the member gives; that bounds what is under way. Bytes, little-endian without padding:
 
@@ -16,7 +17,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -24,7 +25,9 @@ from nats.aio.msg import Msg
 from tokmesh._core.activity import ACTIVITY_PIECE_BYTES_MAX, collect_activity, take_activity
 from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.link import Link, LinkDown
+from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
 
@@ -33,7 +36,9 @@ PIECE_BYTES_MAX: Final = ACTIVITY_PIECE_BYTES_MAX
 PIECE_S: Final = 2.0  # for an answer
 ALL_S: Final = 30.0  # for all that one member tells
 PAUSE_SHARE: Final = 4.0  # a member's pause lasts as many times as the making of the piece before it
-REPLAY_MS: Final = 1_000  # beyond the tick that the replay reaches at most
+HOLD_MS: Final = 5_000  # idle ends are put off by this at a time: longer than from one look to the next
+CLOCKS_MS: Final = 60_000  # clocks of members may differ by as much
+MS_NS: Final = 1_000_000
 
 _QUESTION: Final = struct.Struct("<BQQ")
 _ANSWER: Final = struct.Struct("<BQ")
@@ -46,38 +51,83 @@ class ActivityError(ValueError):
 
 
 class MissedTouches:
-    """Of one node, away as it begins: its wheel ends no session for its idle limit until `ask` is done."""
+    """Of one node, which is behind as it begins. caught_up: it is so no more, and may answer from that moment on."""
 
-    def __init__(self, link: Link, subjects: Subjects, table: Table, touches: TouchExchange, clock: Clock, node_id: str) -> None:
+    def __init__(
+        self,
+        link: Link,
+        subjects: Subjects,
+        table: Table,
+        touches: TouchExchange,
+        clock: Clock,
+        quorum: Quorum,
+        caught_up: Callable[[], None],
+    ) -> None:
         self._link = link
         self._subjects = subjects
         self._table = table
         self._touches = touches
         self._clock = clock
-        self._node_id = node_id
-        table.idle_ends_from_ms = clock.now_ms() + REPLAY_MS
+        self._quorum = quorum
+        self._caught_up = caught_up
+        self._current_ms = 0  # when this node was last looked at and current, and not behind
+        self._fell_behind_ms = 0
+        self._falls = 0
+        self._reconnects = 0  # of the link, as of the last time all was heard
+        self._asking: asyncio.Task[None] | None = None
+        self.is_behind = True
+        table.idle_ends_from_ms = clock.now_ms() + HOLD_MS  # the replay goes no further than to the time of the start
 
     async def listen(self) -> None:
         """Answers who asks, also before this node belongs: what it knows is true. Raises LinkDown."""
-        await self._link.subscribe(self._subjects.activity(self._node_id), self._asked)
+        await self._link.subscribe(self._subjects.activity(self._quorum.node_id), self._asked)
+
+    async def stop(self) -> None:
+        """Asks no more."""
+        await end(self._asking)
+
+    def look(self, is_current: bool) -> None:
+        """Before the node answers or sweeps, whenever it may have changed whether it is proved current."""
+        now_ms = self._clock.now_ms()
+        if not is_current:
+            if not self.is_behind:
+                self.is_behind = True
+                self._fell_behind_ms = now_ms
+            self._falls += 1
+            self._table.idle_ends_from_ms = now_ms + HOLD_MS
+            return
+        if not self.is_behind:
+            self._current_ms = now_ms
+        is_due = self.is_behind or self._link.reconnects != self._reconnects  # what came between two connections is lost
+        if is_due and self._link.connected and (self._asking is None or self._asking.done()):
+            asked = self._quorum.present(self._clock.monotonic_ns())
+            self._asking = asyncio.get_running_loop().create_task(self.ask(asked), name="tokmesh-missed-touches")
 
     async def ask(self, node_ids: Iterable[str]) -> None:
         """Returns when each of these has told what it knows, or was passed over. For who has applied what they have."""
         asked = sorted(node_ids)
-        counts = await asyncio.gather(*(self._ask(node_id) for node_id in asked))
-        self._touches.others_know(self._clock.now_ms())
+        before = (self._falls, self._link.reconnects)
+        since_ms = max(0, self._current_ms - self._quorum.max_staleness_ns // MS_NS - CLOCKS_MS)
+        counts = await asyncio.gather(*(self._ask(node_id, since_ms) for node_id in asked))
+        if not self._link.connected or before != (self._falls, self._link.reconnects):
+            return  # it was away again meanwhile, and asks again
+        self._reconnects = self._link.reconnects
+        if self.is_behind:
+            self._touches.others_know(self._fell_behind_ms, self._clock.now_ms())
         self._table.idle_ends_from_ms = 0
+        self.is_behind = False
+        self._caught_up()
         if asked:
             logger.info("heard who was active", extra={"nodes": asked, "sessions": sum(counts)})
 
-    async def _ask(self, node_id: str) -> int:
+    async def _ask(self, node_id: str, since_ms: int) -> int:
         subject = self._subjects.activity(node_id)
         count = cursor = 0
         reason = ""
         try:
             async with asyncio.timeout(ALL_S):
                 while True:  # the cursor rises, and the time is bounded
-                    message = await self._link.request(subject, encode_question(cursor, 0), PIECE_S)
+                    message = await self._link.request(subject, encode_question(cursor, since_ms), PIECE_S)
                     cursor, piece = decode_answer(message.data, cursor)
                     count += _take(self._table, piece)
                     if cursor == 0:
