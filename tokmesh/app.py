@@ -150,7 +150,7 @@ class App:
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
         self._sessions = Sessions(state.table, log, state.clock, settings.session, counters, self._node_log.everywhere)
         self._backups = Backups(state, settings.storage, __version__, self._sessions.forget_touched, settings.cluster.enabled)
-        self._upkeep = Upkeep(self._sessions.sweep, self._sessions.flush_touched)
+        self._upkeep = Upkeep(self._node_log.sweeping(self._sessions.sweep), self._sessions.flush_touched)
         validator = Validator(state.table, counters)
         self._gate = RecoveryGate(state.progress)
         readiness = self._make_readiness()

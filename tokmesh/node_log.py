@@ -72,6 +72,18 @@ class NodeLog:
         if self.cluster is not None:
             self.cluster.publishing.tracing = tracing(self.cluster.stream.name)
 
+    def sweeping(self, sweep: Callable[[int], int]) -> Callable[[int], int]:
+        """`sweep`, which ends what is due; in a cluster by what this node knows at that moment of being behind."""
+        cluster = self.cluster
+        if cluster is None:
+            return sweep
+
+        def look_and_sweep(budget: int) -> int:
+            cluster.look()
+            return sweep(budget)
+
+        return look_and_sweep
+
     async def start(
         self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, Any], object], stop: asyncio.Event
     ) -> bool:

@@ -23,6 +23,20 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "tests/cluster/test_statement.py",
     ),
     mutant(
+        "answer without having heard who was active",
+        "cluster/missed_touches.py",
+        "        if not is_current:\n",
+        "        if not is_current and not self._current_ms:\n",
+        "tests/cluster/test_missed_touches.py",
+    ),
+    mutant(
+        "call a question answered that was asked before the node was away again",
+        "cluster/missed_touches.py",
+        "before != (self._falls, self._link.reconnects)",
+        "before[1] != self._link.reconnects",
+        "tests/cluster/test_missed_touches.py",
+    ),
+    mutant(
         "acknowledge before a majority has applied it",
         "cluster/jetstream_log.py",
         "self._stored if majority else self._stored_alone",

@@ -3,7 +3,7 @@
 import pytest
 
 from tokmesh import store as store_module
-from tokmesh._core.table import Outcome, Status, Table
+from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
 from tokmesh.store import Store
@@ -103,6 +103,25 @@ def test_replay_drops_what_ended_long_before(
         store.replay(number, created(number, time_ms=T0 + number * 600_000, ttl_ms=1000))
     remembered = sum(table.find(ulid(number)) >= 0 for number in range(1, 81))
     assert remembered <= 11 if until_ms is None else remembered == 80
+
+
+@pytest.mark.parametrize("is_put_off", [False, True])
+def test_replay_forgets_none_that_was_idle_while_such_ends_are_put_off(
+    table: Table, monkeypatch: pytest.MonkeyPatch, is_put_off: bool
+) -> None:
+    monkeypatch.setattr(store_module, "REPLAY_ADVANCE_RECORDS", 1)
+    start_ms = T0 + 10 * HOUR_MS
+    store = Store(table, KeyRing(), replay_until_ms=start_ms)
+    if is_put_off:
+        table.idle_ends_from_ms = start_ms + 1_000
+    idle = created(1, ttl_ms=100 * HOUR_MS)
+    idle.idle_seconds = 60
+    store.replay(1, idle)
+    for number in range(2, 30):
+        store.replay(number, created(number, time_ms=T0 + number * HOUR_MS))
+    assert (table.find(ulid(1)) >= 0) is is_put_off
+    assert (table.touch(ulid(1), start_ms) == Outcome.DONE) is is_put_off
+    assert (table.find_token(b"\0\0\0\1" * 8, start_ms + 1)[0] == Verdict.VERDICT_VALID) is is_put_off
 
 
 def test_replay_ends_nothing_that_a_renewal_within_the_slack_keeps(

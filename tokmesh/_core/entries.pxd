@@ -38,6 +38,9 @@ cdef class Entries:
         Region region
         char* scratch                # a block being composed
         int64_t tombstone_ttl_ms
+        # Before it (Unix ms; 0: no such bound) the wheel ends no session for its idle limit, and forgets none that ended so and its
+        # life as a tombstone later: what was active may not be known here yet. Look-ups stay exact. Not part of what is exchanged.
+        public int64_t idle_ends_from_ms
         uint32_t entries_max
         uint32_t entries_begun       # numbers from here on were never used
         uint32_t free_head

@@ -17,6 +17,7 @@ class Entries:
     users: Index
     devices: Index
     image: Image
+    idle_ends_from_ms: int
     def __init__(
         self,
         *,

@@ -21,7 +21,7 @@ from tokmesh._core.index cimport Index, Probe, probe_next, probe_start
 from tokmesh._core.interned cimport Interned
 from tokmesh._core.layout cimport (
     FLAG_QUEUED, FLAG_TOUCHED, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, Block, Row,
-    Slot, shard_of_id, slot_close, slot_deadline_ms, slot_open,
+    Slot, shard_of_id, slot_close, slot_deadline_ms, slot_open, slot_sweep_ms,
 )
 from tokmesh._core.lookup cimport same_hash
 from tokmesh._core.memory cimport PAGE_BYTES, ZONE_QUEUE, ZONE_ROWS, ZONE_SLOTS, Zone
@@ -233,9 +233,9 @@ cdef class Entries:
     cdef uint32_t _due_tick(self, uint32_t entry) noexcept nogil:
         cdef Slot* slot = &self.slots[entry]
         if slot.state == SLOT_LIVE:
-            return self.tick_after(slot_deadline_ms(slot), 0)
+            return self.tick_after(slot_sweep_ms(slot, self.idle_ends_from_ms), 0)
         if slot.state == SLOT_EXPIRED:
-            return self.tick_after(slot_deadline_ms(slot), self.tombstone_ttl_ms)
+            return self.tick_after(slot_sweep_ms(slot, self.idle_ends_from_ms), self.tombstone_ttl_ms)
         return self.rows[entry].gone_tick
 
     cdef void schedule(self, uint32_t entry) noexcept nogil:

@@ -100,3 +100,9 @@ cdef inline uint32_t shard_of_id(const uint8_t* session_id) noexcept nogil:
 cdef inline int64_t slot_deadline_ms(const Slot* slot) noexcept nogil:
     cdef int64_t idle_end_ms = slot.last_active_ms + <int64_t>slot.idle_seconds * 1000
     return idle_end_ms if slot.idle_seconds != 0 and idle_end_ms < slot.expires_at_ms else slot.expires_at_ms
+
+
+# When the wheel ends the session, which is for its idle limit no earlier than `idle_ends_from_ms`.
+cdef inline int64_t slot_sweep_ms(const Slot* slot, int64_t idle_ends_from_ms) noexcept nogil:
+    cdef int64_t deadline_ms = slot_deadline_ms(slot)
+    return deadline_ms if deadline_ms >= idle_ends_from_ms else min(slot.expires_at_ms, idle_ends_from_ms)

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
-from tokmesh.cluster.quorum import Quorum
+from tokmesh.cluster.missed_touches import MissedTouches
+from tokmesh.cluster.quorum import PRESENT_NS, Quorum
 from tokmesh.cluster.statement import UNCONDITIONAL, Statement
 from tokmesh.cluster.stream import Stream, StreamFacts, StreamLost, StreamRefused
 from tokmesh.cluster.subjects import Subjects
@@ -103,6 +104,16 @@ class Joining:
                 await asyncio.sleep(RETRY_S)
             else:
                 return
+
+    async def hear(self, missed: MissedTouches, is_current: Callable[[], bool]) -> None:
+        """Returns when this node knows who was active while it was away. Members that are there beat within PRESENT_NS."""
+        self.phase = "hearing who was active"
+        until_ns = self._clock.monotonic_ns() + PRESENT_NS
+        while len(self._quorum.present(now_ns := self._clock.monotonic_ns())) + 1 < len(self._quorum.members) and now_ns < until_ns:
+            await asyncio.sleep(POLL_S)
+        while missed.is_behind:
+            missed.look(is_current())
+            await asyncio.sleep(POLL_S)
 
     def _with_us(self, members: tuple[str, ...]) -> set[str]:
         self.is_first = not members

@@ -20,6 +20,7 @@ from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.missed_touches import MissedTouches
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -40,7 +41,6 @@ from tokmesh.store import Store
 TICK_S: Final = 0.1
 POLL_S: Final = 0.02
 FAILOVER_NS: Final = 10_000_000_000  # the stream may need this long to have another leader; reads go on, and so does readiness
-PRESENT_NS: Final = 600_000_000  # two beats and some
 MS_NS: Final = 1_000_000
 
 logger = logging.getLogger("tokmesh.cluster")
@@ -143,6 +143,9 @@ class ClusterNode:
         )
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
+        self._missed = MissedTouches(
+            self.link, self.subjects, state.table, self._touches, clock, self.quorum, self._judge
+        )
         self._follower = Follower(self.link, self.stream, self.following, self.log, clock, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._syncing = Syncing(self.link, self.stream)
@@ -179,6 +182,7 @@ class ClusterNode:
         self._syncing.start()
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
+        await self._missed.listen()
         await self._beating.listen()
         await self._comparing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
@@ -192,6 +196,7 @@ class ClusterNode:
         self._joining.phase = "waiting for a majority of the nodes"
         while not self.quorum.may_write(self._clock.monotonic_ns()):
             await asyncio.sleep(POLL_S)
+        await self._joining.hear(self._missed, self._is_current)
         self._joining.phase = ""
         self._judge()
         self.pulse.start()
@@ -201,6 +206,7 @@ class ClusterNode:
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
         await end(self._watching)
+        await self._missed.stop()
         await self._syncing.stop()
         await self.pulse.stop()
         await self._comparing.stop()
@@ -227,6 +233,8 @@ class ClusterNode:
             return "another process has taken over this node's id"
         if not self.quorum.may_write(self._clock.monotonic_ns()):
             return f"no majority of the nodes is in reach; NATS: {self.link.reason or 'connected'}"
+        if self._missed.is_behind:
+            return "hearing who was active"
         if self.pulse.stuck_ns > FAILOVER_NS:
             return f"the stream takes no records; NATS: {self.link.reason or 'connected'}"
         return None
@@ -245,6 +253,16 @@ class ClusterNode:
     def is_founder(self) -> bool:
         """Whether this node is the first, or still the only one: it has to see to the first API key."""
         return self._joining.is_first or self.following.members == (self.quorum.node_id,)
+
+    def look(self) -> None:
+        """Whether this node is behind the others is found out; before its table ends what is due."""
+        if not self._joining.phase:
+            self._missed.look(self._is_current())
+
+    def _is_current(self) -> bool:
+        now_ns = self._clock.monotonic_ns()
+        fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
+        return fresh_until_ns is not None and fresh_until_ns > now_ns
 
     def figures(self) -> Figures:
         """What the beats of this node tell."""
@@ -337,17 +355,20 @@ class ClusterNode:
 
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
+        self.look()
         self._set_fresh_until(self._may_answer_until_ns(now_ns), self._apart or "stale")
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
 
     def _may_answer_until_ns(self, now_ns: int) -> int:
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        return 0 if fresh_until_ns is None or self._joining.phase or self._stands_apart else fresh_until_ns
+        if fresh_until_ns is None or self._joining.phase or self._stands_apart or self._missed.is_behind:
+            return 0
+        return fresh_until_ns
 
     def _everyone_applied(self, now_ns: int) -> int:
         """How far every node is that was heard just now, this one among them."""
-        heard = (peer.applied for peer in self.quorum.peers.values() if now_ns - peer.heard_ns <= PRESENT_NS)
+        heard = (self.quorum.peers[node_id].applied for node_id in self.quorum.present(now_ns))
         return min((self.following.position, *heard))
 
     def _tell_changes(self) -> None:

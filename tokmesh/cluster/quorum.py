@@ -46,6 +46,7 @@ from tokmesh.cluster.peer import Peer
 from tokmesh.cluster.reach import SLACK_NS, Reach, View, judge_reach
 from tokmesh.cluster.trail import Trail
 
+PRESENT_NS: Final = 600_000_000  # two beats and some
 WRITE_WITHIN_NS: Final = 1_000_000_000  # writes need a proof of being current that is no older
 STRANGERS_MAX: Final = 64
 SENT_MAX: Final = 65_536
@@ -184,6 +185,10 @@ class Quorum:
         """Whether writes may be tried: we were current within the last WRITE_WITHIN_NS."""
         as_of_ns = self.current_as_of_ns(now_ns)
         return as_of_ns is not None and now_ns - as_of_ns <= WRITE_WITHIN_NS
+
+    def present(self, now_ns: int) -> list[str]:
+        """The other members that were heard just now."""
+        return [node_id for node_id, peer in self.peers.items() if now_ns - peer.heard_ns <= PRESENT_NS]
 
     def is_quorum_lost(self, now_ns: int) -> bool:
         """The opposite of `may_write`, for those who look from outside."""

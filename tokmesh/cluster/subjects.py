@@ -15,7 +15,9 @@ _HASH_BYTES: Final = 16
 class Subjects:
     """Of the cluster of that name (a-z, 0-9, -)."""
 
-    __slots__ = ("_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "place", "reports", "stream", "touches")
+    __slots__ = (
+        "_activity", "_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "place", "reports", "stream", "touches",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         root = f"tokmesh.{name}"
@@ -27,6 +29,7 @@ class Subjects:
         self.beats = f"{root}.core.beat"
         self.touches = f"{root}.core.touch"
         self.reports = f"{root}.core.report"
+        self._activity = f"{root}.core.active."
 
     def session(self, session_id: bytes) -> str:
         """Of a session (16-byte id)."""
@@ -36,6 +39,10 @@ class Subjects:
     def key(self, key_id: bytes) -> str:
         """Of an API key (16-byte id)."""
         return self._keys + key_id.hex()
+
+    def activity(self, node_id: str) -> str:
+        """On which that node is asked who was active."""
+        return self._activity + node_id
 
     def node(self, node_id: str) -> str:
         """Of a node (`tmnd-…`)."""

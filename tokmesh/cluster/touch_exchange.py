@@ -27,12 +27,22 @@ class TouchExchange:
         self._table = table
         self._received: dict[bytes, int] = {}  # what others told since the last flush
         self._outgoing: list[SessionsTouched] = []
+        self._known_ms = (0, 0)
         self.undecodable = 0
+
+    def others_know(self, from_ms: int, until_ms: int) -> None:
+        """What was active in that time is known to the others: this node has it from them, and answered nobody."""
+        self._known_ms = (from_ms, until_ms)
 
     def note(self, record: SessionsTouched) -> None:
         """What this node has drained and is about to write down."""
         received = self._received
-        told = [touch for touch in record.touches if received.pop(touch[0], 0) < touch[1]]
+        from_ms, until_ms = self._known_ms
+        told = [
+            touch
+            for touch in record.touches
+            if received.pop(touch[0], 0) < touch[1] and not from_ms <= touch[1] <= until_ms
+        ]
         if told:
             self._outgoing.append(SessionsTouched(record.time_ms, told))
 
