@@ -39,7 +39,7 @@ class BootstrapRun:
 
     def measure(self) -> list[Outcome]:
         """Both rows."""
-        [url] = nats_server.start(self._processes, self._cores.generator, servers=1, sync_interval="1m")
+        [url] = nats_server.start(self._processes, self._cores.generator, "bootstrap-nats", servers=1, sync_interval="1m")
         options = ["--cluster.enabled=true", f"--cluster.nats.servers={url}", "--cluster.nats.replicas=1"]
         founder = tokmesh_server.start(self._processes, "founder", self._cores.generator, options)
         self._say(f"{self._count:,} sessions into the stream")
