@@ -162,6 +162,22 @@ def test_who_is_late_or_lacks_a_record_or_is_busy_tells_nothing() -> None:
     run(work)
 
 
+def test_a_place_of_the_far_future_harms_nobody() -> None:
+    """Whoever may publish can make one, and it is applied in every node's log."""
+
+    async def work() -> None:
+        bus = Bus()
+        a, _, _ = await three(bus)
+        a.apply(r.PlaceStated(a.clock.now_ms()))
+        await a.surveyed()
+        for time_ms in (a.clock.now_ms() + LATE_MS_MAX + 1_000, 2**63 - 1):
+            a.apply(r.PlaceStated(time_ms))
+            await a.surveyed()
+        assert bus.reports == 1
+
+    run(work)
+
+
 def test_a_report_of_another_stream_and_what_is_none_count_for_nothing() -> None:
     async def work() -> None:
         bus = Bus()

@@ -158,6 +158,24 @@ def test_what_cannot_be_proved_is_not_taken_until_a_leader_vouches_for_it(nats: 
     play(nats, script)
 
 
+def test_what_was_taken_and_not_written_down_is_not_passed_over_when_records_are_fetched(nats: NatsCluster) -> None:
+    """The own log had no room: the node is set back to what it has, and must be given the rest again."""
+
+    async def script(world: World) -> None:
+        await world.follower.stop()
+        world.stream.has_leader = False
+        del world.sink.taken[1:]
+        world.sink.position = 1
+        await world.put("d 1")
+        world.follower.start()
+        await until(lambda: world.follower.fetches == 0 and not len(world.follower._recent), "nothing can be proved")
+        await world.taken("a 1")
+        world.stream.has_leader = True
+        await world.taken("a 1", "b 1", "c 1", "d 1")
+
+    play(nats, script)
+
+
 def batch(*records: tuple[int, bytes], previous: int = 0) -> StreamedBatch:
     """These, behind `previous`."""
     found = StreamedBatch(previous, Clock())

@@ -285,6 +285,24 @@ def test_a_node_that_is_not_current_for_a_while_is_behind_until_it_has_asked_for
     run(url, work, *tables)
 
 
+def test_without_a_majority_in_reach_nobody_is_asked_and_nothing_counts_as_heard(url: str) -> None:
+    async def work(away: Member, other: Member) -> None:
+        away.quorum.set_members(("tmnd-0", "tmnd-1", "tmnd-2"), 0)
+        away.missed.look(True)  # by an old proof; no beat has come yet on this connection
+        assert away.missed._asking is None and away.missed.is_behind
+        hold_ms = away.table.idle_ends_from_ms
+        await asyncio.sleep(0.002)
+        away.missed.look(True)
+        assert away.table.idle_ends_from_ms > hold_ms, "idle ends are put off for as long as it waits"
+        hears_beats_of(away, "tmnd-1")
+        other.table.touch(id_of(1), away.clock.now_ms() + 5)
+        away.missed.look(True)
+        await until(lambda: not away.missed.is_behind, "it is not behind any more")
+        assert last_active(away.table, 1) == last_active(other.table, 1)
+
+    run(url, work, now_table(1), now_table(1))
+
+
 def test_what_came_between_two_connections_is_asked_for_and_the_node_goes_on_answering(url: str) -> None:
     async def work(away: Member, other: Member) -> None:
         now_ms = away.clock.now_ms()

@@ -114,7 +114,7 @@ class Comparing:
 
     def placed(self, place: Place) -> None:
         """A place was just applied, and nothing after it."""
-        if self._clock.now_ms() - place.time_ms > LATE_MS_MAX:
+        if abs(self._clock.now_ms() - place.time_ms) > LATE_MS_MAX:
             return
         now_ns = self._clock.monotonic_ns()
         self._waited_since_ns = now_ns

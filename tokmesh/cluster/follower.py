@@ -93,6 +93,8 @@ class Follower:
             except (LinkDown, ApiRefused) as error:
                 logger.info("no consumer at the stream", extra={"reason": str(error)})
                 await self._fetch()
+            except Exception:  # a peer's bytes, or a bug: who follows no more answers nothing, and would say nothing
+                logger.exception("following the stream failed, and begins anew")
             await asyncio.sleep(RETRY_S)
 
     async def _consume(self) -> None:
@@ -114,16 +116,19 @@ class Follower:
     async def _fetch(self) -> None:
         """Takes what a replica has beyond the position, where it proves that it follows on that. Whatever goes wrong is tried again
         later."""
+        if self._recent.newest > self._sink.position:
+            self._recent = Recent()  # the node was set back: what it took is not what it has
         if not len(self._recent):
             return
         inbox, done, proof = self._link.new_inbox(), asyncio.Event(), self._recent.proof()
 
         async def take(message: Msg) -> None:
             headers = message.headers or {}
-            if "Status" in headers:
-                done.set()
+            number = headers.get("Nats-Sequence", "")
+            if done.is_set() or "Status" in headers or not number.isdecimal():
+                done.set()  # at the end, or at what cannot be read: nothing behind that is taken
                 return
-            sequence = int(headers["Nats-Sequence"])
+            sequence = int(number)
             if proof.holds_for(sequence, message.data) and sequence > self._sink.position:
                 batch = StreamedBatch(self._sink.position, self._clock)
                 batch.append(sequence, message.data)
@@ -197,7 +202,9 @@ class _Consumer:
             try:
                 await asyncio.wait_for(self._ended.wait(), SILENCE_S / 4)
             except TimeoutError:
-                if time.monotonic() - self._heard_s > SILENCE_S:
+                if self._worker is not None and self._worker.done():
+                    self._end("what was held could not be taken")
+                elif time.monotonic() - self._heard_s > SILENCE_S:
                     self._end("silent")
         logger.info("the consumer at the stream ended", extra={"reason": self._why})
 

@@ -285,8 +285,8 @@ class JetStreamLog:
     def take(self, batch: StreamedBatch) -> None:
         """As Sink's. What does not follow on what was taken is let go: after a failure the following begins anew."""
         if self.failure is None and batch.previous == self._taken:
-            self._taken = batch.position
             self._own.propose_all(batch).add_done_callback(self._is_own)
+            self._taken = batch.position
 
     @property
     def has_room(self) -> bool:
@@ -351,13 +351,14 @@ class JetStreamLog:
         self._settle_through(self._stored_alone, self._following.position)
 
     def _came_back(self, record: Streamed, outcome: object) -> None:
+        if not isinstance(outcome, int) or outcome < 0:
+            return  # not applied: it did not follow and comes again, or it is nothing whole that begins like ours
         envelope = decode_envelope(record.envelope)
         part = self._parts.get(envelope.number) if envelope.origin == self._node_id else None
         if part is None:
             return
         part.came_back = True
-        if isinstance(outcome, int) and outcome >= 0:
-            part.outcome = outcome
+        part.outcome = outcome
         if part.creates is not None and outcome != _INSERTED:
             # Another session had the token first. A node that starts from the stream alone must not see it the other way round.
             self.propose_alone(self._stating.revocation(part.creates, record.time_ms)).add_done_callback(_forget)

@@ -190,7 +190,12 @@ class Link:
     async def ask(self, name: str, body: object, timeout_s: float = 2.0) -> dict[str, Any]:
         """What the JetStream API answers to `$JS.API.<name>`. Raises LinkDown, ApiRefused."""
         message = await self.request(f"$JS.API.{name}", orjson.dumps(body) if body is not None else b"", timeout_s)
-        answer: dict[str, Any] = orjson.loads(message.data)
+        try:
+            answer: Any = orjson.loads(message.data)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise LinkDown(f"{name} was answered with something else")
         if "error" in answer:
             raise ApiRefused(answer["error"])
         return answer

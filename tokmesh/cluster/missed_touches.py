@@ -34,7 +34,7 @@ from tokmesh.cluster.touch_exchange import TouchExchange
 FORMAT: Final = 1
 PIECE_BYTES_MAX: Final = ACTIVITY_PIECE_BYTES_MAX
 PIECE_S: Final = 2.0  # for an answer
-ALL_S: Final = 30.0  # for all that one member tells
+ALL_S: Final = 300.0  # for all that one member tells: more than any table takes
 PAUSE_SHARE: Final = 4.0  # a member's pause lasts as many times as the making of the piece before it
 HOLD_MS: Final = 5_000  # idle ends are put off by this at a time: longer than from one look to the next
 CLOCKS_MS: Final = 60_000  # clocks of members may differ by as much
@@ -96,11 +96,15 @@ class MissedTouches:
             self._falls += 1
             self._table.idle_ends_from_ms = now_ms + HOLD_MS
             return
-        if not self.is_behind:
+        if self.is_behind:
+            self._table.idle_ends_from_ms = now_ms + HOLD_MS
+        else:
             self._current_ms = now_ms
         is_due = self.is_behind or self._link.reconnects != self._reconnects  # what came between two connections is lost
         if is_due and self._link.connected and (self._asking is None or self._asking.done()):
             asked = self._quorum.present(self._clock.monotonic_ns())
+            if len(asked) + 1 < self._quorum.majority:
+                return  # those that are there beat soon
             self._asking = asyncio.get_running_loop().create_task(self.ask(asked), name="tokmesh-missed-touches")
 
     async def ask(self, node_ids: Iterable[str]) -> None:

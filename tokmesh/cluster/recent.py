@@ -39,6 +39,11 @@ class Recent:
         """The sequence of the oldest; there must be one."""
         return self._records[0][0]
 
+    @property
+    def newest(self) -> int:
+        """The sequence of the last; 0 without one."""
+        return self._records[-1][0] if self._records else 0
+
     def proof(self) -> "Proof":
         """For one answer, which begins at `oldest`."""
         return Proof(dict(self._records))

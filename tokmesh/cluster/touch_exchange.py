@@ -5,6 +5,7 @@ never goes back, so order and repetition do not matter. Idleness is misjudged by
 """
 
 import logging
+import time
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -14,6 +15,7 @@ from tokmesh.cluster.link import Link
 from tokmesh.log.record import RecordError, SessionsTouched, decode
 
 RECEIVED_MAX: Final = 262_144
+KNOWN_S: Final = 60.0  # until what others had told is drained; later the wall clock may have been set back into that time
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -28,16 +30,18 @@ class TouchExchange:
         self._received: dict[bytes, int] = {}  # what others told since the last flush
         self._outgoing: list[SessionsTouched] = []
         self._known_ms = (0, 0)
+        self._known_until_s = 0.0
         self.undecodable = 0
 
     def others_know(self, from_ms: int, until_ms: int) -> None:
         """What was active in that time is known to the others: this node has it from them, and answered nobody."""
         self._known_ms = (from_ms, until_ms)
+        self._known_until_s = time.monotonic() + KNOWN_S
 
     def note(self, record: SessionsTouched) -> None:
         """What this node has drained and is about to write down."""
         received = self._received
-        from_ms, until_ms = self._known_ms
+        from_ms, until_ms = self._known_ms if time.monotonic() < self._known_until_s else (0, 0)
         told = [
             touch
             for touch in record.touches
