@@ -48,13 +48,8 @@ def test_running_nodes_go_on_with_the_members_they_know(cluster: Cluster) -> Non
 
 def test_nodes_start_again_over_it(cluster: Cluster) -> None:
     token = cluster.create(0)["token"]
-    for node in cluster.nodes:
-        assert not [line for line in node.log_lines() if "unexpected" in line["message"]]
-        node.stop()
-    for node in cluster.nodes:
-        node.spawn()
-    for number, node in enumerate(cluster.nodes):
-        node.wait_ready()
+    cluster.restart_nodes()
+    for number in range(len(cluster.nodes)):
         assert cluster.verdict(number, token) is True
         assert members(cluster, number) == ["tmnd-0", "tmnd-1"]
 

@@ -80,13 +80,8 @@ def test_a_record_by_hand_stops_no_node(cluster: Cluster, subject: str, kept: st
 
 
 def test_nodes_start_again_over_records_by_hand(cluster: Cluster, kept: str) -> None:
-    for node in cluster.nodes:
-        assert not [line for line in node.log_lines() if "unexpected" in line["message"]]
-        node.stop()
-    for node in cluster.nodes:
-        node.spawn()
-    for number, node in enumerate(cluster.nodes):
-        node.wait_ready()
+    cluster.restart_nodes()
+    for number in range(len(cluster.nodes)):
         assert cluster.verdict(number, kept) is True
 
 

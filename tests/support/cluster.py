@@ -50,6 +50,17 @@ class Cluster(Started):
         self.nodes: list[TokMeshProcess] = []
         self._count = nodes
 
+    def restart_nodes(self) -> None:
+        """Stops all nodes, in none of which anything unexpected may have happened, and starts them together; returns when all are
+        ready."""
+        for node in self.nodes:
+            assert not [line for line in node.log_lines() if "unexpected" in line["message"]]
+            node.stop()
+        for node in self.nodes:
+            node.spawn()
+        for node in self.nodes:
+            node.wait_ready()
+
     def add_node(self) -> TokMeshProcess:
         """Makes the next node, not started."""
         number = len(self.nodes)

@@ -3,11 +3,13 @@ them, and the six texts of a SessionCreated or SessionStated taken apart."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
 cdef extern from "platform.h" nogil:
+    void tm_put16(uint8_t* out, uint16_t value)
+    uint16_t tm_get16(const uint8_t* data)
     void tm_put32(uint8_t* out, uint32_t value)
     void tm_put64(uint8_t* out, uint64_t value)
 
@@ -73,7 +75,7 @@ def encode_created(
     tm_put64(out + 58, <uint64_t>expires_at_ms)
     tm_put32(out + 66, idle_seconds)
     _put_lengths(out + LENGTHS_AT, parts)
-    _put_short(out + LENGTHS_AT + LENGTHS_SIZE, evicts_count)
+    tm_put16(out + LENGTHS_AT + LENGTHS_SIZE, <uint16_t>evicts_count)
     out += HEAD_SIZE
     for index in range(6):
         memcpy(out, parts[index].bytes, parts[index].size)
@@ -124,22 +126,14 @@ cdef inline int _take_text(Part* part, str text, Py_ssize_t size_max) except -1:
 
 
 cdef inline void _put_lengths(uint8_t* out, const Part* parts) noexcept nogil:
-    _put_short(out, parts[0].size)
-    _put_short(out + 2, parts[1].size)
+    tm_put16(out, <uint16_t>parts[0].size)
+    tm_put16(out + 2, <uint16_t>parts[1].size)
     out[4] = <uint8_t>parts[2].size
-    _put_short(out + 5, parts[3].size)
+    tm_put16(out + 5, <uint16_t>parts[3].size)
     out[7] = <uint8_t>parts[4].size
-    _put_short(out + 8, parts[5].size)
+    tm_put16(out + 8, <uint16_t>parts[5].size)
 
 
 cdef inline void _get_lengths(const uint8_t* head, Py_ssize_t* sizes) noexcept nogil:
-    sizes[0], sizes[1], sizes[2] = _get_short(head), _get_short(head + 2), head[4]
-    sizes[3], sizes[4], sizes[5] = _get_short(head + 5), head[7], _get_short(head + 8)
-
-
-cdef inline void _put_short(uint8_t* out, Py_ssize_t value) noexcept nogil:
-    out[0], out[1] = <uint8_t>(value & 0xFF), <uint8_t>(value >> 8)
-
-
-cdef inline Py_ssize_t _get_short(const uint8_t* data) noexcept nogil:
-    return data[0] | <Py_ssize_t>data[1] << 8
+    sizes[0], sizes[1], sizes[2] = tm_get16(head), tm_get16(head + 2), head[4]
+    sizes[3], sizes[4], sizes[5] = tm_get16(head + 5), head[7], tm_get16(head + 8)

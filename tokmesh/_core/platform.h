@@ -61,6 +61,15 @@ static inline size_t tm_memory_committed(int fd) {
 }
 
 /* Little-endian numbers in files, whatever the processor's order and the address's alignment. */
+static inline void tm_put16(uint8_t *out, uint16_t value) {
+    out[0] = (uint8_t)value;
+    out[1] = (uint8_t)(value >> 8);
+}
+
+static inline uint16_t tm_get16(const uint8_t *data) {
+    return (uint16_t)(data[0] | data[1] << 8);
+}
+
 static inline void tm_put32(uint8_t *out, uint32_t value) {
     for (int i = 0; i < 4; i++)
         out[i] = (uint8_t)(value >> (8 * i));

@@ -22,6 +22,7 @@ from tokmesh._core.text cimport escape_json
 
 
 cdef extern from "platform.h" nogil:
+    uint16_t tm_get16(const uint8_t* data)
     uint32_t tm_get32(const uint8_t* data)
     uint64_t tm_get64(const uint8_t* data)
 
@@ -177,12 +178,12 @@ cdef bint is_stated(Stated* stated) noexcept nogil:
     cdef int part
     if stated.size < STATED_BYTES:
         return False
-    stated.sizes[0] = get16(record + USER_LENGTH_AT)
-    stated.sizes[1] = get16(record + DEVICE_LENGTH_AT)
+    stated.sizes[0] = tm_get16(record + USER_LENGTH_AT)
+    stated.sizes[1] = tm_get16(record + DEVICE_LENGTH_AT)
     stated.sizes[2] = record[IP_LENGTH_AT]
-    stated.sizes[3] = get16(record + AGENT_LENGTH_AT)
+    stated.sizes[3] = tm_get16(record + AGENT_LENGTH_AT)
     stated.sizes[4] = record[BY_LENGTH_AT]
-    stated.data_size = get16(record + DATA_LENGTH_AT)
+    stated.data_size = tm_get16(record + DATA_LENGTH_AT)
     for part in range(5):
         texts += stated.sizes[part]
     # An UTF-8 character has at most four bytes; how many characters there are is looked at with the text.
@@ -248,7 +249,3 @@ cdef bint is_ascii(const uint8_t* text, size_t size) noexcept nogil:
     for at in range(size):
         bits |= text[at]
     return bits < 0x80
-
-
-cdef uint16_t get16(const uint8_t* data) noexcept nogil:
-    return <uint16_t>(data[0] | data[1] << 8)
