@@ -82,7 +82,7 @@ def test_a_node_of_three_whose_log_was_altered_stands_apart_until_it_has_begun_a
         assert "CRITICAL  TokMeshTablesDiffer" in cluster.nodes[0].command_line("doctor").stdout
         status = cluster.nodes[2].command_line("cluster", "status")
         assert status.returncode == 1 and "stands_apart" in status.stdout
-        assert any(line.get("code") == "TM-CLST-5050" for line in cluster.nodes[2].log_lines())
+        wait_until(lambda: any(line.get("code") == "TM-CLST-5050" for line in cluster.nodes[2].log_lines()), "the log tells")
         assert cluster.create(0)["token"], "the others take writes"
 
         assert cluster.nodes[2].stop() == 0

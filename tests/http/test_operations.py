@@ -3,24 +3,13 @@
 import json
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.server import TokMeshProcess
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
-
-
-def messages(server: TokMeshProcess) -> list[str]:
-    return [line["message"] for line in server.log_lines()]
+from tests.support.waiting import wait_until
 
 
 def audited(server: TokMeshProcess, event: str) -> list[dict[str, Any]]:
@@ -40,7 +29,7 @@ def test_the_level_returns_by_itself(server: TokMeshProcess) -> None:
     assert changed["level"] == "debug" and abs(changed["reverts_at"] - 1000 - before_ms) <= 10_000
     wait_until(lambda: level(server)["level"] == "info", "the level is back")
     assert level(server)["reverts_at"] is None
-    assert "log level returned to the configured one" in messages(server)
+    wait_until(lambda: server.has_logged("log level returned to the configured one"), "it is told")
 
 
 def test_a_reload_and_an_override_agree(tmp_path: Path) -> None:
@@ -49,7 +38,7 @@ def test_a_reload_and_an_override_agree(tmp_path: Path) -> None:
     with TokMeshProcess(tmp_path, f"--config={file}") as server:
         server.data("POST", "/admin/v1/log-level", {"level": "debug", "revert_after_seconds": 600})
         server.send_signal(signal.SIGHUP)
-        wait_until(lambda: "configuration reloaded" in messages(server), "reloaded by signal")
+        wait_until(lambda: server.has_logged("configuration reloaded"), "reloaded by signal")
         assert level(server)["level"] == "debug", "a reload that brings no other level leaves it"
         file.write_text("telemetry: {logging: {level: warn}}\n")
         assert server.data("POST", "/admin/v1/config/reload")["applied"] == ["telemetry.logging.level"]
@@ -154,7 +143,12 @@ def test_what_is_done_stands_in_the_audit_trail_and_the_log_and_survives_a_kill(
         ("log_level.changed", admin_id, "", "ok"),
         ("key.status_changed", "local", key_id, "ok"),
     ]
-    lines = [line for line in server.log_lines() if line.get("audit") is True]
+
+    def audit_lines() -> list[dict[str, Any]]:
+        return [line for line in server.log_lines() if line.get("audit") is True]
+
+    wait_until(lambda: len(audit_lines()) == len(told), "the log has them too")
+    lines = audit_lines()
     assert [line["event"] for line in lines] == [event for event, *_ in told], "also those below the level"
     assert all(line["request_id"].startswith("req-") for line in lines if line["actor"] != "server")
     assert lines[2]["details"] == {"revoked_count": 1}

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 
-from tests.observability.prometheus import START_TIMEOUT_S, STOP_TIMEOUT_S, free_port
+from tests.observability.prometheus import START_TIMEOUT_S, STOP_TIMEOUT_S
+from tests.support.ports import free_port
 
 
 class Delivery(NamedTuple):

@@ -1,7 +1,6 @@
 """A real Prometheus for tests: Debian's binary, started in a directory of its own on a free port of 127.0.0.1."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,16 +13,10 @@ from typing import Any, Final, Self
 
 import yaml
 
+from tests.support.ports import free_port
+
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class PrometheusProcess:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from tests.crash.kills import strace
 from tests.observability.browser import Visit, chromium
-from tests.observability.prometheus import free_port
+from tests.support.ports import free_port
 from tests.support.server import TokMeshProcess
 
 Visitor = Callable[..., Visit]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.observability.otlp_receivers import faulty_receiver, free_port, wait_until
+from tests.observability.otlp_receivers import faulty_receiver
 from tests.observability.test_server import value
 from tests.observability.test_tracing import traced_server
 from tests.support.config import load_errors, load_settings
+from tests.support.ports import free_port
 from tests.support.server import TokMeshProcess, run_command
+from tests.support.waiting import wait_until
 from tokmesh.config import ConfigError
 from tokmesh.host.header_file import FILE_BYTES_MAX, read_headers
 from tokmesh.telemetry.tracing.figures import DROP_REASONS, FAILURE_REASONS

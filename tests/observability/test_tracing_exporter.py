@@ -10,7 +10,9 @@ from email.utils import formatdate
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from tests.observability.otlp_receivers import FaultyReceiver, faulty_receiver, free_port, wait_until
+from tests.observability.otlp_receivers import FaultyReceiver, faulty_receiver
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 from tokmesh.telemetry.tracing.exporter import BATCH_SPANS_MAX, Exporter
 from tokmesh.telemetry.tracing.figures import TracingFigures
 from tokmesh.telemetry.tracing.otlp import SpanEncoder, rejected_spans

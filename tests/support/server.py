@@ -112,6 +112,10 @@ class TokMeshProcess:
         lines = self.stdout.split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def has_logged(self, message: str) -> bool:
+        """Whether a line with just this message stands in the log. Lines come a little after what they tell of."""
+        return any(line.get("message") == message for line in self.log_lines())
+
     # Start and stop.
 
     @property
@@ -146,7 +150,7 @@ class TokMeshProcess:
         return self
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> "TokMeshProcess":
-        """Starts the process and waits until /ready answers 200."""
+        """Starts the process and waits until it is ready."""
         self.spawn()
         try:
             self.wait_ready(timeout_s)
@@ -156,11 +160,12 @@ class TokMeshProcess:
         return self
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Waits until /ready answers 200; fails when the process ends or the time is up."""
+        """Waits until /ready answers 200 and the log, written by a thread of its own, has all lines of the start; fails when the
+        process ends or the time is up."""
         deadline = time.monotonic() + timeout_s
         while True:
             assert self.process is not None and self.process.poll() is None, f"the server ended\n{self.output}"
-            if self._find_ports() and self._is_ready():
+            if self._find_ports() and self._is_ready() and self._has_told_all():
                 break
             assert time.monotonic() < deadline, f"not ready within {timeout_s} s\n{self.output}"
             time.sleep(0.02)
@@ -174,6 +179,9 @@ class TokMeshProcess:
                 name = "https_port" if line.get("scheme") == "https" else "port"
                 setattr(self, name, line["port"])
         return self.port != 0
+
+    def _has_told_all(self) -> bool:
+        return self.has_logged("serving")
 
     def _is_ready(self) -> bool:
         try:
