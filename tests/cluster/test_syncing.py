@@ -5,29 +5,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.support.nats import NatsCluster
+from tests.support.nats import MAY_ASK, NatsCluster
 from tests.support.nats_hands import make_stream
 from tests.support.waiting import until
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
-from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.stream import Stream
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.syncing import Syncing
 from tokmesh.config.keys import NatsSettings
-
-# An account that may ask, for clients that say nothing of themselves.
-MAY_ASK = f"""
-accounts {{
-  TOKMESH {{
-    jetstream: enabled
-    imports: [{{ service: {{ account: SYSTEM, subject: "{SERVERS_SUBJECT}" }} }}]
-    users: [{{ user: tokmesh, password: word }}]
-  }}
-  SYSTEM {{ exports: [{{ service: "{SERVERS_SUBJECT}", accounts: [TOKMESH], response_type: stream }}] }}
-}}
-system_account: SYSTEM
-no_auth_user: tokmesh
-"""
 
 
 def looked(nats: NatsCluster, work: Callable[[Syncing], Awaitable[None]]) -> None:

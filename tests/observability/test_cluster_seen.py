@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.observability.browser import Visit, chromium
 from tests.support.cluster import Cluster
+from tests.support.nats import MAY_ASK
 from tests.support.waiting import wait_until
 from tokmesh.cluster.subjects import Subjects
 
@@ -46,6 +47,12 @@ def by_label(cluster: Cluster, node: int, name: str) -> dict[str, float]:
 def shards_hold(cluster: Cluster, node: int, sessions: int) -> bool:
     keys = by_label(cluster, node, "shard_keys_count")
     return tuple(keys) == NODE_IDS and sum(keys.values()) == value(cluster, node, "sessions_active_total") == sessions
+
+
+def sync_line(top: str) -> list[str]:
+    """What `tokmesh top` says of how NATS syncs, word by word."""
+    [line] = [line for line in top.splitlines() if line.startswith("NATS sync")]
+    return line.split()[2:]
 
 
 def test_every_node_tells_of_all_three_and_the_sum_over_nodes_is_the_number_of_sessions(cluster: Cluster) -> None:
@@ -115,7 +122,8 @@ def test_a_node_that_is_gone_is_told_everywhere_and_its_return_too(cluster: Clus
             assert sum(keys.values()) == value(cluster, 0, "sessions_active_total") > 0
             assert summary["nodes"][2]["silent_seconds"] > 2 and summary["quorum"] is True
             top = cluster.nodes[0].command_line("top", "--once").stdout
-            assert "2 active" in top and "quorum held, reads answered" in top and "NATS" in top
+            assert "2 active" in top and "quorum held, reads answered" in top and "stream applied to" in top
+            assert sync_line(top)[0] == "unknown", "nobody may ask NATS here"
             [line] = [line for line in top.splitlines() if line.startswith("tmnd-2")]
             assert "down" in line and "silent for" in line
             doctor = cluster.nodes[0].command_line("doctor").stdout
@@ -176,3 +184,11 @@ def test_the_way_to_nats_is_told_while_it_is_cut_and_when_it_is_there_again(tmp_
         single.nats.start(0)
         wait_until(lambda: by_label(single, 0, "cluster_nats_state")["connected"] == 1, "connected again")
         assert value(single, 0, "cluster_nats_reconnects_total") == 1
+
+
+@pytest.mark.parametrize(("state", "words"), [("always", "each record"), ("off", "not each record")])
+def test_whether_nats_syncs_each_record_is_told_by_all(tmp_path: Path, state: str, words: str) -> None:
+    with Cluster(tmp_path, nodes=1, servers=1, sync_always=state == "always", nats_extra=MAY_ASK) as single:
+        wait_until(lambda: by_label(single, 0, "cluster_nats_sync")[state] == 1, "it is known")
+        assert sync_line(single.nodes[0].command_line("top", "--once").stdout) == [state, *words.split()]
+        assert ("TokMeshNatsSyncOff" in single.nodes[0].command_line("doctor").stdout) == (state == "off")

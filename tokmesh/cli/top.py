@@ -21,6 +21,7 @@ INTERVAL_S_MIN: Final = 0.2
 INTERVAL_S_MAX: Final = 60.0
 _STYLES: Final = {"critical": "bold red", "warning": "yellow"}
 _UNKNOWN: Final = "–"
+_SYNCS: Final = {"always": "each record", "off": "not each record", "unknown": "not all servers tell"}
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
@@ -97,6 +98,7 @@ def _standing(cluster: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("cluster", f"quorum {quorum}, reads {reads}", current),
         ("NATS", f"{nats['state']} {nats['version'] or ''}".rstrip(), f"stream applied to {cluster['position']:,.0f}"),
+        ("NATS sync", nats["sync"], _SYNCS[nats["sync"]]),
     ]
 
 
