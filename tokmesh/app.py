@@ -12,7 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import uvloop
 
@@ -42,7 +42,7 @@ from tokmesh.host.heap import HeapKeeper
 from tokmesh.host.listeners import Listeners
 from tokmesh.host.tls import server_context
 from tokmesh.host.upkeep import Upkeep
-from tokmesh.keys import Authenticator, CreatedKey, Keys
+from tokmesh.keys import Authenticator, Keys
 from tokmesh.node_log import NodeLog
 from tokmesh.sessions import Sessions
 from tokmesh.state import State
@@ -60,8 +60,6 @@ from tokmesh.telemetry.resources import Resources
 from tokmesh.telemetry.status import Status
 from tokmesh.telemetry.tracing.switch import Tracing
 from tokmesh.telemetry.watchdog import Watchdog
-
-FIRST_KEY_RETRY_S: Final = 0.1
 
 T = TypeVar("T")
 
@@ -324,9 +322,9 @@ class App:
 
     async def _make_first_key(self) -> None:
         """Without any API key nobody could ask for one: makes an admin key and shows it, once, when it is durable."""
-        if self._keys.has_any() or (self._node_log.cluster is not None and not self._node_log.cluster.is_founder):
+        if self._keys.has_any():
             return
-        created = await self._first_key()
+        created = await self._keys.create_first(self._node_log.first_key_id, self._stop)
         if created is None:
             return
         self._audit.record("key.created", actor="server", target=created.key_id, details={"role": "admin", "first": True})
@@ -334,17 +332,6 @@ class App:
         # In one piece: log lines may go to the same place.
         sys.stderr.write(f"{words}\n{created.key_id}:{created.key_secret}\n")
         sys.stderr.flush()
-
-    async def _first_key(self) -> CreatedKey | None:
-        while not self._stop.is_set():
-            try:
-                return await self._keys.create(role="admin", description="made at the first start")
-            except ApiError as error:
-                # Other nodes have joined meanwhile and do not count yet: nobody but the first one makes a key.
-                if error.code != "TM-CLST-5030":
-                    raise
-                await asyncio.sleep(FIRST_KEY_RETRY_S)
-        return None
 
     def _warn(self) -> None:
         for condition in posture_of(self._config.settings).conditions():

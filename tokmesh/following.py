@@ -27,6 +27,7 @@ from tokmesh.log.record import (
 )
 
 QUARANTINED_MAX: Final = 1000  # positions that are remembered; all are counted
+MS_NS: Final = 1_000_000
 _GROWTH_ENTRIES: Final = 4096
 _HELD_MIN: Final = 1024  # ends that are held, before past ones are looked for
 
@@ -91,6 +92,11 @@ class Following:
     def bound(self) -> bool:
         """Whether a stream is followed."""
         return self.created_ns != 0
+
+    @property
+    def first_key_id(self) -> bytes:
+        """The id of the cluster's first API key, which all nodes know before there is one: a ULID of when the stream was made."""
+        return (self.created_ns // MS_NS % 2**48).to_bytes(6, "big") + self.cluster_id[:10]
 
     def records(self) -> Iterator[FollowingRecord]:
         """Records that bring an empty one to where this one is now; none while no stream is followed. Most are made as they are

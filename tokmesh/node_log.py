@@ -54,6 +54,11 @@ class NodeLog:
         return None if self.cluster is None else self.cluster.everywhere
 
     @property
+    def first_key_id(self) -> bytes | None:
+        """The id of the first API key, whichever node makes it; None for a node alone, where it may be any. After `start`."""
+        return None if self.cluster is None else self.cluster.following.first_key_id
+
+    @property
     def administration(self) -> "Administration | None":
         """What an operator may do to the cluster; None for a node alone."""
         if self.cluster is None:

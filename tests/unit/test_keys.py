@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.domain import T0, Domain, code_of
 from tests.support.fake_log import settle
+from tests.support.waiting import until
 from tokmesh._core.counters import Counter
 from tokmesh.errors import ApiError
 from tokmesh.ids import is_secret, parse_key_id
@@ -90,6 +91,57 @@ def test_a_key_is_made_and_known_without_its_secret() -> None:
         assert isinstance(record, KeyCreated)
         assert created.key_secret.encode() not in record.encode()
         assert created.key_secret[5:].encode() not in record.encode()
+
+    run(scenario)
+
+
+def test_a_first_key_whose_outcome_is_not_known_is_made_once() -> None:
+    async def scenario(world: World) -> None:
+        world.log.immediate = False
+        making = asyncio.ensure_future(world.keys.create_first(bytes(16), asyncio.Event()))
+        outcomes = [ApiError("TM-CLST-5030", {"outcome": "unknown"}), ApiError("TM-CLST-5030"), ApiError("TM-ADMIN-4091")]
+        proposed = []
+        for outcome in outcomes:
+            await until(lambda: world.log.waiting, "it is proposed")
+            record, future = world.log.waiting.popleft()
+            proposed.append(record)
+            future.set_exception(outcome)
+        assert proposed == proposed[:1] * 3
+        await until(lambda: world.log.waiting, "it is proposed until it is known to have been made")
+        world.store.apply(1, proposed[0])
+        world.log.waiting.popleft()[1].set_exception(ApiError("TM-ADMIN-4091"))
+        created = await making
+        assert created is not None and parse_key_id(created.key_id) == bytes(16)
+        assert (await world.authenticator.authenticate(credential(created))).api_key is world.keys.list()[0].api_key
+        assert len(world.keys.list()) == 1
+
+    run(scenario)
+
+
+def test_a_first_key_that_another_node_has_made_is_shown_by_that_one() -> None:
+    async def scenario(world: World) -> None:
+        world.log.immediate = False
+        making = asyncio.ensure_future(world.keys.create_first(bytes(16), asyncio.Event()))
+        other = World()
+        assert await other.keys.create_first(bytes(16), asyncio.Event()) is not None
+        await until(lambda: world.log.waiting, "it is proposed")
+        world.store.apply(1, other.log.records[0])
+        world.log.waiting.popleft()[1].set_exception(ApiError("TM-ADMIN-4091"))
+        assert await making is None
+        assert len(world.keys.list()) == 1
+        other.authenticator.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_first_key_is_an_admin_s_and_another_refusal_than_of_a_cluster_ends_the_start(is_alone: bool) -> None:
+    async def scenario(world: World) -> None:
+        created = await world.keys.create_first(None if is_alone else bytes(16), asyncio.Event())
+        assert created is not None and world.keys.list()[0].api_key.role_name == "admin"
+        assert (parse_key_id(created.key_id) == bytes(16)) != is_alone
+        world.log.refusing = True
+        assert await refusal(world.keys.create_first(None, asyncio.Event())) == "TM-SYS-5001"
 
     run(scenario)
 

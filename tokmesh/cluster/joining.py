@@ -51,7 +51,6 @@ class Joining:
         self._quorum = quorum
         self._clock = clock
         self._has_joined = False
-        self.is_first = False  # this node became the first member, by this start
         self.phase = "replaying its own log"
 
     @property
@@ -92,7 +91,7 @@ class Joining:
         """Returns when this node is a member and has said in the stream that it has started."""
         self.phase = "joining"
         while self._quorum.node_id not in self._following.members:
-            await self._change(self._with_us)
+            await self._change(lambda members: {*members, self._quorum.node_id})
         self._has_joined = True
         record = NodeStated(self._clock.now_ms(), self._quorum.node_id, self._quorum.incarnation)
         statement = Statement(self._subjects.node(self._quorum.node_id), record, UNCONDITIONAL, 0, "")
@@ -114,10 +113,6 @@ class Joining:
         while missed.is_behind:
             missed.look(is_current())
             await asyncio.sleep(POLL_S)
-
-    def _with_us(self, members: tuple[str, ...]) -> set[str]:
-        self.is_first = not members
-        return {*members, self._quorum.node_id}
 
     async def _change(self, change: Callable[[tuple[str, ...]], set[str]]) -> None:
         """Proposes other members once; whether it was so shows in `following`."""

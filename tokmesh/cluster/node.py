@@ -249,11 +249,6 @@ class ClusterNode:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
         return self._stands_apart or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
-    @property
-    def is_founder(self) -> bool:
-        """Whether this node is the first, or still the only one: it has to see to the first API key."""
-        return self._joining.is_first or self.following.members == (self.quorum.node_id,)
-
     def look(self) -> None:
         """Whether this node is behind the others is found out; before its table ends what is due."""
         if not self._joining.phase:

@@ -2,9 +2,15 @@
 
 A secret exists here only until it is returned; what is kept is an Argon2id verifier and the prefilter's tag. Any key can be
 disabled, also the last admin key: the local socket in the data directory needs none, so nobody is locked out for good.
+
+The first key is made by a start that finds none. Nodes of a cluster that find none at the same time all give it the same id, of
+which the stream takes one: so there is one, and one node that can show its secret.
 """
 
+import asyncio
+import logging
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tokmesh._core.clock import Clock
@@ -24,6 +30,10 @@ DESCRIPTION_CHARS_MAX: Final = 256
 NETWORKS_MAX: Final = 64
 RATE_LIMIT_MAX: Final = 10_000_000
 EXPIRES_AT_MAX_MS: Final = 2**53
+FIRST_RETRY_S: Final = 0.1
+_UNSETTLED: Final = ("TM-CLST-5030", "TM-ADMIN-4091")  # no quorum, or nobody knows; a key of that id is in the stream
+
+logger = logging.getLogger("tokmesh.keys")
 
 
 class CreatedKey(NamedTuple):
@@ -66,33 +76,29 @@ class Keys:
 
         Raises TM-ARG-1001 (details: field, rule), TM-ADMIN-4091 (10,000 keys exist), TM-SYS-5030 (too many at once).
         """
-        now_ms = self._clock.now_ms()
-        networks = [] if allowedlist is None else allowedlist
-        limit = 0.0 if rate_limit is None else rate_limit
-        self._check(role, description, limit, expires_at, now_ms)
-        allowed = _normal_networks(networks)
-        if len(self._keyring) >= KEYS_MAX:
-            raise ApiError("TM-ADMIN-4091", {"limit": KEYS_MAX})
-        secret = new_secret(self._random)
-        argon2_hash = await self._pool.hash(secret.encode(), self._random.take(16))
-        salt = self._random.take(SALT_BYTES)
-        now_ms = self._clock.now_ms()
-        key_id = self._ulids.make(now_ms)
-        await self._log.propose(
-            KeyCreated(
-                now_ms,
-                key_id,
-                role,
-                description,
-                allowed,
-                float(limit),
-                expires_at or 0,
-                argon2_hash,
-                salt,
-                secret_tag(salt, secret.encode()),
-            )
-        )
-        return CreatedKey(format_key_id(key_id), secret)
+        record, secret = await self._make(role, description, allowedlist, rate_limit, expires_at)
+        await self._log.propose(record)
+        return CreatedKey(format_key_id(record.key_id), secret)
+
+    async def create_first(self, key_id: bytes | None, stop: asyncio.Event) -> CreatedKey | None:
+        """Makes an admin key where there is none, however long that takes. key_id: 16 bytes, the same on every node that may do so
+        at the same time; None for any.
+
+        None: another node has made it, or `stop` came first. Raises ApiError as `create`, but for TM-CLST-5030."""
+        record, secret = await self._make("admin", "made at the first start", key_id=key_id)
+        name = format_key_id(record.key_id)
+        while not stop.is_set():
+            try:
+                await self._log.propose(record)
+            except ApiError as error:
+                if error.code not in _UNSETTLED:
+                    raise
+                logger.info("the first API key is not made yet", extra={"code": error.code})
+            stored = self._keyring.get(name)
+            if stored is not None:  # also when the outcome was not known: proposed once more it would be refused
+                return CreatedKey(name, secret) if stored.tag == record.tag else None
+            await asyncio.sleep(FIRST_RETRY_S)
+        return None
 
     def list(self) -> "list[StoredKey]":
         """Every key, oldest first."""
@@ -113,6 +119,40 @@ class Keys:
         """Ends the pool."""
         self._pool.close()
 
+    async def _make(
+        self,
+        role: str,
+        description: str,
+        allowedlist: Sequence[str] | None = None,
+        rate_limit: float | None = None,
+        expires_at: int | None = None,
+        *,
+        key_id: bytes | None = None,
+    ) -> tuple[KeyCreated, str]:
+        """A key's record, not proposed yet, and its secret."""
+        limit = 0.0 if rate_limit is None else rate_limit
+        self._check(role, description, limit, expires_at, self._clock.now_ms())
+        allowed = _normal_networks(allowedlist or ())
+        if len(self._keyring) >= KEYS_MAX:
+            raise ApiError("TM-ADMIN-4091", {"limit": KEYS_MAX})
+        secret = new_secret(self._random)
+        argon2_hash = await self._pool.hash(secret.encode(), self._random.take(16))
+        salt = self._random.take(SALT_BYTES)
+        now_ms = self._clock.now_ms()
+        record = KeyCreated(
+            now_ms,
+            key_id or self._ulids.make(now_ms),
+            role,
+            description,
+            allowed,
+            float(limit),
+            expires_at or 0,
+            argon2_hash,
+            salt,
+            secret_tag(salt, secret.encode()),
+        )
+        return record, secret
+
     def _check(self, role: str, description: str, limit: float, expires_at: int | None, now_ms: int) -> None:
         if role not in ROLES:
             _refuse("role", "one of " + ", ".join(ROLES))
@@ -128,7 +168,7 @@ def _refuse(field: str, rule: str) -> None:
     raise ApiError("TM-ARG-1001", {"field": field, "rule": rule})
 
 
-def _normal_networks(allowedlist: "list[str]") -> tuple[str, ...]:
+def _normal_networks(allowedlist: Sequence[str]) -> tuple[str, ...]:
     """The networks in their normal form (10.1.2.3/8 → 10.0.0.0/8), each once, in the order given."""
     if len(allowedlist) > NETWORKS_MAX:
         _refuse("allowedlist", "at most 64 entries")
