@@ -118,6 +118,15 @@ def test_what_is_told_in_pieces_is_all_of_it_and_another_table_has_it_afterwards
     assert len(other.drain_touched(ALL)) == count  # for its own log
 
 
+def test_a_piece_looks_at_no_more_sessions_than_it_could_tell_of_when_none_was_active() -> None:
+    looked = ACTIVITY_PIECE_BYTES_MAX // ACTIVITY_ITEM_BYTES
+    table = table_with(*range(looked + 2))
+    table.touch(id_of(looked + 1), NOW_MS + 1)
+    piece, following = collect_activity(table, 0, 0)
+    assert (piece, following) == (b"", looked + 1)
+    assert collect_activity(table, following, 0) == (item(looked + 1, NOW_MS + 1), 0)
+
+
 def test_a_time_never_goes_back_and_what_is_unknown_or_revoked_is_passed_over() -> None:
     table = table_with(1, 2)
     table.touch(id_of(1), NOW_MS + 2000)

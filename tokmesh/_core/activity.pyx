@@ -21,28 +21,29 @@ cdef extern from "platform.h" nogil:
 
 cdef enum:
     ITEM_BYTES = 24
-    FOUND_MAX = 4096                 # in a piece, each a look at a block that is far away
-    LOOKED_MAX = 65536
+    BLOCKS_MAX = 2048                # looked at for a piece, each far away: as many sessions are in it at most
+    SLOTS_MAX = 65536                # looked at for a piece, side by side
     TIME_MS_MAX = 0x1FFFFFFFFFFFFF   # an idle limit can be added
 
 globals()["ACTIVITY_ITEM_BYTES"] = ITEM_BYTES
-globals()["ACTIVITY_PIECE_BYTES_MAX"] = FOUND_MAX * ITEM_BYTES
+globals()["ACTIVITY_PIECE_BYTES_MAX"] = BLOCKS_MAX * ITEM_BYTES
 
 
 def collect_activity(Table table not None, uint64_t cursor, int64_t since_ms) -> tuple[bytes, int]:
     """The next piece from `cursor` on (0 at first), perhaps an empty one, and the cursor behind it; 0 at the end."""
-    cdef uint8_t[FOUND_MAX * ITEM_BYTES] out
+    cdef uint8_t[BLOCKS_MAX * ITEM_BYTES] out
     cdef uint64_t entry = cursor if cursor != 0 else 1, last
-    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t size = 0, blocks = 0
     cdef const Slot* slot
     cdef const Block* block
     if entry >= table.entries_begun:
         return b"", 0
-    last = min(<uint64_t>table.entries_begun, entry + LOOKED_MAX)
-    while entry < last and size < FOUND_MAX * ITEM_BYTES:
+    last = min(<uint64_t>table.entries_begun, entry + SLOTS_MAX)
+    while entry < last and blocks < BLOCKS_MAX:
         slot = &table.slots[entry]
         if slot.state == SLOT_LIVE and slot.idle_seconds != 0 and slot.last_active_ms >= since_ms:
             block = table.block_of(<uint32_t>entry)
+            blocks += 1
             if slot.last_active_ms > block.created_at_ms:
                 memcpy(out + size, block.session_id, 16)
                 tm_put64(out + size + 16, <uint64_t>slot.last_active_ms)
