@@ -144,18 +144,19 @@ def test_what_it_heard_it_does_not_tell_again_and_what_it_sees_afterwards_it_doe
     run(url, work, now_table(1), now_table(1))
 
 
-def test_a_member_of_an_older_release_is_passed_over_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_member_that_is_not_there_is_passed_over_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def work(away: Member, other: Member) -> None:
         other.table.touch(id_of(1), away.clock.now_ms() + 5)
         started_ns = away.clock.monotonic_ns()
-        await away.missed.ask(["tmnd-1", "tmnd-older"])
+        hears_beats_of(away, "tmnd-gone", ago_ns=module.SILENT_NS + 1)
+        await away.missed.ask(["tmnd-1", "tmnd-gone", "tmnd-never-heard"])
         assert away.clock.monotonic_ns() - started_ns < module.PIECE_S * 1e9
         assert last_active(away.table, 1) > away.clock.now_ms() - 1000
         assert away.table.idle_ends_from_ms == 0
 
     run(url, work, now_table(1), now_table(1))
     told = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert [vars(record)["node_id"] for record in told] == ["tmnd-older"]
+    assert [vars(record)["node_id"] for record in told] == ["tmnd-gone", "tmnd-never-heard"]
 
 
 async def answering(by: Member, node_id: str, answers: Callable[[bytes], bytes | None]) -> None:
@@ -172,15 +173,54 @@ async def answering(by: Member, node_id: str, answers: Callable[[bytes], bytes |
 
 def test_a_member_that_says_nothing_or_never_ends_is_passed_over(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PIECE_S", 0.2)
-    monkeypatch.setattr(module, "ALL_S", 0.5)
+    monkeypatch.setattr(module, "TELL_S", 0.5)
+    monkeypatch.setattr(module, "ALL_S", 1.0)
     cursors = iter(range(1, 1 << 40))
 
     async def work(away: Member, other: Member) -> None:
+        hears_beats_of(away, "tmnd-silent")
         await answering(other, "tmnd-silent", lambda _: None)
         await answering(other, "tmnd-endless", lambda _: encode_answer(next(cursors), b""))
         await away.missed.ask(["tmnd-silent", "tmnd-endless"])
         assert away.table.idle_ends_from_ms == 0
         assert away.touches.undecodable == 0
+
+    run(url, work, now_table(1), now_table(1))
+
+
+@pytest.mark.parametrize("is_there_at_first", [True, False])
+def test_a_member_that_is_heard_is_asked_until_it_tells(url: str, monkeypatch: pytest.MonkeyPatch, is_there_at_first: bool) -> None:
+    monkeypatch.setattr(module, "PIECE_S", 0.2)
+    questions: list[bytes] = []
+    refused: list[LinkDown] = []
+
+    async def work(away: Member, other: Member) -> None:
+        seen_ms, request = away.clock.now_ms() + 5, away.link.request
+
+        async def noticed(subject: str, payload: bytes, timeout_s: float) -> Msg:
+            try:
+                return await request(subject, payload, timeout_s)
+            except LinkDown as error:
+                refused.append(error)
+                raise
+
+        monkeypatch.setattr(away.link, "request", noticed)
+
+        def tell(question: bytes) -> bytes | None:
+            questions.append(question)
+            return encode_answer(0, item(1, seen_ms)) if len(questions) > 2 else None
+
+        hears_beats_of(away, "tmnd-late")
+        if is_there_at_first:
+            await answering(other, "tmnd-late", tell)
+        asking = asyncio.ensure_future(away.missed.ask(["tmnd-late"]))
+        if not is_there_at_first:
+            await until(lambda: refused, "nobody has heard a question")
+            await answering(other, "tmnd-late", tell)
+        await until(lambda: len(questions) > 1, "it is asked again")
+        assert away.missed.is_behind and away.table.idle_ends_from_ms > 0
+        await asking
+        assert not away.missed.is_behind and last_active(away.table, 1) == seen_ms
 
     run(url, work, now_table(1), now_table(1))
 
@@ -241,10 +281,10 @@ def test_a_member_pauses_after_a_piece_for_longer_than_it_took(monkeypatch: pyte
     assert slept == [2.0]
 
 
-def hears_beats_of(member: Member, node_id: str) -> None:
-    """That node is a member, and heard just now."""
+def hears_beats_of(member: Member, node_id: str, *, ago_ns: int = 0) -> None:
+    """That node is a member, and heard just now, or was."""
     member.quorum.set_members((member.quorum.node_id, node_id), 0)
-    member.quorum.hear(Beat(node_id, 1, 1, 0, True, False, (), 0, 0, "1"), member.clock.monotonic_ns())
+    member.quorum.hear(Beat(node_id, 1, 1, 0, True, False, (), 0, 0, "1"), member.clock.monotonic_ns() - ago_ns)
 
 
 async def found_current(member: Member, *, at_ms: int) -> None:

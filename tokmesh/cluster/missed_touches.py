@@ -10,7 +10,9 @@ It is asked piece by piece, by a cursor that the member gives; that bounds what 
     question: format u8 · cursor u64, 0 at first · since u64: what was active earlier is not asked for (Unix ms)
     answer:   format u8 · cursor u64 of the next piece, 0 at the end · the piece (_core/activity.pyx), at most PIECE_BYTES_MAX
 
-A member that does not answer in time, or not so, is passed over: one of an older release has nobody who hears the question.
+A member that is heard and does not answer is asked again: its answer may be lost, or the question, as while routes of NATS come up
+again. It is passed over when it is silent, answers something else, or has told nothing for TELL_S: one of an older release has
+nobody who hears the question.
 """
 
 import asyncio
@@ -34,6 +36,9 @@ from tokmesh.cluster.touch_exchange import TouchExchange
 FORMAT: Final = 1
 PIECE_BYTES_MAX: Final = ACTIVITY_PIECE_BYTES_MAX
 PIECE_S: Final = 2.0  # for an answer
+RETRY_S: Final = 0.2
+TELL_S: Final = 30.0  # for a piece, however often it has to be asked for
+SILENT_NS: Final = 2_000_000_000  # who was not heard for so long tells nothing
 ALL_S: Final = 300.0  # for all that one member tells: more than any table takes
 PAUSE_SHARE: Final = 4.0  # a member's pause lasts as many times as the making of the piece before it
 HOLD_MS: Final = 5_000  # idle ends are put off by this at a time: longer than from one look to the next
@@ -125,14 +130,13 @@ class MissedTouches:
             logger.info("heard who was active", extra={"nodes": asked, "sessions": sum(counts)})
 
     async def _ask(self, node_id: str, since_ms: int) -> int:
-        subject = self._subjects.activity(node_id)
         count = cursor = 0
         reason = ""
         try:
             async with asyncio.timeout(ALL_S):
                 while True:  # the cursor rises, and the time is bounded
-                    message = await self._link.request(subject, encode_question(cursor, since_ms), PIECE_S)
-                    cursor, piece = decode_answer(message.data, cursor)
+                    answer = await self._answer(node_id, encode_question(cursor, since_ms))
+                    cursor, piece = decode_answer(answer, cursor)
                     count += _take(self._table, piece)
                     if cursor == 0:
                         return count
@@ -145,6 +149,19 @@ class MissedTouches:
             reason = f"it took more than {ALL_S:.0f} s"
         logger.warning("a node did not tell who was active", extra={"node_id": node_id, "reason": reason})
         return count
+
+    async def _answer(self, node_id: str, question: bytes) -> bytes:
+        """Raises LinkDown when there is none and the member is not heard, or its time is over."""
+        subject, until_s = self._subjects.activity(node_id), time.monotonic() + TELL_S
+        while True:  # until then
+            try:
+                return (await self._link.request(subject, question, PIECE_S)).data
+            except LinkDown:
+                peer = self._quorum.peers.get(node_id)
+                is_heard = peer is not None and self._clock.monotonic_ns() - peer.heard_ns <= SILENT_NS
+                if not is_heard or time.monotonic() >= until_s:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
     async def _asked(self, message: Msg) -> None:
         try:
