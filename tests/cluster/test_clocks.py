@@ -64,6 +64,16 @@ def test_a_session_of_one_is_good_on_all_and_revoked_on_all(cluster: Cluster, by
         assert cluster.verdict(node, made["token"]) in REVOKED
 
 
+def test_all_sessions_of_a_user_are_revoked_also_by_one_that_takes_them_for_expired(cluster: Cluster) -> None:
+    made = cluster.create(0, user_id="ann", ttl_seconds=OFFSETS_S[2] - OFFSETS_S[0] - 10)
+    for node, verdict in ((0, True), (1, True), (2, "TM-TOKN-4011")):
+        cluster.wait_verdict(node, made["token"], verdict)
+    revoke = ("POST", "/users/ann/sessions/revoke", {"sync": True})
+    wait_until(lambda: cluster.ask(2, *revoke)[0] == 200, "they are revoked")
+    for node in range(len(OFFSETS_S)):
+        assert cluster.verdict(node, made["token"]) in REVOKED
+
+
 def test_a_change_by_one_is_known_to_all(cluster: Cluster) -> None:
     made = cluster.create(2, ttl_seconds=3600)
     renew = ("POST", f"/sessions/{made['session_id']}/renew", {"ttl_seconds": 7200})

@@ -239,8 +239,8 @@ class TableModel:
             return Verdict.VERDICT_EXPIRED, holder.session
         return Verdict.VERDICT_VALID, holder.session
 
-    def newest_first(self, name: str, value: str) -> list[bytes]:
-        listed = [s for s in self.sessions.values() if s.state == Status.LIVE and value and getattr(s, name) == value]
+    def newest_first(self, name: str, value: str, state: Status = Status.LIVE) -> list[bytes]:
+        listed = [s for s in self.sessions.values() if s.state == state and value and getattr(s, name) == value]
         return [s.id for s in sorted(listed, key=lambda s: -s.linked)]
 
     def live_count(self) -> int:

@@ -122,6 +122,8 @@ class TablePair:
             return [self.table.session(entry).id for entry in entries]
 
         assert ids(self.table.user_entries(user_id)) == self.model.newest_first("user_id", user_id)
+        expired = self.model.newest_first("user_id", user_id, Status.EXPIRED)
+        assert sorted(ids(self.table.user_entries(user_id, expired=True))) == sorted(expired)
         assert ids(self.table.device_entries(device_id)) == self.model.newest_first("device_id", device_id)
 
     def check_all(self, scan_limit: int = 7) -> None:

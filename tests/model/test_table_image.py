@@ -69,6 +69,8 @@ def check_same(table: Table, model: TableModel, now_ms: int) -> None:
     for user in range(IDS):
         entries = table.user_entries(f"user{user}")
         assert {table.session(entry).id for entry in entries} == set(model.newest_first("user_id", f"user{user}"))
+        entries = table.user_entries(f"user{user}", expired=True)
+        assert {table.session(entry).id for entry in entries} == set(model.newest_first("user_id", f"user{user}", Status.EXPIRED))
 
 
 @pytest.mark.parametrize("seed", range(8))

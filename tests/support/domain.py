@@ -10,6 +10,7 @@ from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
 from tokmesh.ids import parse_session_id
 from tokmesh.keyring import KeyRing
+from tokmesh.log.interface import Reached
 from tokmesh.sessions import Created, Sessions
 from tokmesh.store import Store
 
@@ -36,9 +37,10 @@ class SessionSettings:
 
 
 class Domain:
-    """Table, store, log, sessions, on a clock that starts at T0 and is moved by `clock.shift`."""
+    """Table, store, log, sessions, on a clock that starts at T0 and is moved by `clock.shift`. is_alone: else of a cluster, whose
+    nodes all have at once what this one has."""
 
-    def __init__(self, *, quota: int = 50, policy: str = "reject", immediate: bool = True) -> None:
+    def __init__(self, *, quota: int = 50, policy: str = "reject", immediate: bool = True, is_alone: bool = True) -> None:
         self.clock = Clock(T0)
         self.table = Table(tombstone_ttl_ms=TOMBSTONE_TTL_MS, seed=bytes(16))
         self.keyring = KeyRing()
@@ -46,7 +48,12 @@ class Domain:
         self.log = FakeLog(self.store, immediate=immediate)
         self.counters = CounterBlock()
         self.settings = SessionSettings(quota=QuotaSettings(quota, policy))
-        self.sessions = Sessions(self.table, self.log, self.clock, self.settings, self.counters)
+        spread = None if is_alone else _spread
+        self.sessions = Sessions(self.table, self.log, self.clock, self.settings, self.counters, spread)
+
+
+async def _spread() -> Reached:
+    return Reached([], [], 0)
 
 
 def id16(created: Created) -> bytes:

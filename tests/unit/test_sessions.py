@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.domain import T0, Domain, code_of, id16
 from tokmesh._core.counters import Counter
+from tokmesh._core.table import Status
 from tokmesh.errors import ApiError
 from tokmesh.ids import is_token, token_hash
 from tokmesh.log.record import SessionsRevoked, SessionsTouched, decode
@@ -281,6 +282,34 @@ def test_revoke_user_ends_at_most_1000_at_once(count: int, code: str) -> None:
         )
 
     run(scenario, quota=2000)
+
+
+@pytest.mark.parametrize("is_swept", [True, False])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_revoke_user_in_a_cluster_ends_what_has_expired_by_this_clock_alone_too(is_alone: bool, is_swept: bool) -> None:
+    async def scenario(domain: Domain) -> None:
+        spared, expired = [await domain.sessions.create("ann", ttl_seconds=10) for _ in range(2)]
+        live = await domain.sessions.create("ann", ttl_seconds=3600)
+        domain.clock.shift(11_000)
+        if is_swept:
+            domain.sessions.sweep(100)
+        assert await domain.sessions.revoke_user("ann", id16(spared)) == (1 if is_alone else 2)
+        found = [domain.table.status(domain.table.find(id16(each)), domain.clock.now_ms()) for each in (spared, expired, live)]
+        assert found == [Status.EXPIRED, Status.EXPIRED if is_alone else Status.REVOKED, Status.REVOKED]
+        assert await domain.sessions.revoke_user("ann", id16(spared)) == 0
+
+    run(scenario, is_alone=is_alone)
+
+
+def test_what_has_expired_by_this_clock_is_no_part_of_the_1000() -> None:
+    async def scenario(domain: Domain) -> None:
+        for _ in range(1001):
+            await domain.sessions.create("ann", ttl_seconds=10)
+        domain.clock.shift(11_000)
+        domain.sessions.sweep(2000)
+        assert await domain.sessions.revoke_user("ann") == 1001
+
+    run(scenario, quota=2000, is_alone=False)
 
 
 def test_rotate_gives_a_new_token_and_the_old_one_its_grace() -> None:

@@ -14,10 +14,12 @@ cdef struct LiveCount:
     uint64_t all
     uint64_t by_shard[SHARD_COUNT]
 
-# The two lists a live session is in, as positions of their links in a row.
+# The two lists a live session is in, and the one of its user's in which an expired one is. That has the links and the index of the
+# first, where it is found by another tag.
 cdef enum EntryList:
     USER_LIST = 0
     DEVICE_LIST = 1
+    EXPIRED_LIST = 2
 
 
 cdef class Entries:
@@ -45,6 +47,7 @@ cdef class Entries:
         uint32_t entries_begun       # numbers from here on were never used
         uint32_t free_head
         LiveCount live
+        uint64_t expired_lists       # in the index of users
         uint64_t tombstone_count
         uint64_t alias_count
         uint32_t* queue              # touched entries, a ring of entries_max
@@ -57,6 +60,8 @@ cdef class Entries:
     cdef uint32_t find_session(self, const uint8_t* session_id) noexcept nogil
     cdef uint32_t find_holder(self, const uint8_t* token_hash) noexcept nogil
     cdef uint32_t find_list(self, EntryList which, const char* key, size_t size) noexcept nogil
+    cdef void link(self, uint32_t entry, EntryList which) noexcept nogil
+    cdef void unlink(self, uint32_t entry, EntryList which) noexcept nogil
     cdef void link_lists(self, uint32_t entry) noexcept nogil
     cdef void unlink_lists(self, uint32_t entry) noexcept nogil
     cdef bint is_dead(self, uint32_t entry, int64_t time_ms) noexcept nogil
@@ -75,9 +80,7 @@ cdef class Entries:
     cdef uint64_t sweep(self, int64_t now_ms, uint64_t budget) noexcept nogil
     cdef const char* _key_of(self, uint32_t entry, EntryList which, size_t* size) noexcept nogil
     cdef uint32_t* _links(self, uint32_t entry, EntryList which) noexcept nogil
-    cdef void _link(self, uint32_t entry, EntryList which) noexcept nogil
-    cdef void _unlink(self, uint32_t entry, EntryList which) noexcept nogil
     cdef uint32_t _due_tick(self, uint32_t entry) noexcept nogil
     cdef void _fire(self, uint32_t entry) noexcept nogil
     cdef uint32_t _list_tag(self, EntryList which, const char* key, size_t size) noexcept nogil
-    cdef void _redirect_list(self, EntryList which, uint32_t tag, uint32_t head, uint32_t new_head) noexcept nogil
+    cdef void _change_head(self, EntryList which, const char* key, size_t size, uint32_t head, uint32_t new_head) noexcept nogil

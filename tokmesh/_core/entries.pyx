@@ -30,6 +30,7 @@ from tokmesh._core.wheel cimport Wheel
 cdef enum:
     TICK_MAX = 0xFFFFFFFE            # the year 2106: later deadlines come due then
     ENTRIES_MAX = 0x7FFFFFFF
+    EXPIRED_TAG = 1                  # what the tags of a user's two lists differ by
 
 
 cdef class Entries:
@@ -128,11 +129,11 @@ cdef class Entries:
     cdef const char* _key_of(self, uint32_t entry, EntryList which, size_t* size) noexcept nogil:
         cdef Block* block = self.block_of(entry)
         cdef const char* text = <const char*>block + sizeof(Block)
-        if which == USER_LIST:
-            size[0] = block.user_size
-            return text
-        size[0] = block.device_size
-        return text + block.user_size
+        if which == DEVICE_LIST:
+            size[0] = block.device_size
+            return text + block.user_size
+        size[0] = block.user_size
+        return text
 
     cdef uint32_t find_list(self, EntryList which, const char* key, size_t size) noexcept nogil:
         # The newest entry of the list with this key (escaped as stored); 0 when there is none.
@@ -140,7 +141,7 @@ cdef class Entries:
         cdef uint32_t entry
         cdef size_t other_size[1]
         cdef const char* other
-        probe_start(&probe, self.users.zone.base if which == USER_LIST else self.devices.zone.base,
+        probe_start(&probe, self.devices.zone.base if which == DEVICE_LIST else self.users.zone.base,
                     self._list_tag(which, key, size))
         while True:
             entry = probe_next(&probe)
@@ -153,19 +154,24 @@ cdef class Entries:
     # ---- lists of a user and of a device -------------------------------------------------------------------------------------
 
     cdef uint32_t _list_tag(self, EntryList which, const char* key, size_t size) noexcept nogil:
-        return self.users.tag_of(key, size) if which == USER_LIST else self.devices.tag_of(key, size)
+        if which == DEVICE_LIST:
+            return self.devices.tag_of(key, size)
+        return self.users.tag_of(key, size) ^ (EXPIRED_TAG if which == EXPIRED_LIST else 0)
 
-    cdef void _redirect_list(self, EntryList which, uint32_t tag, uint32_t head, uint32_t new_head) noexcept nogil:
-        if which == USER_LIST:
-            self.users.redirect(tag, head, new_head)
+    cdef void _change_head(self, EntryList which, const char* key, size_t size, uint32_t head, uint32_t new_head) noexcept nogil:
+        # The list with this key, which began with `head`, begins with `new_head`; 0: it was, or is, empty.
+        cdef uint32_t tag = self._list_tag(which, key, size)
+        if which == DEVICE_LIST:
+            self.devices.exchange(tag, head, new_head)
         else:
-            self.devices.redirect(tag, head, new_head)
+            self.users.exchange(tag, head, new_head)
+        self.expired_lists += (<uint64_t>(head == 0) - <uint64_t>(new_head == 0)) if which == EXPIRED_LIST else 0
 
     cdef uint32_t* _links(self, uint32_t entry, EntryList which) noexcept nogil:
         # [0] previous, [1] next
-        return &self.rows[entry].user_prev if which == USER_LIST else &self.rows[entry].device_prev
+        return &self.rows[entry].device_prev if which == DEVICE_LIST else &self.rows[entry].user_prev
 
-    cdef void _link(self, uint32_t entry, EntryList which) noexcept nogil:
+    cdef void link(self, uint32_t entry, EntryList which) noexcept nogil:
         cdef size_t size[1]
         cdef const char* key = self._key_of(entry, which, size)
         cdef uint32_t head
@@ -176,13 +182,9 @@ cdef class Entries:
         self._links(entry, which)[1] = head
         if head != 0:
             self._links(head, which)[0] = entry
-            self._redirect_list(which, self._list_tag(which, key, size[0]), head, entry)
-        elif which == USER_LIST:
-            self.users.put(self._list_tag(which, key, size[0]), entry)
-        else:
-            self.devices.put(self._list_tag(which, key, size[0]), entry)
+        self._change_head(which, key, size[0], head, entry)
 
-    cdef void _unlink(self, uint32_t entry, EntryList which) noexcept nogil:
+    cdef void unlink(self, uint32_t entry, EntryList which) noexcept nogil:
         cdef size_t size[1]
         cdef const char* key = self._key_of(entry, which, size)
         cdef uint32_t previous = self._links(entry, which)[0], following = self._links(entry, which)[1]
@@ -192,22 +194,18 @@ cdef class Entries:
             self._links(following, which)[0] = previous
         if previous != 0:
             self._links(previous, which)[1] = following
-        elif following != 0:
-            self._redirect_list(which, self._list_tag(which, key, size[0]), entry, following)
-        elif which == USER_LIST:
-            self.users.remove(self._list_tag(which, key, size[0]), entry)
         else:
-            self.devices.remove(self._list_tag(which, key, size[0]), entry)
+            self._change_head(which, key, size[0], entry, following)
 
     cdef void link_lists(self, uint32_t entry) noexcept nogil:
-        self._link(entry, USER_LIST)
-        self._link(entry, DEVICE_LIST)
+        self.link(entry, USER_LIST)
+        self.link(entry, DEVICE_LIST)
         self.live.all += 1
         self.live.by_shard[shard_of_id(self.block_of(entry).session_id)] += 1
 
     cdef void unlink_lists(self, uint32_t entry) noexcept nogil:
-        self._unlink(entry, USER_LIST)
-        self._unlink(entry, DEVICE_LIST)
+        self.unlink(entry, USER_LIST)
+        self.unlink(entry, DEVICE_LIST)
         self.live.all -= 1
         self.live.by_shard[shard_of_id(self.block_of(entry).session_id)] -= 1
 
@@ -251,6 +249,7 @@ cdef class Entries:
             slot.state = SLOT_LIVE
             slot_close(slot)
             self.tombstone_count -= 1
+            self.unlink(entry, EXPIRED_LIST)
             self.link_lists(entry)
         self.schedule(entry)
 
@@ -273,15 +272,14 @@ cdef class Entries:
         if slot.state == SLOT_LIVE:
             self.image.save(entry)
             self.unlink_lists(entry)
+            self.link(entry, EXPIRED_LIST)
             slot_open(slot)
             slot.state = SLOT_EXPIRED
             slot_close(slot)
             self.tombstone_count += 1
             self.schedule(entry)
-        elif slot.state == SLOT_ALIAS or slot.state == SLOT_ALIAS_ENDED:
-            self.remove_alias(entry)
         else:
-            self.remove_session(entry)
+            self.remove_holder(entry)
 
     # ---- forgetting ----------------------------------------------------------------------------------------------------------
 
@@ -295,6 +293,8 @@ cdef class Entries:
             self.unlink_lists(entry)
         else:
             self.tombstone_count -= 1
+            if slot.state == SLOT_EXPIRED:
+                self.unlink(entry, EXPIRED_LIST)
         self.wheel.unlink(entry)
         self.tokens.remove(self.tokens.tag_of(slot.token_hash, 32), entry)
         self.ids.remove(self.ids.tag_of(self.block_of(entry).session_id, 16), entry)

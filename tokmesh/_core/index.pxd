@@ -124,6 +124,7 @@ cdef class Index:
     cdef void reserve(self, uint64_t references) noexcept nogil
     cdef bint put(self, uint32_t tag, uint32_t reference) noexcept nogil
     cdef void remove(self, uint32_t tag, uint32_t reference) noexcept nogil
+    cdef void exchange(self, uint32_t tag, uint32_t reference, uint32_t new_reference) noexcept nogil
     cdef void redirect(self, uint32_t tag, uint32_t reference, uint32_t new_reference) noexcept nogil
     cdef void migrate(self) noexcept nogil
     cdef double load(self) noexcept nogil

@@ -68,6 +68,15 @@ cdef class Index:
             self.live -= 1
         self.migrate()
 
+    cdef void exchange(self, uint32_t tag, uint32_t reference, uint32_t new_reference) noexcept nogil:
+        # The reference under this tag becomes another; 0: there is, or is to be, none.
+        if reference == 0:
+            self.put(tag, new_reference)
+        elif new_reference == 0:
+            self.remove(tag, reference)
+        else:
+            self.redirect(tag, reference, new_reference)
+
     cdef void redirect(self, uint32_t tag, uint32_t reference, uint32_t new_reference) noexcept nogil:
         cdef uint64_t* cell = self._locate(tag, reference)
         if cell != NULL:

@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from tokmesh._core.arena cimport granules_for
+from tokmesh._core.entries cimport EXPIRED_LIST
 from tokmesh._core.image cimport (
     IMAGE_ALIAS_BYTES, IMAGE_ENDED_ALIAS, IMAGE_HEAD_BYTES, IMAGE_SAME, IMAGE_SESSION, IMAGE_SESSION_BYTES, IMAGE_TEXTS,
 )
@@ -164,6 +165,8 @@ cdef int load_session(Table table, const Parsed* parsed) noexcept nogil:
         table.link_lists(entry)
     else:
         table.tombstone_count += 1
+        if state == SLOT_EXPIRED:
+            table.link(entry, EXPIRED_LIST)
     table.schedule(entry)
     if parsed.has_alias:
         data += IMAGE_SESSION_BYTES

@@ -14,6 +14,7 @@ from libc.string cimport memcmp, memcpy
 from tokmesh._core.begins cimport (
     ALREADY, DONE, FULL, MISSING, REVOKED_ALREADY, TOKEN_EXISTS, Begins, Fields,
 )
+from tokmesh._core.entries cimport EXPIRED_LIST
 from tokmesh._core.layout cimport (
     DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
     KEY_ID_CHARS_MAX, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, SLOT_REVOKED, UA_CHARS_MAX,
@@ -170,6 +171,8 @@ cdef class Table(Begins):
         if was_live:
             self.unlink_lists(entry)
             self.tombstone_count += 1
+        else:
+            self.unlink(entry, EXPIRED_LIST)
         self.rows[entry].gone_tick = self.tick_after(time_ms, self.tombstone_ttl_ms)
         self.schedule(entry)
         return DONE
@@ -227,10 +230,10 @@ cdef class Table(Begins):
     # ---- the table as a whole ------------------------------------------------------------------------------------------------
 
     def begin_image(self) -> tuple[int, int, int]:
-        """`image` begins now, to be taken step by step; how many sessions, live or remembered, users and devices there are.
+        """`image` begins now, to be taken step by step; how many sessions, live or remembered, and users and devices of live ones.
         MemoryError."""
         self.image.begin(self.entries_begun)
-        return self.ids.live, self.users.live, self.devices.live
+        return self.ids.live, self.users.live - self.expired_lists, self.devices.live
 
     def exchange(self, Table other not None) -> None:
         """This table and the other become each other. Nobody else may read or change either meanwhile, in whatever process."""
@@ -254,6 +257,7 @@ cdef class Table(Begins):
         self.entries_begun, other.entries_begun = other.entries_begun, self.entries_begun
         self.free_head, other.free_head = other.free_head, self.free_head
         self.live, other.live = other.live, self.live
+        self.expired_lists, other.expired_lists = other.expired_lists, self.expired_lists
         self.tombstone_count, other.tombstone_count = other.tombstone_count, self.tombstone_count
         self.alias_count, other.alias_count = other.alias_count, self.alias_count
         self.queue, other.queue = other.queue, self.queue

@@ -10,7 +10,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from tokmesh._core.arena cimport GRANULE_BYTES
-from tokmesh._core.entries cimport DEVICE_LIST, USER_LIST, Entries, EntryList
+from tokmesh._core.entries cimport DEVICE_LIST, EXPIRED_LIST, USER_LIST, Entries, EntryList
 from tokmesh._core.index cimport Index
 from tokmesh._core.interned cimport InternedString
 from tokmesh._core.layout cimport (
@@ -66,7 +66,7 @@ cdef class Views(Entries):
         entries = []
         while entry != 0:
             entries.append(entry)
-            entry = self.rows[entry].user_next if which == USER_LIST else self.rows[entry].device_next
+            entry = self.rows[entry].device_next if which == DEVICE_LIST else self.rows[entry].user_next
         return entries
 
     def find(self, bytes session_id) -> int:
@@ -133,10 +133,11 @@ cdef class Views(Entries):
         cdef Py_ssize_t size = write_session(&self.region, slot.block, slot.expires_at_ms, slot.last_active_ms, out)
         return PyBytes_FromStringAndSize(out, size)
 
-    def user_entries(self, str user_id) -> list[int]:
-        """Entries of the user's sessions that are not swept yet, newest first; as many as the quota lets a user have."""
+    def user_entries(self, str user_id, bint expired=False) -> list[int]:
+        """Entries of the user's sessions that are not swept yet, newest first; as many as the quota lets a user have. expired: of
+        those that were swept and are remembered, the last swept first."""
         cdef char key[USER_CHARS_MAX * ESCAPED_MAX]
-        return self._list_entries(USER_LIST, key, escape_field(user_id, USER_CHARS_MAX, key))
+        return self._list_entries(EXPIRED_LIST if expired else USER_LIST, key, escape_field(user_id, USER_CHARS_MAX, key))
 
     def device_entries(self, str device_id) -> list[int]:
         """Entries of the device's sessions that are not swept yet, newest first; none for the empty device id."""

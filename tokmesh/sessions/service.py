@@ -14,7 +14,7 @@ All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULI
 the caller awaits. Errors are ApiError; each method names those of its own, and each write can also raise the log's TM-SYS-5001.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
@@ -32,8 +32,9 @@ from tokmesh.log.record import (
     TokenRotated,
 )
 from tokmesh.sessions import rules
+from tokmesh.sessions.of_user import OfUser
 from tokmesh.sessions.query import SessionFilter, SessionPage, SessionQuery
-from tokmesh.sessions.reservations import Reservations, UserReservations, WriteTurns
+from tokmesh.sessions.reservations import Reservations, WriteTurns
 from tokmesh.sessions.touch_flush import TouchFlush
 
 __all__ = ["Created", "Rotated", "SessionFilter", "SessionPage", "Sessions"]
@@ -276,23 +277,24 @@ class Sessions:
         return bool(count)
 
     async def revoke_user(self, user_id: str, except_id: bytes | None = None) -> int:
-        """Ends every live session of a user but `except_id`, also those about to begin, in one record; how many ended.
+        """Ends every live session of a user but `except_id`, also those about to begin, in one record; how many ended. In a cluster
+        also those that have expired here and are remembered: by another node's clock they may live.
 
         Raises TM-SESS-4001 for what is no user id, TM-SESS-4002 when they are more than 1000, and ends none then.
         """
         rules.check_user_id(user_id)
-        table, now_ms = self._table, self._clock.now_ms()
-        ids = [table.session(entry).id for entry in table.user_entries(user_id) if table.status(entry, now_ms) == _LIVE]
-        held = self._reservations.of_user(user_id)
-        if held is not None:
-            # Proposed before this record, so applied before it.
-            ids += [session_id for session_id in held.creating if table.find(session_id) < 0]
-        ids = [session_id for session_id in ids if session_id != except_id]
+        now_ms = self._clock.now_ms()
+        of_user = OfUser(self._table, user_id, self._reservations.of_user(user_id), now_ms)
+        ids = of_user.living(except_id)
         if len(ids) > REVOKE_USER_MAX:
             raise ApiError("TM-SESS-4002", {"limit": REVOKE_USER_MAX})
+        if self._spread is not None:
+            ids += of_user.expired(except_id)
         if not ids:
             return await self._confirm(now_ms)
-        count: int = await self._log.propose(SessionsRevoked(now_ms, ids))
+        count = 0
+        for start in range(0, len(ids), REVOKE_USER_MAX):
+            count += await self._log.propose(SessionsRevoked(now_ms, ids[start : start + REVOKE_USER_MAX]))
         self._counters.increment(Counter.SESSION_REVOKE, count)
         return count
 
@@ -376,25 +378,13 @@ class Sessions:
 
     def _make_place(self, user_id: str, now_ms: int) -> tuple[bytes, ...]:
         """The sessions that must end for one more of the user's to begin; raises TM-SESS-4002 under policy reject."""
-        entries = self._table.user_entries(user_id)
-        held = self._reservations.of_user(user_id)
-        # An upper bound first: sessions listed may have ended, those in flight may be listed already.
-        if len(entries) + (0 if held is None else len(held.creating)) < self._quota:
+        of_user = OfUser(self._table, user_id, self._reservations.of_user(user_id), now_ms)
+        if of_user.places_max < self._quota:
             return ()
-        candidates = self._holders_of_places(entries, held, now_ms)
+        candidates = of_user.holders_of_places()
         excess = len(candidates) - self._quota + 1
         if excess <= 0:
             return ()
         if not self._evicts_oldest:
             raise ApiError("TM-SESS-4002", {"limit": self._quota})
         return tuple(candidates[: min(excess, EVICTS_MAX)])
-
-    def _holders_of_places(self, entries: Sequence[int], held: UserReservations | None, now_ms: int) -> Sequence[bytes]:
-        """Ids of the sessions that count, oldest first: live or in flight, and not being evicted by a proposal in flight."""
-        table = self._table
-        going: set[bytes] = set() if held is None else held.evicting
-        views = (table.session(entry) for entry in entries if table.status(entry, now_ms) == _LIVE)
-        live = [session_id for _, session_id in sorted((view.created_at, view.id) for view in views)]
-        # An eviction may name a session that is still in flight: the log applies that one first.
-        coming = [] if held is None else [session_id for session_id in held.creating if table.find(session_id) < 0]
-        return [session_id for session_id in live + coming if session_id not in going]
