@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.crash.records import QUIET
+from tests.support.running_log import run_log
 from tests.support.waiting import until
 from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
@@ -64,23 +65,13 @@ class Applied:
 def run(
     directory: Path, body: Callable[[FileLog[Envelope], Applied], Awaitable[None]], segment_bytes: int = 1 << 20, **kwargs: Any
 ) -> Applied:
-    """Recovers, starts, runs `body`, closes. In `Applied` is what the log had, and what came."""
-
-    async def life() -> Applied:
-        log = FileLog(
-            directory, segment_bytes_max=segment_bytes, decode=Envelope, clock=CLOCK, logger=QUIET,
-            **{"sync_mode": "always", "sync_interval_ms": 20, **kwargs},
-        )  # fmt: skip
-        applied = Applied()
-        log.recover(applied.one)
-        log.start(asyncio.get_running_loop(), applied.one, applied.all)
-        try:
-            await body(log, applied)
-        finally:
-            await log.close()
-        return applied
-
-    return asyncio.run(asyncio.wait_for(life(), 60))
+    """`body` with a log there, and what was applied: what it had, and what came."""
+    log = FileLog(
+        directory, segment_bytes_max=segment_bytes, decode=Envelope, clock=CLOCK, logger=QUIET,
+        **{"sync_mode": "always", "sync_interval_ms": 20, **kwargs},
+    )  # fmt: skip
+    applied = Applied()
+    return run_log(log, applied, body, applied.one, applied.all)
 
 
 @pytest.mark.parametrize("mode", ["always", "interval"])

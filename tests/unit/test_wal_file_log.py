@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.crash.records import Note, make_log, read_log
+from tests.support.running_log import run_log
 from tests.support.waiting import until, wait_until
 from tokmesh._core.wal import FRAME_HEADER_BYTES, RECORD_HEADER_BYTES
 from tokmesh.errors import ApiError
@@ -37,20 +38,9 @@ class Applied:
 def run(
     directory: Path, body: Callable[[FileLog[Note], Applied], Awaitable[None]], segment_bytes: int = 4096, **kwargs: Any
 ) -> Applied:
-    """Recovers, starts, runs `body`, closes."""
-
-    async def life() -> Applied:
-        log = make_log(directory, segment_bytes, **kwargs)
-        applied = Applied()
-        log.recover(applied)
-        log.start(asyncio.get_running_loop(), applied)
-        try:
-            await body(log, applied)
-        finally:
-            await log.close()
-        return applied
-
-    return asyncio.run(asyncio.wait_for(life(), 60))
+    """`body` with a log there, and what was applied."""
+    applied = Applied()
+    return run_log(make_log(directory, segment_bytes, **kwargs), applied, body, applied)
 
 
 def test_a_proposal_gives_what_apply_returned_and_survives(tmp_path: Path) -> None:
