@@ -1,4 +1,5 @@
-"""Compares each built extension module with its .pyi: the same public names, in modules and in classes."""
+"""Compares each built extension module with its .pyi: the same public names, in modules and in classes, and the
+same parameters of functions and methods, where the built one tells them."""
 
 import ast
 import enum
@@ -51,11 +52,12 @@ def public_names(module: ModuleType, imported: set[str]) -> set[str]:
 
 
 def check_stub(module: ModuleType, pyx: Source, pyi: Source) -> Iterator[Finding]:
-    """Names on one side only, of the module and of each class that both sides have."""
+    """Names on one side only, of the module and of each class that both sides have; functions that differ in their parameters."""
     stub = ast.parse(pyi.text)
     declared = declared_names(stub.body)
     actual = public_names(module, imported_names(pyx))
     yield from _differences(pyi.path, 1, module.__name__, actual, declared)
+    yield from _other_parameters(pyi.path, module.__name__, module, stub.body)
     for node in stub.body:
         value = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
         if not isinstance(node, ast.ClassDef) or not inspect.isclass(value):
@@ -71,6 +73,7 @@ def check_stub(module: ModuleType, pyx: Source, pyi: Source) -> Iterator[Finding
             # A plain Python class: its attributes are the instance's, and no class lists them.
             members |= {name for name in declared if name in _annotated_names(node)}
         yield from _differences(pyi.path, node.lineno, node.name, members, declared)
+        yield from _other_parameters(pyi.path, node.name, value, node.body)
 
 
 def _annotated_names(node: ast.ClassDef) -> set[str]:
@@ -82,3 +85,26 @@ def _differences(path: str, line: int, owner: str, actual: set[str], declared: s
         yield Finding(path, line, f"{owner}.{name} exists and is not declared here")
     for name in sorted(declared - actual):
         yield Finding(path, line, f"{owner}.{name} is declared here and does not exist")
+
+
+def _other_parameters(path: str, owner: str, built: object, body: list[ast.stmt]) -> Iterator[Finding]:
+    for node in body:
+        function = getattr(built, node.name, None) if isinstance(node, ast.FunctionDef) else None
+        # A property tells no parameters, and a C class none of its __init__.
+        if not isinstance(node, ast.FunctionDef) or node.name == "__init__" or not inspect.isroutine(function):
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        actual = [(each.name, each.default is not each.empty) for each in parameters]
+        if actual != _declared_parameters(node.args):
+            names = ", ".join(name + "=…" * has_default for name, has_default in actual)
+            yield Finding(path, node.lineno, f"{owner}.{node.name} takes ({names})")
+
+
+def _declared_parameters(arguments: ast.arguments) -> list[tuple[str, bool]]:
+    """(name, whether it has a default), in order."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    first_default = len(positional) - len(arguments.defaults)
+    found = [(each.arg, number >= first_default) for number, each in enumerate(positional)]
+    found += [(each.arg, False) for each in (arguments.vararg,) if each is not None]
+    found += [(each.arg, default is not None) for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return found + [(each.arg, False) for each in (arguments.kwarg,) if each is not None]

@@ -134,3 +134,15 @@ def test_stub_differences_are_found_on_both_sides() -> None:
     pyi = Source("m.pyi", "B: int\nclass C:\n    def f(self) -> None: ...\n    def h(self) -> None: ...\n")
     told = {finding.message.split()[0] for finding in stubs.check_stub(module, pyx, pyi)}
     assert told == {"m.A", "m.B", "C.g", "C.h"}
+
+
+def test_stub_that_disagrees_on_parameters() -> None:
+    module = types.ModuleType("m")
+    exec("def f(a, b=1): pass\ndef g(a, *, b=1): pass\nclass C:\n    def h(self, a): pass\n    def i(self): pass\n", vars(module))
+    stub = "def f(a, b): ...\ndef g(b, *, a=...): ...\nclass C:\n    def h(self, c): ...\n    def i(self): ...\n"
+    findings = list(stubs.check_stub(module, Source("m.pyx", ""), Source("m.pyi", stub)))
+    assert [finding.message for finding in findings] == [
+        "m.f takes (a, b=…)", "m.g takes (a, b=…)", "C.h takes (self, a)",
+    ]  # fmt: skip
+    right = "def f(a, b=...): ...\ndef g(a, *, b=...): ...\nclass C:\n    def h(self, a): ...\n    def i(self): ...\n"
+    assert not list(stubs.check_stub(module, Source("m.pyx", ""), Source("m.pyi", right)))

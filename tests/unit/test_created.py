@@ -1,5 +1,6 @@
 """A session's bytes in records are those that log/record.py tells: nothing is cut to fit, nothing outside its bounds is taken."""
 
+import inspect
 import struct
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokmesh._core.created import encode_created, split_texts
+from tokmesh.log.record import SessionCreated
 
 LENGTHS = struct.Struct("<HHBHBH")
 BOUNDS = (512, 512, 64, 2048, 64, 4096)
@@ -18,6 +20,10 @@ long_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 ids = st.binary(min_size=16, max_size=16)
 Fields = tuple[Any, ...]
 GOOD: Fields = (1, bytes(16), bytes(32), "u", "d", "::1", "ua", "by", 2, 3, b"{}", ())
+
+
+def test_the_fields_of_the_record_are_those_that_its_bytes_are_made_of() -> None:
+    assert list(inspect.signature(SessionCreated).parameters) == list(inspect.signature(encode_created).parameters)
 
 
 def with_one(index: int, value: Any) -> Fields:
