@@ -37,6 +37,27 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         "tests/cluster/test_missed_touches.py",
     ),
     mutant(
+        "pass over at once who does not tell who was active",
+        "cluster/missed_touches.py",
+        "                if not is_heard or time.monotonic() >= until_s:\n",
+        "                if is_heard or time.monotonic() >= until_s:\n",
+        "tests/cluster/test_missed_touches.py",
+    ),
+    mutant(
+        "give a cluster's first key another id on each node",
+        "app.py",
+        "create_first(self._node_log.first_key_id,",
+        "create_first(None,",
+        "tests/cluster/test_first_key.py",
+    ),
+    mutant(
+        "revoke of a user's sessions only what lives by this node's clock",
+        "sessions/service.py",
+        "            ids += of_user.expired(except_id)\n",
+        "            ids += []\n",
+        "tests/unit/test_sessions.py",
+    ),
+    mutant(
         "acknowledge before a majority has applied it",
         "cluster/jetstream_log.py",
         "self._stored if majority else self._stored_alone",
