@@ -10,11 +10,14 @@ import pytest
 from tests.support.waiting import until
 from tests.unit.test_following import Node, stated, ulid
 from tokmesh._core.clock import Clock
+from tokmesh._core.principal import Grant, Refusal
 from tokmesh.cluster import comparing as module
 from tokmesh.cluster.comparing import LATE_MS_MAX, Comparing
+from tokmesh.cluster.key_survey import KeySurvey
 from tokmesh.cluster.link import Link
 from tokmesh.cluster.report import Report, encode_report
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
 from tokmesh.log.stream_record import decode_envelope
 
@@ -62,7 +65,7 @@ class Member:
         self.rank = rank
         self.node.store.following.members = MEMBERS
         self.comparing = Comparing(
-            bus.link(), SUBJECTS, self.node.store.following, self.node.table, self.clock, node_id, 1,
+            bus.link(), SUBJECTS, self.node.store.following, self.node.table, self.node.keyring, self.clock, node_id, 1,
             rank=lambda: self.rank, apart=lambda: bool(self.outvoted), outvoted=self.outvoted.append,
         )  # fmt: skip
 
@@ -140,6 +143,72 @@ def test_a_table_that_differs_is_told_by_all_and_gives_way_itself() -> None:
     run(work)
 
 
+def key_created(number: int, **fields: object) -> r.KeyCreated:
+    values = {
+        "time_ms": 5, "key_id": ulid(number), "role": "issuer", "description": "d", "allowedlist": ("10.0.0.0/8",),
+        "rate_limit": 7.0, "expires_at_ms": 9, "argon2_hash": "$argon2id$", "salt": bytes(16), "tag": bytes(32),
+    }  # fmt: skip
+    return r.KeyCreated(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def key_sum(keyring: KeyRing, budget: int = 100) -> int:
+    survey = KeySurvey(keyring, bytes(16))
+    while (found := survey.step(budget)) is None:
+        pass
+    return found
+
+
+def ring(*records: r.KeyCreated, disabled: tuple[int, ...] = ()) -> KeyRing:
+    made = KeyRing()
+    for record in records:
+        made.apply_created(record)
+    for number in disabled:
+        made.apply_status(r.KeyStatusChanged(6, ulid(number), False))
+    return made
+
+
+def test_the_sum_of_the_keys_is_of_all_that_the_stream_says_of_them_and_of_nothing_else() -> None:
+    keys = [key_created(number) for number in range(7)]
+    whole = key_sum(ring(*keys))
+    assert key_sum(ring(*reversed(keys)), 1) == key_sum(ring(*keys), 3) == whole
+    used = ring(*keys)
+    assert used.all()[0].api_key.active and Grant(used.all()[0].api_key, 8).refusal(7) == Refusal.GRANTED
+    used.apply_status(r.KeyStatusChanged(6, ulid(1), False))
+    used.apply_status(r.KeyStatusChanged(7, ulid(1), True))
+    assert key_sum(used) == whole, "its generation, and what is left of its rate, are its own"
+    others: list[dict[str, object]] = [
+        {"time_ms": 6}, {"role": "admin"}, {"description": "e"}, {"allowedlist": ()}, {"rate_limit": 8.0}, {"expires_at_ms": 10},
+        {"argon2_hash": "$argon2i$"}, {"salt": b"s" * 16}, {"tag": b"t" * 32}, {"key_id": ulid(99)},
+    ]  # fmt: skip
+    found = {key_sum(ring(*keys[1:], key_created(0, **fields))) for fields in others}
+    found |= {key_sum(ring(*keys[1:])), key_sum(ring(*keys, disabled=(3,))), key_sum(ring()), whole}
+    assert len(found) == len(others) + 4
+
+
+def test_keys_are_summed_as_of_the_place_while_they_change() -> None:
+    members = [ring(key_created(1), key_created(2)), ring(key_created(1), key_created(2))]
+    surveys = [KeySurvey(each, bytes(16)) for each in members]
+    assert surveys[0].step(1) is None
+    for each in members:
+        each.apply_created(key_created(3))
+        each.apply_status(r.KeyStatusChanged(6, ulid(1), False))
+    assert surveys[0].step(1) == surveys[1].step(10) == key_sum(ring(key_created(1), key_created(2)))
+
+
+def test_a_key_that_differs_is_told_by_all_and_gives_way_itself() -> None:
+    async def work() -> None:
+        members = await three(Bus())
+        for member in members:
+            member.apply(r.KeyStated(5, True, key_created(1)))
+        members[2].node.keyring.apply_status(r.KeyStatusChanged(6, ulid(1), False))  # by nobody
+        for _ in range(4):
+            await place(members)
+        assert [member.comparing.differing for member in members] == [{"tmnd-c": 1}, {"tmnd-c": 1}, {"tmnd-a": 1, "tmnd-b": 1}]
+        assert [len(member.outvoted) for member in members] == [0, 0, 1]
+
+    run(work)
+
+
 def test_who_is_late_or_lacks_a_record_or_is_busy_tells_nothing() -> None:
     async def work() -> None:
         bus = Bus()
@@ -185,8 +254,8 @@ def test_a_report_of_another_stream_and_what_is_none_count_for_nothing() -> None
         position = a.node.store.following.position + 1
         for data in (
             b"junk",
-            encode_report(Report("tmnd-b", 78, position, False, (1,) * 64)),
-            encode_report(Report("tmnd-a", 77, position, False, (1,) * 64)),  # a copy of this node
+            encode_report(Report("tmnd-b", 78, position, False, (1,) * 65)),
+            encode_report(Report("tmnd-a", 77, position, False, (1,) * 65)),  # a copy of this node
         ):
             await a.comparing._heard(cast(Any, SimpleNamespace(data=data)))
         assert a.comparing.undecodable == 1

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tokmesh.cluster.comparison import PLACES_MAX, Comparison, Verdict
-from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
+from tokmesh.cluster.comparison import PLACES_IN_A_ROW, PLACES_MAX, Comparison
+from tokmesh.cluster.report import KEYS, Report, ReportError, decode_report, encode_report
 
 A, B, C, D, E = MEMBERS = tuple(f"tmnd-{letter}" for letter in "abcde")
-SAME = tuple(range(1, 65))
+SAME = tuple(range(1, 66))
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -22,14 +22,14 @@ class Place:
         self.comparison = Comparison(judge)
         self.position = 0
 
-    def next(self, apart: tuple[str, ...] = (), /, **sums: tuple[int, ...]) -> Verdict:
-        """All members report `sums` (by letter), SAME where nothing is said; (): no report."""
+    def next(self, apart: tuple[str, ...] = (), /, **sums: tuple[int, ...]) -> tuple[dict[str, int], frozenset[str]]:
+        """Who differs and who is outvoted when all members report `sums` (by letter), SAME where nothing is said; (): no report."""
         self.position += 10
         for node_id in self.members:
             found = sums.get(node_id[-1], SAME)
             if found:
                 self.comparison.hear(Report(node_id, 1, self.position, node_id in apart, found))
-        return self.comparison.judge(self.position + 1, self.members)
+        return self.comparison.judge(self.position + 1, self.members)[:2]
 
 
 def test_equal_tables_are_compared_and_nothing_is_said() -> None:
@@ -44,6 +44,15 @@ def test_a_difference_is_told_at_the_third_place_in_a_row_by_both_sides_and_no_l
         assert [place.next(b=wrong_in(7, 63)) for _ in range(2)] == [({}, NOBODY)] * 2
         assert place.next(b=wrong_in(7, 63)) == (told, frozenset({B}))
         assert place.next() == ({}, NOBODY)
+
+
+def test_keys_that_differ_are_told_as_such_and_outvote_like_sessions() -> None:
+    comparison = Comparison(A)
+    for position in range(PLACES_IN_A_ROW):
+        for node_id, sums in ((A, SAME), (B, wrong_in(KEYS)), (C, SAME)):
+            comparison.hear(Report(node_id, 1, position + 1, False, sums))
+        comparison.judge(position + 2, (A, B, C))
+    assert comparison.judge(PLACES_IN_A_ROW + 2, (A, B, C)) == ({B: 1}, frozenset({B}), frozenset({B}))
 
 
 def test_one_equal_place_in_between_begins_anew() -> None:
@@ -132,9 +141,10 @@ def test_a_report_comes_back(apart: bool) -> None:
 
 def test_what_is_no_report_is_refused() -> None:
     good = encode_report(Report(A, 1, 2, False, SAME))
-    for position, wrong in ((0, 2), (1, 2), (18, 7), (19, 0xFF), (19, ord("T"))):
+    for position, wrong in ((0, 1), (0, 3), (1, 2), (18, 7), (19, 0xFF), (19, ord("T"))):
         with pytest.raises(ReportError):
             decode_report(good[:position] + bytes((wrong,)) + good[position + 1 :])
-    for bad in (b"", good[:-1], good + b"\0", good[:18]):
+    first_format = b"\x01" + good[1:-8]
+    for bad in (b"", good[:-1], good + b"\0", good[:18], first_format):
         with pytest.raises(ReportError):
             decode_report(bad)

@@ -11,7 +11,7 @@ from tests.golden import make
 from tests.support.cluster import Cluster
 from tests.support.server import TokMeshProcess
 from tests.support.waiting import wait_until
-from tokmesh.ids import parse_session_id
+from tokmesh.ids import parse_key_id, parse_session_id
 from tokmesh.log import record as r
 
 FOUND_S = 120.0  # twenty seconds, on a machine with nothing else to do
@@ -115,3 +115,27 @@ def test_of_two_nodes_both_tell_and_both_go_on(tmp_path: Path) -> None:
             assert cluster.verdict(node, made["token"]) is True and value(cluster, node, "stands_apart") == 0
         status = cluster.nodes[0].command_line("cluster", "status")
         assert status.returncode == 1 and "tables_differ: another node's table" in status.stdout
+
+
+def test_a_node_whose_log_has_a_key_disabled_by_nobody_is_found_and_judges_no_key(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        made = cluster.ask(0, "POST", "/admin/v1/keys", {"role": "issuer"})[1]
+        credential = f"{made['key_id']}:{made['key_secret']}"
+        token = cluster.create(0)["token"]
+        assert cluster.nodes[2].stop() == 0
+        key_id = parse_key_id(made["key_id"])
+        assert key_id is not None
+        alter(cluster.nodes[2], r.KeyStatusChanged(now_ms(), key_id, False))
+        cluster.nodes[2].start()
+
+        def asked(node: int) -> int:
+            return cluster.nodes[node].request("POST", "/tokens/validate", json={"token": token}, key=credential)[0]
+
+        assert [asked(node) for node in range(3)] == [200, 200, 401], "it says what is not so"
+        wait_until(lambda: value(cluster, 2, "stands_apart") == 1, "it is found", FOUND_S)
+        assert differences(cluster, 0) == [0, 0, 1]
+        wait_until(lambda: asked(2) == 503, "it says nothing of a key any more")
+        assert cluster.ask(2, "GET", "/admin/v1/keys")[0] == 503 and cluster.ask(0, "GET", "/admin/v1/keys")[0] == 200
+        told_of = [line for line in cluster.nodes[0].log_lines() if line.get("code") == "TM-CLST-5050"]
+        assert [(line["node_id"], line["shards"], line["keys"]) for line in told_of] == [("tmnd-2", 0, True)]
+        assert [asked(node) for node in range(2)] == [200, 200]

@@ -33,7 +33,7 @@ CASES = (
     Case("TokMeshQuorumLost", {"quorum_lost": False}, {"quorum_lost": True}),
     Case("TokMeshClusterStale", {"cluster_fenced": False}, {"cluster_fenced": True}),
     Case("TokMeshDivergence", {"cluster_diverged": False}, {"cluster_diverged": True}),
-    Case("TokMeshTablesDiffer", {"differing_shards": 0}, {"differing_shards": 1}),
+    Case("TokMeshTablesDiffer", {"differing_parts": 0}, {"differing_parts": 1}),
     Case("TokMeshTablesDiffer", {"stands_apart": False}, {"stands_apart": True}),
     Case("TokMeshStreamRecordsQuarantined", {"quarantined_records": 0}, {"quarantined_records": 1}),
     Case("TokMeshNatsOld", {"nats_old": False}, {"nats_old": True}),

@@ -49,7 +49,7 @@ cdef class Server:
         Responder responder
         tuple _role_masks              # per route: Role bits admitted; 0: no key needed
         tuple _spools                  # per route: its SpoolSpec, or None
-        tuple _tells_state             # per route: whether the answer depends on sessions being up to date
+        tuple _tells_state             # per route: whether the answer depends on sessions or keys being up to date
         int _validate_number
         readonly Py_ssize_t buffered_bytes    # of bodies and what waits behind them, held or given room, all connections together
         set _open                      # connections

@@ -49,6 +49,8 @@ from tokmesh._core.validate cimport Validator
 NEVER_NS = (1 << 63) - 1    # slow_ns and fresh_until_ns without a limit
 _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
 
+_KEY_ROUTES = "/admin/v1/keys"
+
 # A role admits those above it (contract §3).
 _ROLE_MASKS = {
     "none": 0,
@@ -108,7 +110,9 @@ cdef class Server:
         self._role_masks = tuple(_ROLE_MASKS[route.role] for route in self.router.routes)
         self._spools = tuple(getattr(route, "spool", None) for route in self.router.routes)
         self._validate_number = self.router.match("POST", validate_route)[0]
-        self._tells_state = tuple(route.role in ("validator", "issuer") for route in self.router.routes)
+        self._tells_state = tuple(
+            route.role in ("validator", "issuer") or route.template.startswith(_KEY_ROUTES) for route in self.router.routes
+        )
         self.slow_ns = self.fresh_until_ns = NEVER_NS
         self.fence_reason = "stale"
         self._open = set()
@@ -178,6 +182,7 @@ cdef class Server:
         if head.credential_conflict:
             raise ApiError("TM-ARG-1003", {"reason": "two_credentials"})
         if mask != 0:
+            self.require_fresh(head)  # a node that may lack a key must not say that it is no good
             return self._admit(head, now_ms, peer_address, mask)
         if head.credential is None:
             return 1
@@ -188,7 +193,7 @@ cdef class Server:
             return 1
 
     cdef int require_fresh(self, Head head) except -1:
-        """Raises TM-CLST-5030 when the route tells of sessions and this node may not know of all that was acknowledged."""
+        """Raises TM-CLST-5030 when the route tells of sessions or keys and this node may not know of all that was acknowledged."""
         if tm_monotonic_ns() > self.fresh_until_ns and self._tells_state[head.route_number]:
             raise ApiError("TM-CLST-5030", {"reason": self.fence_reason}, retry_after_s=1)
         return 0

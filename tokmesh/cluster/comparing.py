@@ -1,10 +1,10 @@
-"""The nodes compare their tables: a place is made in the stream every few seconds, each node surveys its table as of that place
-and tells the others what it found, and judges what they told (comparison.py).
+"""The nodes compare their tables: a place is made in the stream every few seconds, each node surveys its sessions and API keys
+as of that place and tells the others what it found, and judges what they told (comparison.py).
 
 Equal tables never differ here. A survey begins in the turn in which the place is applied, so it is of the records up to there
-and no others (_core/survey.pyx). A node that may lack some of those tells nothing (`Place.is_exact`). What counts is what ends
-more than MARGIN_MS after the place's own time, and a node whose clock has come near that tells nothing either: nobody has forgotten
-what another still counts. Of sessions with an idle limit see _core/survey.pyx.
+and no others (_core/survey.pyx, key_survey.py). A node that may lack some of those tells nothing (`Place.is_exact`). What counts is
+what ends more than MARGIN_MS after the place's own time, and a node whose clock has come near that tells nothing either: nobody has
+forgotten what another still counts. Of sessions with an idle limit see _core/survey.pyx.
 
 Places are made by the active member with the lowest id; should it make none, or none whose time can be right, by the next one
 after another interval. They come seldom enough for the maker to spend no more than SHARE_MAX of its time on surveys; a survey
@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from nats.aio.msg import Msg
 
@@ -25,11 +25,13 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.survey import Survey
 from tokmesh.cluster.comparison import Comparison, Verdict
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.key_survey import KeySurvey
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
 from tokmesh.cluster.statement import lifetime
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.following import Following, Place
+from tokmesh.keyring import KeyRing
 from tokmesh.log.record import PlaceStated
 from tokmesh.log.stream_record import Envelope
 
@@ -40,8 +42,11 @@ PLACE_TTL_MS: Final = 60_000
 MARGIN_MS: Final = 60_000
 LATE_MS_MAX: Final = 30_000  # half of the margin, so that clocks may differ by the other half
 STEP_ENTRIES: Final = 1_000  # see Survey.step: a tenth of a millisecond when quiet
+STEP_KEYS: Final = 20
 PAUSE_SHARE: Final = 4.0  # a pause lasts as many times as the step before it
 PAUSE_MIN_S: Final = 0.0005
+
+T = TypeVar("T")
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -62,6 +67,7 @@ class Comparing:
         subjects: Subjects,
         following: Following,
         table: Surveyed,
+        keyring: KeyRing,
         clock: Clock,
         node_id: str,
         incarnation: int,
@@ -74,6 +80,7 @@ class Comparing:
         self._subjects = subjects
         self._following = following
         self._table = table
+        self._keyring = keyring
         self._clock = clock
         self._node_id = node_id
         self._incarnation = incarnation
@@ -87,7 +94,7 @@ class Comparing:
         self._waited_since_ns = self._compared_ns = clock.monotonic_ns()
         self._interval_ns = INTERVAL_NS
         self.undecodable = 0
-        self.differing: dict[str, int] = {}  # shards, by other members; those without any are left out
+        self.differing: dict[str, int] = {}  # parts of the table, by other members; those without any are left out
 
     async def listen(self) -> None:
         """Hears the others. Raises LinkDown."""
@@ -127,18 +134,20 @@ class Comparing:
         if is_busy or not place.is_exact:
             return
         created_ns = self._following.created_ns
+        hash_key = _hash_key(created_ns, place.position)
+        halves = int.from_bytes(hash_key[:8], "little"), int.from_bytes(hash_key[8:], "little")
         try:
-            survey = self._table.begin_survey(_key(created_ns, place.position), place.time_ms + MARGIN_MS)
+            survey = self._table.begin_survey(halves, place.time_ms + MARGIN_MS)
         except MemoryError:
             return
         self._survey = survey
-        work = self._take(survey, place.position, created_ns)
+        work = self._take(survey, KeySurvey(self._keyring, hash_key), place.position, created_ns)
         self._surveying = asyncio.get_running_loop().create_task(work, name="tokmesh-survey")
 
     def _tell(self, verdict: Verdict) -> None:
         for node_id in sorted(verdict.differing.keys() - self.differing.keys()):
-            shards = verdict.differing[node_id]
-            extra = {"code": "TM-CLST-5050", "node_id": node_id, "shards": shards}
+            keys = node_id in verdict.keys
+            extra = {"code": "TM-CLST-5050", "node_id": node_id, "shards": verdict.differing[node_id] - keys, "keys": keys}
             logger.error("the tables of two nodes differ: this one's and another's", extra=extra)
         for node_id in sorted(self.differing.keys() - verdict.differing.keys()):
             logger.info("the table of a node does not differ from this one's any more", extra={"node_id": node_id})
@@ -146,18 +155,11 @@ class Comparing:
         if self._node_id in verdict.outvoted and not self._apart():
             self._outvoted("the table of this node differs from those of a majority of the nodes")
 
-    async def _take(self, survey: Survey, position: int, created_ns: int) -> None:
-        spent_s = 0.0
-        while True:  # each step looks at more entries, of as many as there were
-            began_s, began_cpu_s = time.perf_counter(), time.thread_time()
-            sums = survey.step(STEP_ENTRIES)
-            step_s = time.perf_counter() - began_s
-            spent_s += time.thread_time() - began_cpu_s
-            if sums is not None:
-                break
-            await asyncio.sleep(max(PAUSE_MIN_S, step_s * PAUSE_SHARE))
-        self._interval_ns = max(INTERVAL_NS, round(spent_s * 1e9 / SHARE_MAX))
-        report = Report(self._node_id, created_ns, position, self._apart(), sums)
+    async def _take(self, survey: Survey, keys: KeySurvey, position: int, created_ns: int) -> None:
+        sums, spent_s = await _in_steps(lambda: survey.step(STEP_ENTRIES))
+        keys_sum, keys_spent_s = await _in_steps(lambda: keys.step(STEP_KEYS))
+        self._interval_ns = max(INTERVAL_NS, round((spent_s + keys_spent_s) * 1e9 / SHARE_MAX))
+        report = Report(self._node_id, created_ns, position, self._apart(), (*sums, keys_sum))
         self._comparison.hear(report)
         try:
             await self._link.publish(self._subjects.reports, encode_report(report))
@@ -189,7 +191,19 @@ class Comparing:
                 logger.debug("no place was made", extra={"reason": str(error)})
 
 
-def _key(created_ns: int, position: int) -> tuple[int, int]:
-    """Of the survey at that place, the same on all nodes."""
-    digest = blake2b(f"{created_ns}:{position}".encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+async def _in_steps(step: Callable[[], T | None]) -> tuple[T, float]:
+    """What the last step gives, and the processor time of all. Each looks at more, of as much as there was."""
+    spent_s = 0.0
+    while True:
+        began_s, began_cpu_s = time.perf_counter(), time.thread_time()
+        found = step()
+        step_s = time.perf_counter() - began_s
+        spent_s += time.thread_time() - began_cpu_s
+        if found is not None:
+            return found, spent_s
+        await asyncio.sleep(max(PAUSE_MIN_S, step_s * PAUSE_SHARE))
+
+
+def _hash_key(created_ns: int, position: int) -> bytes:
+    """Of the survey at that place, the same on all nodes: 16 bytes."""
+    return blake2b(f"{created_ns}:{position}".encode(), digest_size=16).digest()

@@ -1,10 +1,11 @@
-"""Whether the members' tables are the same, judged by what they report of each place of the stream.
+"""Whether the members' tables and API keys are the same, judged by what they report of each place of the stream. Here a table has
+65 parts: the sessions of each shard, and the keys.
 
 All that report of one place speak of the same records: tables that differ there differ for good, and only a fault of the comparing
-itself could make them differ for a moment. So a shard differs when it did at PLACES_IN_A_ROW places, one after the other, that both
+itself could make them differ for a moment. So a part differs when it did at PLACES_IN_A_ROW places, one after the other, that both
 nodes reported of; one at which they are the same ends that.
 
-A node is outvoted in a shard when a majority of the members, without it, has one and the same sum there, and it has another, as
+A node is outvoted in a part when a majority of the members, without it, has one and the same sum there, and it has another, as
 often in a row; a place without such a majority neither counts nor ends that. Who is outvoted stands apart, unless every node that
 reported is: then the comparing is wrong, or nobody is right. Reports of nodes that stand apart already are no votes. Every node
 judges by the same reports, so that all come to the same.
@@ -16,8 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tokmesh.cluster.report import Report
-from tokmesh.cluster.subjects import SHARDS
+from tokmesh.cluster.report import KEYS, PARTS, Report
 
 PLACES_IN_A_ROW: Final = 3
 PLACES_MAX: Final = 4
@@ -25,11 +25,12 @@ SENDERS_MAX: Final = 64
 
 
 class Verdict(NamedTuple):
-    """differing: of each other member, the number of shards in which its table differs from this node's; only those where there are
-    any. outvoted: the nodes that stand apart, or are to."""
+    """differing: of each other member, the number of parts in which its table differs from this node's; only those where there are
+    any. outvoted: the nodes that stand apart, or are to. keys: those that differ in their API keys."""
 
     differing: dict[str, int]
     outvoted: frozenset[str]
+    keys: frozenset[str]
 
 
 class Comparison:
@@ -39,7 +40,7 @@ class Comparison:
         self._node_id = node_id
         self._reports: dict[int, dict[str, Report]] = {}
         self._judged = 0
-        self._differing: dict[str, list[int]] = {}  # for each other node and shard: at how many places in a row
+        self._differing: dict[str, list[int]] = {}  # for each other node and part: at how many places in a row
         self._outvoted: dict[str, list[int]] = {}
         self._voters: frozenset[str] = frozenset()  # at the last place
         self.compared_total = 0
@@ -66,7 +67,8 @@ class Comparison:
             self._vote({node_id: each for node_id, each in reports.items() if not each.apart}, len(known) // 2 + 1)
         self._judged = max(self._judged, position - 1)
         outvoted = frozenset(node_id for node_id, streak in self._outvoted.items() if max(streak) >= PLACES_IN_A_ROW)
-        return Verdict(self._counts(), frozenset() if outvoted >= self._voters else outvoted)
+        keys = frozenset(node_id for node_id, streak in self._differing.items() if streak[KEYS] >= PLACES_IN_A_ROW)
+        return Verdict(self._counts(), frozenset() if outvoted >= self._voters else outvoted, keys)
 
     def _compare(self, reports: dict[str, Report]) -> None:
         own = reports.get(self._node_id)
@@ -75,20 +77,20 @@ class Comparison:
             return
         self.compared_total += 1
         for other in others:
-            streak = self._differing.setdefault(other.node_id, [0] * SHARDS)
-            for shard in range(SHARDS):
-                streak[shard] = streak[shard] + 1 if other.sums[shard] != own.sums[shard] else 0
+            streak = self._differing.setdefault(other.node_id, [0] * PARTS)
+            for part in range(PARTS):
+                streak[part] = streak[part] + 1 if other.sums[part] != own.sums[part] else 0
 
     def _vote(self, votes: dict[str, Report], majority: int) -> None:
         if not votes:
             return
         self._voters = frozenset(votes)
-        for shard in range(SHARDS):
-            [(found, count)] = Counter(each.sums[shard] for each in votes.values()).most_common(1)
+        for part in range(PARTS):
+            [(found, count)] = Counter(each.sums[part] for each in votes.values()).most_common(1)
             for node_id, each in votes.items():
-                streak = self._outvoted.setdefault(node_id, [0] * SHARDS)
+                streak = self._outvoted.setdefault(node_id, [0] * PARTS)
                 if count >= majority:
-                    streak[shard] = streak[shard] + 1 if each.sums[shard] != found else 0
+                    streak[part] = streak[part] + 1 if each.sums[part] != found else 0
 
     def _counts(self) -> dict[str, int]:
         counts = {

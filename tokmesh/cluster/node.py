@@ -150,7 +150,7 @@ class ClusterNode:
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
         self._syncing = Syncing(self.link, self.stream)
         self._comparing = Comparing(
-            self.link, self.subjects, self.following, state.table, clock, state.node_id, incarnation,
+            self.link, self.subjects, self.following, state.table, state.keyring, clock, state.node_id, incarnation,
             rank=self._rank, apart=lambda: apart.reason is not None, outvoted=self._stand_apart,
         )  # fmt: skip
         self._viewer = Viewer(
@@ -281,7 +281,7 @@ class ClusterNode:
 
     @property
     def differing(self) -> dict[str, int]:
-        """Shards in which another member's table differs from this one's, by member; those without any are left out."""
+        """Parts in which another member's table differs from this one's, by member; those without any are left out."""
         return self._comparing.differing
 
     async def remove(self, node_id: str) -> None:

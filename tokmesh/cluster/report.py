@@ -2,10 +2,12 @@
 
 Bytes, little-endian without padding:
 
-    format u8 · flags u8 (1 apart) · created_ns u64 · position u64 · length u8, node id · for each of the 64 shards: its sum u64
+    format u8 · flags u8 (1 apart) · created_ns u64 · position u64 · length u8, node id · for each of the 64 shards: its sum u64 ·
+    sum of the API keys u64
 
 Always holds: what `decode_report` returns lies within the bounds below, and `encode_report` turns it into the same bytes again;
-anything else is a ReportError. Another way of summing up (_core/survey.pyx) is another format: the two cannot be compared.
+anything else is a ReportError. Another way of summing up (_core/survey.pyx, key_survey.py) is another format: the two cannot be
+compared, and who reports in it is as one who does not report. Format 1 had no sum of the keys.
 """
 
 import re
@@ -14,10 +16,12 @@ from typing import Final, NamedTuple
 
 from tokmesh.cluster.subjects import SHARDS
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+KEYS: Final = SHARDS  # which of the sums is that of the keys
+PARTS: Final = SHARDS + 1
 
 _HEAD: Final = struct.Struct("<BBQQB")
-_SUMS: Final = struct.Struct(f"<{SHARDS}Q")
+_SUMS: Final = struct.Struct(f"<{PARTS}Q")
 _APART: Final = 1
 _NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
 
@@ -28,7 +32,7 @@ class ReportError(ValueError):
 
 class Report(NamedTuple):
     """created_ns: when the stream was made, Unix; position: the place in it; apart: its sender answers nothing, as its table is
-    held to be wrong; sums: by shard, as _core/survey.pyx tells. Numbers are u64."""
+    held to be wrong; sums: PARTS of them, of each shard and of the keys. Numbers are u64."""
 
     node_id: str
     created_ns: int

@@ -36,7 +36,7 @@ class Standing(NamedTuple):
 
 class ClusterView(NamedTuple):
     """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
-    shard. table_differences: shards by other members whose table differs from this one's; table_comparison_ns: since the last
+    shard. table_differences: parts by other members whose table differs from this one's; table_comparison_ns: since the last
     comparison, or else since it began. nats_state: as Link.state; nats_sync: as Syncing.state."""
 
     members: tuple[MemberStatus, ...]

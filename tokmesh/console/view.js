@@ -154,7 +154,7 @@ function memberFacts(node, enabled) {
   const known = node.version === null ? "" : `${node.version}, ${format.integer(node.sessions)} sessions`;
   const lag = node.is_self ? "" : node.status === "down" ? silence(node.silent_seconds)
     : `${format.seconds(node.lag_seconds)} behind`;
-  const differs = node.differing_shards ? `differs in ${format.integer(node.differing_shards)} shards` : "";
+  const differs = node.differing_parts ? `differs in ${format.integer(node.differing_parts)} parts` : "";
   const words = [node.id, known, lag, differs].filter(Boolean).join(" · ");
   return element("span", "member", pill(node.status === "active" ? "good" : "critical", node.status), element("span", "", ` ${words}`));
 }

@@ -44,7 +44,7 @@ class MemberFigures(Protocol):
 
 class ClusterFigures(Protocol):
     """What a node of a cluster knew at one moment. shard_keys: sessions by primary; publications: of PUBLICATION_OUTCOMES;
-    table_differences: shards by member; undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS;
+    table_differences: parts by member; undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS;
     nats_version: "" without a
     connection."""
 

@@ -125,7 +125,8 @@ def comparison_metrics() -> list[MetricSpec]:
     return [
         gauge(
             group, "cluster_table_differences",
-            "Shards, of 64, in which a member's table differs from this node's, at three comparisons in a row; 0 for itself.",
+            "Parts, of 65 (64 shards of the sessions, and the API keys), in which a member's table differs from this node's, at "
+            "three comparisons in a row; 0 for itself.",
             Label("node_id", bound=NODE_BOUND),
             usage=Usage(
                 "max by (instance, node_id) (tokmesh_cluster_table_differences) > 0",

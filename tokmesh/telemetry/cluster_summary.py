@@ -54,7 +54,7 @@ def _counts(active: int, down: int) -> dict[str, Any]:
     return {"active": active, "down": down, "parity": "even" if (active + down) % 2 == 0 else "odd"}
 
 
-def _member(member: MemberFigures, differing_shards: int) -> dict[str, Any]:
+def _member(member: MemberFigures, differing_parts: int) -> dict[str, Any]:
     known = member.applied is not None
     figures = member.figures
     return _node(
@@ -66,7 +66,7 @@ def _member(member: MemberFigures, differing_shards: int) -> dict[str, Any]:
         member.applied,
         _seconds(member.lag_to_ns),
         _seconds(member.silent_ns),
-        differing_shards,
+        differing_parts,
     )
 
 
@@ -79,9 +79,9 @@ def _node(
     applied: int | None,
     lag_seconds: float | None,
     silent_seconds: float | None,
-    differing_shards: int,
+    differing_parts: int,
 ) -> dict[str, Any]:
-    """lag_seconds: how long it has lacked what this node has; differing_shards: in which its table differs from this node's."""
+    """lag_seconds: how long it has lacked what this node has; differing_parts: in which its table differs from this node's."""
     return {
         "id": node_id,
         "status": status,
@@ -91,7 +91,7 @@ def _node(
         "applied": applied,
         "lag_seconds": lag_seconds,
         "silent_seconds": silent_seconds,
-        "differing_shards": differing_shards,
+        "differing_parts": differing_parts,
     }
 
 

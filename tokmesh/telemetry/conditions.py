@@ -61,7 +61,7 @@ class Readings:
     cluster_fenced: bool | None = None  # answers no reads
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
     stands_apart: bool | None = None  # its table differs from those of a majority
-    differing_shards: float | None = None  # of the member whose table differs most from this node's
+    differing_parts: float | None = None  # of the member whose table differs most from this node's
     quarantined_records: float | None = None  # of the stream, passed over
     cluster_removed: bool | None = None  # this node was taken out of the cluster
     nats_old: bool | None = None
@@ -181,8 +181,8 @@ def _divergence(at: Readings) -> str | None:
 def _tables_differ(at: Readings) -> str | None:
     if at.stands_apart:
         return "The table of this node differs from those of a majority: it answers nothing about sessions. Let it begin anew."
-    if (at.differing_shards or 0) > 0:
-        return f"The tables of this node and of another differ in {at.differing_shards:.0f} of 64 shards: one of them is wrong."
+    if (at.differing_parts or 0) > 0:
+        return f"The tables of this node and of another differ in {at.differing_parts:.0f} of 65 parts: one of them is wrong."
     return None
 
 
