@@ -12,7 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import uvloop
 
@@ -49,11 +49,11 @@ from tokmesh.state import State
 from tokmesh.storage.segment_keys import SegmentKeys
 from tokmesh.telemetry.exposition import Exposition, Scrape
 from tokmesh.telemetry.gc_pauses import GcPauses
-from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging
+from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging, reset_logging
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
-from tokmesh.telemetry.logs.uncaught import log_uncaught
+from tokmesh.telemetry.logs.uncaught import log_loop_error, log_uncaught
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Family, Propagation, Sources
 from tokmesh.telemetry.resources import Resources
@@ -71,7 +71,7 @@ class _Stopped(BaseException):
 
 
 def run_server(load: Callable[[bytes | None], Loaded]) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code.
+    """Serves until SIGTERM or SIGINT; returns the exit code. A node of a cluster that is to begin anew becomes a fresh process.
 
     load: reads the configuration, at the start and at every reload, with a given text in place of the file's. A bug that ends the
     server is told in the log; the exit code is 1. Raises ConfigError, or ApiError when the log cannot be had (another process has
@@ -80,8 +80,7 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     loaded = load(None)
     settings = loaded.settings
     process.harden()
-    tls = settings.server.https.tls
-    context = server_context(tls) if settings.server.https.enabled else None
+    context = server_context(settings.server.https.tls) if settings.server.https.enabled else None
     keys = read_keys(settings.storage.encryption)
     trace_headers = read_headers(settings.telemetry.tracing.headers_file, "telemetry.tracing.headers_file")
     data_directory.prepare(settings.storage.dir)
@@ -96,7 +95,11 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
         node_id = settings.cluster.node_id or data_directory.node_id(settings.storage.dir, clock)
         state = State(settings, clock, node_id, keys)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(App(loaded, load, state, log_handler, runner.get_loop(), trace_headers).run(context))
+            app = App(loaded, load, state, log_handler, runner.get_loop(), trace_headers)
+            runner.run(app.run(context))
+        if app.begins_anew:
+            reset_logging()
+            process.begin_anew()
     except _Stopped:
         logger.info("stopped before serving")
     except (ApiError, ConfigError):
@@ -115,6 +118,7 @@ class App:
     """One serving process."""
 
     _segment_keys: SegmentKeys | None = None  # read by a reload, not yet in force
+    begins_anew = False  # `run` has ended for this node to begin anew, by a fresh process
 
     def __init__(
         self,
@@ -142,7 +146,9 @@ class App:
             settings.telemetry.tracing, trace_headers, lambda: self._server.handling, node_id=state.node_id, version=__version__
         )
         self._propagation = Propagation()
-        self._node_log = NodeLog(settings, state, lambda: self._server, __version__, self._propagation)
+        self._node_log = NodeLog(
+            settings, state, lambda: self._server, __version__, self._propagation, partial(self._end, anew=True)
+        )
         log, self._apply_record = self._tracing.in_front_of(self._node_log.log, state.store.apply)
         self._authenticator = Authenticator(state.keyring, settings.security.auth, state.clock, counters)
         self._keys = Keys(state.keyring, log, state.clock, settings.security.auth)
@@ -170,7 +176,7 @@ class App:
             config=self._config,
             summarize=self._status.summary,
             backups=self._backups,
-            cluster=ClusterHandlers(self._node_log.administration, state.node_id, self._stop.set),
+            cluster=ClusterHandlers(self._node_log.administration, state.node_id, self._end),
         )
         self._server = self._make_server(settings, routes, validator, counters)
         self._heap = HeapKeeper(lambda: self._server.connections)
@@ -250,12 +256,16 @@ class App:
         assert self._exposition is not None, "the status is asked for when the log is replayed"
         return await self._exposition.examine(look)
 
+    def _end(self, *, anew: bool = False) -> None:
+        self.begins_anew = anew and not self._stop.is_set()  # who stops it wants no other
+        self._stop.set()
+
     async def run(self, context: ssl.SSLContext | None) -> None:
         """Serves until a signal. context: of the HTTPS listener, None without one. Raises ConfigError, ApiError."""
         loop = self._loop
-        loop.set_exception_handler(_log_loop_error)
+        loop.set_exception_handler(log_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end)
         self._apply(self._config.settings)
         try:
             self._loop_lag.start(loop)
@@ -296,8 +306,7 @@ class App:
             await self._listeners.open_https(settings.server.https.address, partial(Connection, self._server), context)
 
     async def _shut_down(self) -> None:
-        """Stops accepting, finishes what is in flight, closes the log, exports the last spans: what waits for others does so no
-        longer than `server.shutdown.timeout` in all."""
+        """Stops accepting, finishes what is in flight, closes the log, exports spans, in `server.shutdown.timeout` in all."""
         until_s = self._loop.time() + self._config.settings.server.shutdown.timeout_ms / 1000
         self._listeners.close()
         self._server.begin_drain()
@@ -376,9 +385,3 @@ class App:
         outcome = await self._config.reload()
         facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
         self._audit.record("config.reloaded", actor="signal", details=facts)
-
-
-def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What a callback or a forgotten future raised: a bug of ours, told once and in full."""
-    error = context.get("exception")
-    logger.error("unexpected: %s", context.get("message", "error"), exc_info=error)

@@ -5,6 +5,7 @@ its own way. Both are refused.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ from tokmesh._core.histogram import HistogramBlock
 from tokmesh._core.server import Server
 from tokmesh.config import ConfigError, Problem, Settings
 from tokmesh.host import data_directory
+from tokmesh.host.apart import Apart, begin_anew
 from tokmesh.log.interface import Reached
 from tokmesh.state import State
 
@@ -32,15 +34,24 @@ class HasHistograms(Protocol):
 
 
 class NodeLog:
-    """server: of this process, once there is one. propagation: to be filled. `cluster`: None for a node alone."""
+    """server: of this process, once there is one. propagation: to be filled. end: ends this process when the node is to
+    begin anew. `cluster`: None for a node alone."""
 
     def __init__(
-        self, settings: Settings, state: State, server: Callable[[], Server], version: str, propagation: HasHistograms
+        self,
+        settings: Settings,
+        state: State,
+        server: Callable[[], Server],
+        version: str,
+        propagation: HasHistograms,
+        end: Callable[[], None],
     ) -> None:
         self._state = state
+        self._end = end
         self._propagation = propagation
         self._server = server
         self._name = settings.cluster.name
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.cluster: ClusterNode | None = self._make_cluster(settings, version) if settings.cluster.enabled else None
 
     @property
@@ -95,6 +106,7 @@ class NodeLog:
         """When the own log is replayed. In a cluster this takes until the node belongs, perhaps for as long as NATS is away; False
         when `stop` came first. Raises ConfigError TM-CFG-1005, TM-CFG-1006, ApiError TM-CLST-4090, TM-CLST-5050."""
         following = self._state.store.following
+        self._loop = loop
         if self.cluster is None:
             if following.bound:
                 raise _refused("this directory is of a node of a cluster: give it back to that, or use an empty one")
@@ -129,8 +141,16 @@ class NodeLog:
             await self.cluster.stop()
         await self._state.log.close()
 
+    def _decided(self) -> None:
+        """In another thread: it is written down that this node is to begin anew."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: the next start sees to it
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._end)
+
     def _make_cluster(self, settings: Settings, version: str) -> "ClusterNode":
         from tokmesh.cluster.node import ClusterNode
+
+        begin_anew(settings.storage.dir)  # the log is locked, and not read yet
 
         def request_id() -> str:
             request = self._server().handling
@@ -147,7 +167,7 @@ class NodeLog:
             version=version,
             tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
             life_ms_max=settings.session.ttl.max_ms,
-            apart=data_directory.Apart(settings.storage.dir),
+            apart=Apart(settings.storage.dir, self._decided),
             request_id=request_id,
             set_fresh_until=set_fresh_until,
             gossip_lag=self._propagation.gossip,

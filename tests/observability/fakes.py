@@ -81,7 +81,7 @@ def cluster_figures(**changes: Any) -> Any:
             member("tmnd-two", lags_ns=(500_000_000, 1_500_000_000)),
             member("tmnd-three", state="down", lags_ns=(0, 9_000_000_000)),
         ),
-        "quorum_lost": True, "is_fenced": True, "is_diverged": False, "is_apart": False,
+        "quorum_lost": True, "is_fenced": True, "is_diverged": False, "is_apart": False, "began_anew_ms": 1_734_567_890_000,
         "table_differences": {"tmnd-two": 2}, "table_comparisons": 8, "table_comparison_ns": 3_000_000_000,
         "staleness_ns": 2_500_000_000, "position": 7, "majority_position": 6,
         "shard_keys": {NODE_ID: 6, "tmnd-two": 5}, "revokes_pending": 3, "revoke_oldest_ns": 4_000_000_000,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import wait_until
 from tokmesh._core.clock import Clock
 from tokmesh.config import ConfigError
 from tokmesh.host import data_directory
@@ -69,28 +68,4 @@ def test_a_node_id_file_with_anything_else_is_refused(content: str, tmp_path: Pa
     (tmp_path / "node_id").write_text(content)
     with pytest.raises(ConfigError) as caught:
         data_directory.node_id(tmp_path, Clock())
-    assert codes(caught.value) == ["TM-CFG-1004"]
-
-
-def test_a_node_that_stands_apart_does_so_at_every_later_start(tmp_path: Path) -> None:
-    apart = data_directory.Apart(tmp_path)
-    assert apart.reason is None
-    apart.begin("its table differs")
-    assert apart.reason == "its table differs"
-    wait_until((tmp_path / "stands_apart").exists, "it is written down")
-    assert data_directory.Apart(tmp_path).reason == "its table differs"
-    assert stat.S_IMODE((tmp_path / "stands_apart").stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\n", b"x" * 100_000])
-def test_a_node_stands_apart_whatever_its_file_says(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "stands_apart").write_bytes(content)
-    reason = data_directory.Apart(tmp_path).reason
-    assert reason and len(reason) <= 1024
-
-
-def test_a_node_of_which_it_cannot_be_seen_does_not_start(tmp_path: Path) -> None:
-    (tmp_path / "stands_apart").mkdir()
-    with pytest.raises(ConfigError) as caught:
-        data_directory.Apart(tmp_path)
     assert codes(caught.value) == ["TM-CFG-1004"]

@@ -16,7 +16,7 @@ LEAVE: Final = "/admin/v1/cluster/leave"
 _REASONS: Final = {
     "removed": "this node was taken out of the cluster; it joins again when it is restarted",
     "stream_lost": "the stream has lost what was acknowledged; docs/cluster-failures.md tells what to do",
-    "stands_apart": "this node's table is wrong: empty its directory; docs/runbooks/TokMeshTablesDiffer.md tells how",
+    "stands_apart": "this node's table is wrong, and it answers nothing; docs/runbooks/TokMeshTablesDiffer.md tells what to do",
     "tables_differ": "another node's table differs from this one's; docs/runbooks/TokMeshTablesDiffer.md tells what to do",
     "quorum_lost": "writes are refused: no majority of the nodes is in reach, or the stream takes no records",
     "node_down": "a member cannot be heard",

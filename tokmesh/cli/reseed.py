@@ -13,6 +13,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Of this host's stopped server, as its settings say. Raises ConfigError, ApiError."""
     from tokmesh.cli.nats_files import check_files
     from tokmesh.host import data_directory, process
+    from tokmesh.host.apart import Apart
 
     given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
     loaded = load_options(options, given).settings
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])
     check_files(loaded.cluster.nats)
     data_directory.prepare(loaded.storage.dir)
-    apart = data_directory.Apart(loaded.storage.dir).reason
+    apart = Apart(loaded.storage.dir).reason
     if apart is not None:
         raise ApiError("TM-CLST-5050", {"reason": f"this node stands apart: {apart}", "cure": "reseed from the others"})
     process.harden()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from tokmesh._core.clock import Clock
+from tokmesh.cluster.apart import Began
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
@@ -38,10 +39,18 @@ T = TypeVar("T")
 
 
 class Joining:
-    """One node's way. `phase` says where it is, for people; "" when it belongs."""
+    """One node's way. began: how it began anew by itself, if it did. `phase` says where it is, for people; "" when it belongs."""
 
     def __init__(
-        self, link: Link, stream: Stream, subjects: Subjects, following: Following, log: JetStreamLog, quorum: Quorum, clock: Clock
+        self,
+        link: Link,
+        stream: Stream,
+        subjects: Subjects,
+        following: Following,
+        log: JetStreamLog,
+        quorum: Quorum,
+        clock: Clock,
+        began: Began | None,
     ) -> None:
         self._link = link
         self._stream = stream
@@ -50,6 +59,7 @@ class Joining:
         self._log = log
         self._quorum = quorum
         self._clock = clock
+        self._began = began
         self._has_joined = False
         self.phase = "replaying its own log"
 
@@ -62,7 +72,9 @@ class Joining:
         """The stream, which is this node's. Waits for NATS; raises ApiError TM-CLST-5050 when what this node has applied is not in
         it (made anew, or set back). A node that knows it knows its cluster too, whatever another hand has written there since."""
         self.phase = "looking for the stream"
-        following = self._following
+        following, began = self._following, self._began
+        if began is not None and not following.bound:  # it goes on with the stream it followed, and makes no other
+            await self._log.bind(StreamBound(self._clock.now_ms(), began.cluster_id, began.created_ns, 0))
         facts = await self._patiently(lambda: self._stream.ensure(may_make=not following.bound))
         if following.bound:
             try:

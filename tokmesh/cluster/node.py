@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
+from tokmesh.cluster.apart import Apart
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.changes import Changes
 from tokmesh.cluster.comparing import Comparing
@@ -79,18 +80,6 @@ class HasState(Protocol):
     def log(self) -> FileLog[AnyRecord]: ...
 
 
-class Apart(Protocol):
-    """Whether this node stands apart from the others, its table being wrong: for this start and all that follow, until its
-    directory has been emptied."""
-
-    @property
-    def reason(self) -> str | None:
-        """None: it does not."""
-
-    def begin(self, reason: str) -> None:
-        """From now on; written down in another thread."""
-
-
 class ClusterNode:
     """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
     set_fresh_until: tells the wire path until when (monotonic ns) it may answer, and why not later; gossip_lag, revoke_lag: one
@@ -147,7 +136,7 @@ class ClusterNode:
             self.link, self.subjects, state.table, self._touches, clock, self.quorum, self._judge
         )
         self._follower = Follower(self.link, self.stream, self.following, self.log, clock, self._lose)
-        self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock)
+        self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock, apart.began)
         self._syncing = Syncing(self.link, self.stream)
         self._comparing = Comparing(
             self.link, self.subjects, self.following, state.table, state.keyring, clock, state.node_id, incarnation,
@@ -222,7 +211,7 @@ class ClusterNode:
         if self.lost is not None:
             return f"TM-CLST-5050: {self.lost}"
         if self.apart.reason is not None:
-            return f"TM-CLST-5050: {self.apart.reason}; empty its directory but for node_id and incarnation, and start it"
+            return f"TM-CLST-5050: {self.apart.reason}; {self.apart.cure}"
         if self._joining.is_removed:
             return "removed: this node was taken out of the cluster; it joins again when it is restarted"
         if self._joining.phase:
@@ -272,7 +261,8 @@ class ClusterNode:
         now_ns = self._clock.monotonic_ns()
         is_fenced = self._may_answer_until_ns(now_ns) <= now_ns
         apart = self.apart.reason is not None
-        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed, apart)
+        began_ms = 0 if self.apart.began is None else self.apart.began.time_ms
+        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed, apart, began_ms)
         return self._viewer.take(standing, self.figures(), now_ns)
 
     def everywhere(self) -> "asyncio.Future[Reached]":
@@ -319,8 +309,9 @@ class ClusterNode:
 
     def _stand_apart(self, reason: str) -> None:
         """This node's table is not what the stream makes of it, so that nothing it says could be relied on."""
-        self.apart.begin(reason)
-        logger.error("this node stands apart: its table is wrong", extra={"code": "TM-CLST-5050", "reason": reason})
+        self.apart.begin(reason, self._clock.now_ms(), self.following.created_ns, self.following.cluster_id)
+        extra = {"code": "TM-CLST-5050", "reason": reason, "cure": self.apart.cure}
+        logger.error("this node stands apart: its table is wrong", extra=extra)
         self._judge()
 
     def _rank(self) -> int | None:

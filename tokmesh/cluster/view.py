@@ -25,19 +25,20 @@ ACTIVE: Final = "active"
 
 class Standing(NamedTuple):
     """What the node judges of itself. is_diverged: the stream has lost what this node knows to be acknowledged; is_removed: it is
-    no member any more; is_apart: its table is held to be wrong."""
+    no member any more; is_apart: its table is held to be wrong; began_anew_ms: when it last began anew by itself, Unix, or 0."""
 
     quorum_lost: bool
     is_fenced: bool
     is_diverged: bool
     is_removed: bool
     is_apart: bool
+    began_anew_ms: int
 
 
 class ClusterView(NamedTuple):
     """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
     shard. table_differences: parts by other members whose table differs from this one's; table_comparison_ns: since the last
-    comparison, or else since it began. nats_state: as Link.state; nats_sync: as Syncing.state."""
+    comparison, or else since it began. began_anew_ms: as Standing's. nats_state: as Link.state; nats_sync: as Syncing.state."""
 
     members: tuple[MemberStatus, ...]
     quorum_lost: bool
@@ -45,6 +46,7 @@ class ClusterView(NamedTuple):
     is_diverged: bool
     is_removed: bool
     is_apart: bool
+    began_anew_ms: int
     table_differences: Mapping[str, int]
     table_comparisons: int
     table_comparison_ns: int
@@ -118,6 +120,7 @@ class Viewer:
             is_diverged=standing.is_diverged,
             is_removed=standing.is_removed,
             is_apart=standing.is_apart,
+            began_anew_ms=standing.began_anew_ms,
             table_differences=dict(self._comparing.differing),
             table_comparisons=self._comparing.compared_total,
             table_comparison_ns=self._comparing.age_ns(now_ns),

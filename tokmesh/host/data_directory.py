@@ -4,10 +4,8 @@ Invariants: the directory belongs to the user of this process (root may use anyb
 `node_id` is written once, durably, and never changes.
 """
 
-import logging
 import os
 import stat
-import threading
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +18,6 @@ DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 NODE_ID_BYTES_MAX: Final = 128
 INCARNATION_NAME: Final = "incarnation"
-APART_NAME: Final = "stands_apart"
-REASON_BYTES_MAX: Final = 1024
-
-logger = logging.getLogger("tokmesh.host")
 
 
 def prepare(directory: Path) -> None:
@@ -35,16 +29,16 @@ def prepare(directory: Path) -> None:
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         status = directory.stat()
     except OSError as error:
-        raise _refused(directory, f"cannot be made ({error.strerror})") from None
+        raise refused(directory, f"cannot be made ({error.strerror})") from None
     if not stat.S_ISDIR(status.st_mode):
-        raise _refused(directory, "is not a directory")
+        raise refused(directory, "is not a directory")
     if status.st_uid != os.geteuid():
-        raise _refused(directory, f"belongs to user {status.st_uid}, and this process is user {os.geteuid()}")
+        raise refused(directory, f"belongs to user {status.st_uid}, and this process is user {os.geteuid()}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(status.st_mode)
-        raise _refused(directory, f"has mode {mode:04o}: others can write to it; run chmod 700")
+        raise refused(directory, f"has mode {mode:04o}: others can write to it; run chmod 700")
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise _refused(directory, "cannot be read and written")
+        raise refused(directory, "cannot be read and written")
 
 
 def node_id(directory: Path, clock: Clock) -> str:
@@ -57,14 +51,14 @@ def node_id(directory: Path, clock: Clock) -> str:
     except FileNotFoundError:
         text = ""
     except OSError as error:
-        raise _refused(path, f"cannot be read ({error.strerror})") from None
+        raise refused(path, f"cannot be read ({error.strerror})") from None
     if text:
-        raise _refused(path, "does not hold a node id (tmnd-…)")
+        raise refused(path, "does not hold a node id (tmnd-…)")
     made = "tmnd-" + format_ulid(UlidSource(RandomSource()).make(clock.now_ms()))
     try:
-        _write_durably(path, f"{made}\n".encode())
+        write_durably(path, f"{made}\n".encode())
     except OSError as error:
-        raise _refused(path, f"cannot be written ({error.strerror})") from None
+        raise refused(path, f"cannot be written ({error.strerror})") from None
     return made
 
 
@@ -77,14 +71,14 @@ def next_incarnation(directory: Path, clock: Clock) -> int:
     except FileNotFoundError:
         last = 0
     except OSError as error:
-        raise _refused(path, f"cannot be read ({error.strerror})") from None
+        raise refused(path, f"cannot be read ({error.strerror})") from None
     except ValueError:
-        raise _refused(path, "does not hold a number") from None
+        raise refused(path, "does not hold a number") from None
     made = max(clock.now_ms(), last + 1)
     try:
-        _write_durably(path, f"{made}\n".encode())
+        write_durably(path, f"{made}\n".encode())
     except OSError as error:
-        raise _refused(path, f"cannot be written ({error.strerror})") from None
+        raise refused(path, f"cannot be written ({error.strerror})") from None
     return made
 
 
@@ -93,34 +87,7 @@ def is_of_cluster(directory: Path) -> bool:
     return (directory / INCARNATION_NAME).exists()
 
 
-class Apart:
-    """Whether the node of this directory stands apart from its cluster, its table being wrong. It does as long as the file is there
-    that says why, whatever that holds; nothing removes it but whoever empties the directory. Raises ConfigError TM-CFG-1004 when it
-    cannot be seen."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / APART_NAME
-        self.reason: str | None = None
-        try:
-            self.reason = self._path.read_bytes()[:REASON_BYTES_MAX].decode("utf-8", "replace").strip() or "its table was wrong"
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise _refused(self._path, f"cannot be read ({error.strerror})") from None
-
-    def begin(self, reason: str) -> None:
-        """It does from now on. The file is written in another thread; until then only this process knows."""
-        self.reason = reason
-        threading.Thread(target=self._write, args=(reason,), name="tokmesh-apart", daemon=True).start()
-
-    def _write(self, reason: str) -> None:
-        try:
-            _write_durably(self._path, f"{reason}\n".encode())
-        except OSError as error:
-            logger.error("that this node stands apart could not be written down", extra={"reason": str(error.strerror)})
-
-
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """A file that is there in full or not at all, whatever happens in between."""
     unfinished = path.with_name(path.name + ".new")
     file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
@@ -137,5 +104,6 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def _refused(path: Path, rule: str) -> ConfigError:
+def refused(path: Path, rule: str) -> ConfigError:
+    """TM-CFG-1004."""
     return ConfigError([Problem("TM-CFG-1004", "storage.dir", str(path), rule)])

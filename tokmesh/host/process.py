@@ -6,7 +6,7 @@ import logging
 import os
 import resource
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 FILE_MODE_MASK: Final = 0o077
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -52,3 +52,11 @@ def tune(connections_max: int, logger: logging.Logger) -> None:
             "the limit of open files is below what server.http.max_connections may need",
             extra={"open_files_max": reachable, "wanted": wanted},
         )
+
+
+def begin_anew() -> NoReturn:
+    """This process becomes a fresh one by the command that started it: its id and environment stay, memory and descriptors go. So
+    nobody has to start it again. OSError."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

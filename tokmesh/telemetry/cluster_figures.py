@@ -44,9 +44,8 @@ class MemberFigures(Protocol):
 
 class ClusterFigures(Protocol):
     """What a node of a cluster knew at one moment. shard_keys: sessions by primary; publications: of PUBLICATION_OUTCOMES;
-    table_differences: parts by member; undecodable: of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS;
-    nats_version: "" without a
-    connection."""
+    began_anew_ms: when it last began anew from the stream by itself, Unix, or 0; table_differences: parts by member; undecodable:
+    of UNDECODABLE_KINDS; nats_state: of NATS_STATES; nats_sync: of NATS_SYNCS; nats_version: "" without a connection."""
 
     @property
     def members(self) -> Sequence[MemberFigures]: ...
@@ -60,6 +59,8 @@ class ClusterFigures(Protocol):
     def is_removed(self) -> bool: ...
     @property
     def is_apart(self) -> bool: ...
+    @property
+    def began_anew_ms(self) -> int: ...
     @property
     def table_differences(self) -> Mapping[str, int]: ...
     @property

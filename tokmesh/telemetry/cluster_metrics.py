@@ -135,11 +135,20 @@ def comparison_metrics() -> list[MetricSpec]:
         ),
         gauge(
             group, "cluster_stands_apart",
-            "1 if this node's table differs from those of a majority: it answers nothing about sessions until its directory has "
-            "been emptied.",
+            "1 if this node's table differs from those of a majority: it answers nothing about sessions and keys until it has "
+            "begun anew from the stream.",
             usage=Usage(
                 "max by (instance) (tokmesh_cluster_stands_apart) == 1",
                 "A bug, a bad disk, or a hand in its files. Keep the directory for whoever looks for the cause.",
+            ),
+        ),
+        gauge(
+            group, "cluster_began_anew_timestamp_seconds",
+            "When this node, its table being wrong, last began anew from the stream by itself, in Unix time; 0: never.",
+            unit="seconds",
+            usage=Usage(
+                "max by (instance) (tokmesh_cluster_began_anew_timestamp_seconds) > time() - 86400",
+                "Within a day. What it had is in its folder set_aside; it does not do so twice within an hour.",
             ),
         ),
         counter(group, "cluster_table_comparisons_total", "Comparisons of this node's table with those of others."),
@@ -239,6 +248,7 @@ def read_cluster(
     values["tokmesh_cluster_removed"] = int(cluster.is_removed)
     values["tokmesh_cluster_staleness_seconds"] = cluster.staleness_ns / 1e9
     values["tokmesh_cluster_stands_apart"] = int(cluster.is_apart)
+    values["tokmesh_cluster_began_anew_timestamp_seconds"] = cluster.began_anew_ms / 1000
     values["tokmesh_cluster_table_differences"] = [
         ((name,), cluster.table_differences.get(name, 0)) for name in dict.fromkeys((node_id, *(each.node_id for each in members)))
     ]

@@ -1,10 +1,12 @@
-"""What nobody caught, in a thread or while an object was destroyed, becomes a log line: Python would print it to standard error as
-it is, with whatever secret its text holds."""
+"""What nobody caught, in a thread, in the loop or while an object was destroyed, becomes a log line: Python would print it to
+standard error as it is, with whatever secret its text holds."""
 
+import asyncio
 import logging
 import sys
 import threading
 from types import TracebackType
+from typing import Any
 
 logger = logging.getLogger("tokmesh.uncaught")
 
@@ -13,6 +15,12 @@ def log_uncaught() -> None:
     """From now on, for the whole process."""
     threading.excepthook = _of_thread
     sys.unraisablehook = _unraisable
+
+
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a callback or a forgotten future raised: a bug of ours, told once and in full."""
+    error = context.get("exception")
+    logger.error("unexpected: %s", context.get("message", "error"), exc_info=error)
 
 
 def _of_thread(raised: threading.ExceptHookArgs) -> None:
