@@ -156,6 +156,28 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
         COMPARISON,
     ),
     mutant(
+        "leave out of the comparison whether a key is enabled",
+        "cluster/key_survey.py",
+        "bytes((active,))",
+        "bytes((True,))",
+        "tests/cluster/test_comparing.py::test_the_sum_of_the_keys_is_of_all_that_the_stream_says_of_them_and_of_nothing_else",
+    ),
+    mutant(
+        "begin anew again and again",
+        "host/apart.py",
+        "if self.began is None or time_ms - self.began.time_ms >= AGAIN_MS:",
+        "if time_ms > 0:",
+        "tests/unit/test_apart.py::test_it_does_not_begin_anew_twice_within_an_hour",
+    ),
+    mutant(
+        "forget that a node is wrong before what it had is set aside",
+        "host/apart.py",
+        "        if path.name != LOCK_NAME and path.suffix != _UNFINISHED:\n",
+        "        (source.parent / APART_NAME).unlink(missing_ok=True)\n"
+        "        if path.name != LOCK_NAME and path.suffix != _UNFINISHED:\n",
+        "tests/unit/test_apart.py::test_a_kill_at_any_call_leaves_it_standing_apart_or_begun_anew_and_the_next_start_goes_on",
+    ),
+    mutant(
         "compare where records may be missing",
         "following.py",
         "self._missing_before <= self.place.position",
