@@ -22,6 +22,20 @@ def test_random_bytes_are_never_handed_out_twice() -> None:
     assert taken[409:818] == [stream[1][at : at + 10] for at in range(0, 4090, 10)]
 
 
+@pytest.mark.parametrize("size", [-1, 4097])
+def test_more_random_bytes_than_a_block_are_refused(size: int) -> None:
+    source = ids.RandomSource()
+    before = source.take(8)
+    with pytest.raises(ValueError, match="block"):
+        source.take(size)
+    assert source.take(8) != before
+
+
+def test_a_block_of_random_bytes_that_is_short_is_refused() -> None:
+    with pytest.raises(ValueError, match="block"):
+        ids.RandomSource(lambda size: bytes(size - 1)).take(1)
+
+
 def test_a_forked_child_does_not_share_random_bytes_with_its_parent() -> None:
     source = ids.RandomSource()
     source.take(8)
@@ -44,6 +58,27 @@ def test_ulids_of_one_source_strictly_increase_whatever_the_clock_does(times: li
     made = [source.make(now_ms) for now_ms in times]
     assert all(earlier < later for earlier, later in itertools.pairwise(made))
     assert [ids.format_ulid(raw) for raw in made] == sorted(ids.format_ulid(raw) for raw in made)
+
+
+def test_ulids_of_one_millisecond_are_a_random_step_apart() -> None:
+    random = bytes(range(256)) * 16
+    source = ids.UlidSource(ids.RandomSource(lambda size: random))
+    first = source.make(5)
+    assert first == (5).to_bytes(6, "big") + random[:10]
+    step = 1 + int.from_bytes(random[10:14], "big")
+    assert source.make(5) == (int.from_bytes(first, "big") + step).to_bytes(16, "big")
+
+
+def test_a_carry_out_of_the_random_part_stays_in_order() -> None:
+    source = ids.UlidSource(ids.RandomSource(lambda size: b"\xff" * size))
+    assert source.make(5) == (5).to_bytes(6, "big") + b"\xff" * 10
+    assert source.make(5) == (6).to_bytes(6, "big") + bytes(6) + (2**32 - 1).to_bytes(4, "big")
+    assert source.make(6)[:6] == (6).to_bytes(6, "big")
+
+
+def test_a_time_that_no_ulid_has_is_refused() -> None:
+    with pytest.raises(OverflowError):
+        ids.UlidSource(ids.RandomSource()).make(2**48)
 
 
 def test_a_ulid_carries_its_time() -> None:

@@ -1,14 +1,11 @@
-"""Identifiers and tokens as text: what `ids.py` needs for every session that begins, without an object in between.
-
-A create spends a tenth of its time here when Python's own string functions do it (base64, f-strings of digit pairs, hashlib);
-benchmarks/micro has the comparison.
-"""
+"""Identifiers and tokens as text: what `ids.py` needs for every session that begins, without an object in between."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from tokmesh._core.random_source cimport RandomSource
 from tokmesh._core.text cimport write_ulid
 
 
@@ -17,6 +14,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     RANDOM_BYTES = 32
+    ULID_SIZE = 26               # as text
 
 cdef const char* BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -39,7 +37,11 @@ cdef bint is_token(const char* text, Py_ssize_t size) noexcept nogil:
 
 
 def is_token_text(str text not None) -> bool:
-    """Whether `text` has the form of a token."""
+    """Whether `text` has a token's form.
+
+    All 43 characters are free: the two bits that the last one carries beyond 32 bytes are not looked at, since a token is
+    its characters (the hash covers them all) and a client may bring its own.
+    """
     cdef Py_ssize_t size = 0
     cdef const char* ascii_text
     if not text.isascii():
@@ -48,11 +50,9 @@ def is_token_text(str text not None) -> bool:
     return is_token(ascii_text, size)
 
 
-def token_text(bytes random not None) -> str:
-    """`tmtk_` and the base64url of 32 bytes, without padding (RFC 4648 §5). ValueError for another size."""
-    if PyBytes_GET_SIZE(random) != RANDOM_BYTES:
-        raise ValueError("a token is made of 32 bytes")
-    cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(random)
+def new_token(RandomSource random not None) -> str:
+    """A new session token: `tmtk_` and the base64url of 32 random bytes, 43 characters without padding (RFC 4648 §5)."""
+    cdef const uint8_t* raw = random.next(RANDOM_BYTES)
     cdef char[TOKEN_SIZE] text
     cdef char* out = &text[5]
     memcpy(text, b"tmtk_", 5)
@@ -74,8 +74,20 @@ def token_text(bytes random not None) -> str:
 
 def ulid_text(bytes raw not None) -> str:
     """16 bytes as 26 lower-case Crockford base32 digits. ValueError for another size."""
+    cdef char[ULID_SIZE] text
+    write_ulid(_sixteen(raw), text)
+    return PyUnicode_DecodeASCII(text, ULID_SIZE, NULL)
+
+
+def session_id_text(bytes raw not None) -> str:
+    """16 bytes → `tmss-…`. ValueError for another size."""
+    cdef char[5 + ULID_SIZE] text
+    memcpy(text, b"tmss-", 5)
+    write_ulid(_sixteen(raw), &text[5])
+    return PyUnicode_DecodeASCII(text, 5 + ULID_SIZE, NULL)
+
+
+cdef const uint8_t* _sixteen(bytes raw) except NULL:
     if PyBytes_GET_SIZE(raw) != 16:
         raise ValueError("a ULID has 16 bytes")
-    cdef char[26] text
-    write_ulid(<const uint8_t*>PyBytes_AS_STRING(raw), text)
-    return PyUnicode_DecodeASCII(text, 26, NULL)
+    return <const uint8_t*>PyBytes_AS_STRING(raw)

@@ -29,12 +29,17 @@ cdef extern from *:
         __builtin_memcpy(&word, bytes, 8);
         return __builtin_bswap64(word);
     }
+    static inline void tm_store_be64(unsigned char *out, unsigned long long word) {
+        word = __builtin_bswap64(word);
+        __builtin_memcpy(out, &word, 8);
+    }
     """
     const char* tm_hex_digits
     const char* tm_ulid_digits
     const char* tm_digit_pairs
     char tm_short_escape(unsigned char c) noexcept nogil
     unsigned long long tm_load_be64(const unsigned char* bytes) noexcept nogil
+    void tm_store_be64(unsigned char* out, unsigned long long word) noexcept nogil
 
 
 cdef inline Py_ssize_t escape_json(const char* text, Py_ssize_t size, char* out) noexcept nogil:
