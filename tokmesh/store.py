@@ -131,19 +131,7 @@ class Store:
 
     def _session_created(self, record: SessionCreated) -> int:
         table = self._table
-        outcome = table.insert(
-            record.session_id,
-            record.token_hash,
-            record.user_id,
-            record.device_id,
-            record.ip_address,
-            record.user_agent,
-            record.created_by,
-            record.time_ms,
-            record.expires_at_ms,
-            record.idle_seconds,
-            record.data,
-        )
+        outcome = table.begin(record)
         # A session that could not begin makes no other one end.
         if record.evicts and outcome == _INSERTED:
             for session_id in record.evicts:

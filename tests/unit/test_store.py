@@ -17,12 +17,12 @@ def ulid(number: int) -> bytes:
 
 
 def created(
-    number: int, *, time_ms: int = T0, ttl_ms: int = HOUR_MS, evicts: list[bytes] | None = None
+    number: int, *, time_ms: int = T0, ttl_ms: int = HOUR_MS, idle_seconds: int = 0, evicts: list[bytes] | None = None
 ) -> r.SessionCreated:
     token_hash = number.to_bytes(4, "big") * 8
     return r.SessionCreated(
-        time_ms, ulid(number), token_hash, "ann", "phone", "10.0.0.1", "agent", "tmak-x", time_ms + ttl_ms, 0, b"{}",
-        evicts or [],
+        time_ms, ulid(number), token_hash, "ann", "phone", "10.0.0.1", "agent", "tmak-x", time_ms + ttl_ms,
+        idle_seconds, b"{}", evicts or [],
     )  # fmt: skip
 
 
@@ -114,8 +114,7 @@ def test_replay_forgets_none_that_was_idle_while_such_ends_are_put_off(
     store = Store(table, KeyRing(), replay_until_ms=start_ms)
     if is_put_off:
         table.idle_ends_from_ms = start_ms + 1_000
-    idle = created(1, ttl_ms=100 * HOUR_MS)
-    idle.idle_seconds = 60
+    idle = created(1, ttl_ms=100 * HOUR_MS, idle_seconds=60)
     store.replay(1, idle)
     for number in range(2, 30):
         store.replay(number, created(number, time_ms=T0 + number * HOUR_MS))

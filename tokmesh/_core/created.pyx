@@ -1,5 +1,5 @@
-"""A session's bytes in records, as log/record.py tells them: those of a SessionCreated made in one go, as every create waits for
-them, and the six texts of a SessionCreated or SessionStated taken apart."""
+"""The record of a new session, and a session's bytes in records, as log/record.py tells them: those of a SessionCreated made in one
+go, as every create waits for them, and the six texts of a SessionCreated or SessionStated taken apart."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -17,7 +17,7 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
 
 cdef enum:
-    KIND = 1
+    KIND_CREATED = 1
     FORMAT = 1
     ID_SIZE = 16
     HASH_SIZE = 32
@@ -44,48 +44,87 @@ cdef struct Part:
     Py_ssize_t size
 
 
-def encode_created(
-    int64_t time_ms, bytes session_id not None, bytes token_hash not None, str user_id not None, str device_id not None,
-    str ip_address not None, str user_agent not None, str created_by not None, int64_t expires_at_ms, uint32_t idle_seconds,
-    bytes data not None, tuple evicts not None,
-) -> bytes:
-    """The record's bytes. ValueError for an id or hash of another size, or a text too long for its length."""
-    cdef Part[6] parts
-    _take_text(&parts[0], user_id, SHORT_MAX)
-    _take_text(&parts[1], device_id, SHORT_MAX)
-    _take_text(&parts[2], ip_address, BYTE_MAX)
-    _take_text(&parts[3], user_agent, SHORT_MAX)
-    _take_text(&parts[4], created_by, BYTE_MAX)
-    parts[5].bytes, parts[5].size = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
-    cdef Py_ssize_t evicts_count = len(evicts), size = HEAD_SIZE + ID_SIZE * evicts_count
-    cdef int index
-    for index in range(6):
-        size += parts[index].size
-    if (
-        PyBytes_GET_SIZE(session_id) != ID_SIZE or PyBytes_GET_SIZE(token_hash) != HASH_SIZE
-        or parts[5].size > SHORT_MAX or evicts_count > SHORT_MAX
+cdef class SessionCreated:
+    """A session begins. `data` is compact JSON text in UTF-8; `evicts`: ids of sessions that make room for it.
+
+    Equality is by value. The repr shows neither hashes nor texts.
+    """
+
+    KIND = KIND_CREATED
+    reserved = False
+    # The fields behind `time_ms`, as every class of a record names them.
+    __slots__ = ("session_id", "token_hash", "user_id", "device_id", "ip_address", "user_agent", "created_by", "expires_at_ms",
+                 "idle_seconds", "data", "evicts")
+
+    def __init__(
+        self, int64_t time_ms, bytes session_id not None, bytes token_hash not None, str user_id not None, str device_id not None,
+        str ip_address not None, str user_agent not None, str created_by not None, int64_t expires_at_ms, uint32_t idle_seconds,
+        bytes data not None, evicts=(),
     ):
-        raise ValueError("a field does not fit the record")
-    cdef bytes encoded = PyBytes_FromStringAndSize(NULL, size)
-    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(encoded)
-    out[0], out[1] = KIND, FORMAT
-    tm_put64(out + 2, <uint64_t>time_ms)
-    memcpy(out + 10, PyBytes_AS_STRING(session_id), ID_SIZE)
-    memcpy(out + 26, PyBytes_AS_STRING(token_hash), HASH_SIZE)
-    tm_put64(out + 58, <uint64_t>expires_at_ms)
-    tm_put32(out + 66, idle_seconds)
-    _put_lengths(out + LENGTHS_AT, parts)
-    tm_put16(out + LENGTHS_AT + LENGTHS_SIZE, <uint16_t>evicts_count)
-    out += HEAD_SIZE
-    for index in range(6):
-        memcpy(out, parts[index].bytes, parts[index].size)
-        out += parts[index].size
-    for evicted in evicts:
-        if type(evicted) is not bytes or PyBytes_GET_SIZE(evicted) != ID_SIZE:
-            raise ValueError("an evicted session's id has 16 bytes")
-        memcpy(out, PyBytes_AS_STRING(evicted), ID_SIZE)
-        out += ID_SIZE
-    return encoded
+        self.time_ms = time_ms
+        self.session_id = session_id
+        self.token_hash = token_hash
+        self.user_id = user_id
+        self.device_id = device_id
+        self.ip_address = ip_address
+        self.user_agent = user_agent
+        self.created_by = created_by
+        self.expires_at_ms = expires_at_ms
+        self.idle_seconds = idle_seconds
+        self.data = data
+        self.evicts = tuple(evicts)
+
+    def values(self) -> tuple:
+        """Every field, `time_ms` first, then in the order of `__slots__`."""
+        return (self.time_ms, self.session_id, self.token_hash, self.user_id, self.device_id, self.ip_address, self.user_agent,
+                self.created_by, self.expires_at_ms, self.idle_seconds, self.data, self.evicts)
+
+    def __eq__(self, other):
+        return type(other) is type(self) and self.values() == other.values()
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"SessionCreated(time_ms={self.time_ms})"
+
+    def encode(self) -> bytes:
+        """The record's bytes. ValueError for an id or hash of another size, or a text too long for its length."""
+        cdef Part[6] parts
+        _take_text(&parts[0], self.user_id, SHORT_MAX)
+        _take_text(&parts[1], self.device_id, SHORT_MAX)
+        _take_text(&parts[2], self.ip_address, BYTE_MAX)
+        _take_text(&parts[3], self.user_agent, SHORT_MAX)
+        _take_text(&parts[4], self.created_by, BYTE_MAX)
+        parts[5].bytes, parts[5].size = PyBytes_AS_STRING(self.data), PyBytes_GET_SIZE(self.data)
+        cdef Py_ssize_t evicts_count = len(self.evicts), size = HEAD_SIZE + ID_SIZE * evicts_count
+        cdef int index
+        for index in range(6):
+            size += parts[index].size
+        if (
+            PyBytes_GET_SIZE(self.session_id) != ID_SIZE or PyBytes_GET_SIZE(self.token_hash) != HASH_SIZE
+            or parts[5].size > SHORT_MAX or evicts_count > SHORT_MAX
+        ):
+            raise ValueError("a field does not fit the record")
+        cdef bytes encoded = PyBytes_FromStringAndSize(NULL, size)
+        cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(encoded)
+        out[0], out[1] = KIND_CREATED, FORMAT
+        tm_put64(out + 2, <uint64_t>self.time_ms)
+        memcpy(out + 10, PyBytes_AS_STRING(self.session_id), ID_SIZE)
+        memcpy(out + 26, PyBytes_AS_STRING(self.token_hash), HASH_SIZE)
+        tm_put64(out + 58, <uint64_t>self.expires_at_ms)
+        tm_put32(out + 66, self.idle_seconds)
+        _put_lengths(out + LENGTHS_AT, parts)
+        tm_put16(out + LENGTHS_AT + LENGTHS_SIZE, <uint16_t>evicts_count)
+        out += HEAD_SIZE
+        for index in range(6):
+            memcpy(out, parts[index].bytes, parts[index].size)
+            out += parts[index].size
+        for evicted in self.evicts:
+            if type(evicted) is not bytes or PyBytes_GET_SIZE(evicted) != ID_SIZE:
+                raise ValueError("an evicted session's id has 16 bytes")
+            memcpy(out, PyBytes_AS_STRING(evicted), ID_SIZE)
+            out += ID_SIZE
+        return encoded
 
 
 def split_texts(bytes payload not None, Py_ssize_t lengths_at, Py_ssize_t texts_at) -> tuple | None:

@@ -2,6 +2,7 @@ from enum import IntEnum
 
 from tokmesh._core.begins import Begins
 from tokmesh._core.begins import Outcome as Outcome
+from tokmesh._core.created import SessionCreated
 from tokmesh._core.session_view import SessionView as SessionView
 from tokmesh._core.views import Status as Status
 
@@ -15,6 +16,7 @@ class Verdict(IntEnum):
     VERDICT_BUSY = 4
 
 class Table(Begins):
+    def begin(self, record: SessionCreated) -> int: ...
     def insert(
         self,
         session_id: bytes,

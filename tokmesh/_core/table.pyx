@@ -14,6 +14,7 @@ from libc.string cimport memcmp, memcpy
 from tokmesh._core.begins cimport (
     ALREADY, DONE, FULL, MISSING, REVOKED_ALREADY, TOKEN_EXISTS, Begins, Fields,
 )
+from tokmesh._core.created cimport SessionCreated
 from tokmesh._core.entries cimport EXPIRED_LIST
 from tokmesh._core.layout cimport (
     DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
@@ -77,20 +78,26 @@ cdef class Table(Begins):
 
     # ---- writing -------------------------------------------------------------------------------------------------------------
 
-    def insert(self, bytes session_id, bytes token_hash, str user_id, str device_id, str ip_address, str user_agent,
-               str created_by, int64_t created_at_ms, int64_t expires_at_ms, uint32_t idle_seconds, bytes data) -> int:
+    def begin(self, SessionCreated record not None) -> int:
         """A new session, version 1, last active when created. INSERTED, ID_EXISTS, TOKEN_EXISTS or FULL.
 
-        A session (or alias) that holds the id or the token and is dead at created_at_ms is forgotten. data: a compact JSON object.
+        A session (or alias) that holds the id or the token and is dead when it begins is forgotten; what the record evicts is the
+        caller's business.
         """
-        cdef const uint8_t* id16 = fixed_bytes(session_id, 16)
-        cdef const uint8_t* hash32 = fixed_bytes(token_hash, 32)
         cdef Fields fields
         cdef uint32_t entry[1]
-        escape_fields(&fields, user_id, device_id, ip_address, user_agent, created_by)
-        if len(data) > DATA_BYTES_MAX:
+        escape_fields(&fields, record.user_id, record.device_id, record.ip_address, record.user_agent, record.created_by)
+        if len(record.data) > DATA_BYTES_MAX:
             raise ValueError("data is too long")
-        return self.begin_session(id16, hash32, &fields, created_at_ms, expires_at_ms, idle_seconds, data, len(data), entry)
+        return self.begin_session(
+            fixed_bytes(record.session_id, 16), fixed_bytes(record.token_hash, 32), &fields, record.time_ms, record.expires_at_ms,
+            record.idle_seconds, record.data, len(record.data), entry)
+
+    def insert(self, bytes session_id, bytes token_hash, str user_id, str device_id, str ip_address, str user_agent,
+               str created_by, int64_t created_at_ms, int64_t expires_at_ms, uint32_t idle_seconds, bytes data) -> int:
+        """`begin`, of a session whose fields are these. data: a compact JSON object."""
+        return self.begin(SessionCreated(created_at_ms, session_id, token_hash, user_id, device_id, ip_address, user_agent,
+                                         created_by, expires_at_ms, idle_seconds, data))
 
     def renew(self, bytes session_id, int64_t expires_at_ms, int64_t time_ms) -> int:
         """Another expiry; version + 1, last_active at least time_ms. DONE, MISSING or REVOKED_ALREADY.

@@ -44,11 +44,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from tokmesh._core.created import SessionCreated
 from tokmesh.log.key_record import KEY_DECODERS, KeyCreated, KeyRecord, KeyStatusChanged
 from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError
 from tokmesh.log.session_record import (
     SESSION_DECODERS,
-    SessionCreated,
     SessionRecord,
     SessionRenewed,
     SessionsRevoked,

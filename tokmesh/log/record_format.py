@@ -17,7 +17,10 @@ class RecordError(ValueError):
 
 
 class Record(ABC):
-    """What every kind has; equality is by kind and value. The repr shows neither hashes nor texts."""
+    """What every kind has; equality is by kind and value. The repr shows neither hashes nor texts.
+
+    SessionCreated has it too, and is a class of the core (_core/created.pyx): a create makes one and reads all of it.
+    """
 
     __slots__ = ("time_ms",)
     KIND: ClassVar[int]

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tokmesh._core.created import DATA_BYTES_MAX, IP_ADDRESS_BYTES_MAX, USER_AGENT_BYTES_MAX, encode_created, split_texts
+from tokmesh._core.created import DATA_BYTES_MAX, IP_ADDRESS_BYTES_MAX, USER_AGENT_BYTES_MAX, SessionCreated, split_texts
 from tokmesh.log.record_format import FORMAT, HEAD, ID_BYTES, Record, RecordError, require
 
 _CREATED: Final = struct.Struct("<BBq16s32sqI10xH")  # without the lengths of the texts
@@ -17,59 +17,6 @@ _IP_UNCHANGED: Final = 255
 _USER_AGENT_UNCHANGED: Final = 65_535
 
 Touch = tuple[bytes, int, str | None, str | None]
-
-
-class SessionCreated(Record):
-    """A session begins. `data` is compact JSON text in UTF-8; `evicts`: ids of sessions that make room for it."""
-
-    __slots__ = (
-        "created_by",
-        "data",
-        "device_id",
-        "evicts",
-        "expires_at_ms",
-        "idle_seconds",
-        "ip_address",
-        "session_id",
-        "token_hash",
-        "user_agent",
-        "user_id",
-    )  # fmt: skip
-    KIND = 1
-
-    def __init__(
-        self,
-        time_ms: int,
-        session_id: bytes,
-        token_hash: bytes,
-        user_id: str,
-        device_id: str,
-        ip_address: str,
-        user_agent: str,
-        created_by: str,
-        expires_at_ms: int,
-        idle_seconds: int,
-        data: bytes,
-        evicts: Sequence[bytes] = (),
-    ) -> None:
-        self.time_ms = time_ms
-        self.session_id = session_id
-        self.token_hash = token_hash
-        self.user_id = user_id
-        self.device_id = device_id
-        self.ip_address = ip_address
-        self.user_agent = user_agent
-        self.created_by = created_by
-        self.expires_at_ms = expires_at_ms
-        self.idle_seconds = idle_seconds
-        self.data = data
-        self.evicts = tuple(evicts)
-
-    def encode(self) -> bytes:
-        return encode_created(
-            self.time_ms, self.session_id, self.token_hash, self.user_id, self.device_id, self.ip_address, self.user_agent,
-            self.created_by, self.expires_at_ms, self.idle_seconds, self.data, self.evicts,
-        )  # fmt: skip
 
 
 class SessionRenewed(Record):
