@@ -17,7 +17,8 @@ cdef enum:
 
 
 def judge(dict fields not None, dict kinds not None, bytes body not None) -> int:
-    """A Fit: of the parsed `fields` to `kinds`, by name `str`, `int`, `bool`, `list` (of strings) or `dict` (string to string).
+    """A Fit, as a plain number: of the parsed `fields` to `kinds`, by name `str`, `int`, `bool`, `list` (of strings) or `dict`
+    (string to string).
 
     body: the text that they were parsed from, as UTF-8. O(len(body)).
     """
@@ -28,15 +29,15 @@ def judge(dict fields not None, dict kinds not None, bytes body not None) -> int
     while PyDict_Next(fields, &position, &name, &value):
         kind = PyDict_GetItem(kinds, <object>name)
         if kind == NULL or not is_of_kind(<object>value, <object>kind):
-            return MISFIT
+            return <int>MISFIT
         if <object>kind is dict:
             pairs_count += PyDict_Size(<object>value)
     colons_count = _count_colons(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
     if colons_count == pairs_count:
-        return FIT
+        return <int>FIT
     if b"\\u003" not in body and colons_count == pairs_count + _colons_in_strings(fields):
-        return FIT
-    return DOUBTFUL
+        return <int>FIT
+    return <int>DOUBTFUL
 
 
 cpdef bint is_of_kind(object value, object kind) except -1:

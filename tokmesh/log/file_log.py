@@ -221,14 +221,14 @@ class FileLog(Generic[R]):
 
     def _refusal(self, record_bytes: int, count: int) -> ApiError | None:
         """Why so many records, the largest of that size, are not taken."""
-        assert self._writer is not None
+        assert self._writer is not None and self._settling is not None
         if self._suspended is not None:
             return self._suspended()
         if self._writer.failure is not None or self._closing:
             return refusal("log closed" if self._writer.failure is None else "log failed")
         if record_bytes > self._record_bytes_max:
             return ApiError("TM-SYS-4130")
-        if self.waiting + count > PENDING_MAX:
+        if self._settling.waiting + count > PENDING_MAX:
             return ApiError("TM-SYS-5030", retry_after_s=1)
         return None
 

@@ -4,32 +4,31 @@ from collections.abc import Sequence
 from typing import Final
 
 from tokmesh._core.table import Status, Table
-from tokmesh.sessions.reservations import UserReservations
+from tokmesh.sessions.reservations import Reservations
 
 _LIVE: Final = int(Status.LIVE)
 
 
 class OfUser:
-    """One user's, at `now_ms`; good until the caller awaits. held: what of the user is in flight, None for nothing."""
+    """One user's, at `now_ms`; good until the caller awaits."""
 
-    __slots__ = ("_entries", "_held", "_now_ms", "_table", "_user_id")
+    __slots__ = ("_entries", "_now_ms", "_reservations", "_table", "_user_id")
 
-    def __init__(self, table: Table, user_id: str, held: UserReservations | None, now_ms: int) -> None:
+    def __init__(self, table: Table, user_id: str, reservations: Reservations, now_ms: int) -> None:
         self._table = table
         self._user_id = user_id
-        self._held = held
+        self._reservations = reservations
         self._now_ms = now_ms
         self._entries = table.user_entries(user_id)
 
     @property
     def places_max(self) -> int:
         """No fewer than hold places: sessions listed may have ended, those in flight may be listed already."""
-        return len(self._entries) + (0 if self._held is None else len(self._held.creating))
+        return len(self._entries) + len(self._reservations.creating(self._user_id))
 
     def holders_of_places(self) -> Sequence[bytes]:
         """Ids of the sessions that count, oldest first: live or in flight, and not being evicted by a proposal in flight."""
-        table, held = self._table, self._held
-        going: set[bytes] = set() if held is None else held.evicting
+        table, going = self._table, self._reservations.evicting(self._user_id)
         views = (table.session(entry) for entry in self._entries if table.status(entry, self._now_ms) == _LIVE)
         live = [session_id for _, session_id in sorted((view.created_at, view.id) for view in views)]
         # An eviction may name a session that is still in flight: the log applies that one first.
@@ -51,4 +50,4 @@ class OfUser:
 
     def _coming(self) -> list[bytes]:
         # Proposed before what is decided now, so applied before it.
-        return [] if self._held is None else [each for each in self._held.creating if self._table.find(each) < 0]
+        return [each for each in self._reservations.creating(self._user_id) if self._table.find(each) < 0]

@@ -6,38 +6,37 @@ released by whoever took it when the proposal is applied or refused.
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence, Set
 from typing import Final
 
 from tokmesh.errors import ApiError
 
 WAITERS_PER_SESSION_MAX: Final = 256
-
-
-class UserReservations:
-    """One user's proposals in flight: sessions that begin (oldest first) and sessions that make room for them."""
-
-    __slots__ = ("creating", "evicting")
-
-    def __init__(self) -> None:
-        self.creating: list[bytes] = []
-        self.evicting: set[bytes] = set()
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 class Reservations:
-    """Tokens (by hash) and places in users' quotas that proposals in flight hold. Bounded by the log's own queue."""
+    """What proposals in flight hold: tokens (by hash), and of each user the sessions that begin (oldest first) and those that make
+    room for them. Bounded by the log's own queue."""
 
-    __slots__ = ("_tokens", "_users")
+    __slots__ = ("_creating", "_evicting", "_tokens")
 
     def __init__(self) -> None:
+        # A user is a key while there is something.
+        self._creating: dict[str, list[bytes]] = {}
+        self._evicting: dict[str, set[bytes]] = {}
         self._tokens: set[bytes] = set()
-        self._users: dict[str, UserReservations] = {}
 
     def __len__(self) -> int:
-        return len(self._tokens) + sum(len(held.creating) + len(held.evicting) for held in self._users.values())
+        return len(self._tokens) + sum(map(len, self._creating.values())) + sum(map(len, self._evicting.values()))
 
-    def of_user(self, user_id: str) -> UserReservations | None:
-        """What is in flight for the user; None for nothing. Not to be changed by the caller."""
-        return self._users.get(user_id)
+    def creating(self, user_id: str) -> Sequence[bytes]:
+        """The user's sessions that begin, oldest first. Not to be changed by the caller."""
+        return self._creating.get(user_id, ())
+
+    def evicting(self, user_id: str) -> Set[bytes]:
+        """The user's sessions that make room for those. Not to be changed by the caller."""
+        return self._evicting.get(user_id, _NONE)
 
     def holds_token(self, token_hash: bytes) -> bool:
         """Whether a proposal in flight brings this token."""
@@ -45,24 +44,27 @@ class Reservations:
 
     def take(self, user_id: str, session_id: bytes, evicts: tuple[bytes, ...], token_hash: bytes | None) -> None:
         """Reserves a place for `session_id`, the sessions it evicts, and, where given, a token; pair it with `release`."""
-        held = self._users.get(user_id)
-        if held is None:
-            held = self._users[user_id] = UserReservations()
-        held.creating.append(session_id)
+        creating = self._creating.get(user_id)
+        if creating is None:
+            self._creating[user_id] = [session_id]
+        else:
+            creating.append(session_id)
         if evicts:
-            held.evicting.update(evicts)
+            self._evicting.setdefault(user_id, set()).update(evicts)
         if token_hash is not None:
             self._tokens.add(token_hash)
 
     def release(self, user_id: str, session_id: bytes, evicts: tuple[bytes, ...], token_hash: bytes | None) -> None:
         """Gives back exactly what `take` reserved."""
-        held = self._users[user_id]
-        held.creating.remove(session_id)
+        creating = self._creating[user_id]
+        creating.remove(session_id)
+        if not creating:
+            del self._creating[user_id]
         if evicts:
-            held.evicting.difference_update(evicts)
-        if not held.creating:
-            # An eviction belongs to a creation: with the last of these gone, nothing is left.
-            del self._users[user_id]
+            evicting = self._evicting[user_id]
+            evicting.difference_update(evicts)
+            if not evicting:
+                del self._evicting[user_id]
         if token_hash is not None:
             self._tokens.discard(token_hash)
 

@@ -15,6 +15,7 @@ the caller awaits. Errors are ApiError; each method names those of its own, and 
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
@@ -85,7 +86,8 @@ class SessionSettings(Protocol):
     def quota(self) -> Quota: ...
 
 
-class Created(NamedTuple):
+@dataclass(slots=True)
+class Created:
     """A new session: `tmss-…`, the token (shown once), its absolute end."""
 
     session_id: str
@@ -284,7 +286,7 @@ class Sessions:
         """
         rules.check_user_id(user_id)
         now_ms = self._clock.now_ms()
-        of_user = OfUser(self._table, user_id, self._reservations.of_user(user_id), now_ms)
+        of_user = OfUser(self._table, user_id, self._reservations, now_ms)
         ids = of_user.living(except_id)
         if len(ids) > REVOKE_USER_MAX:
             raise ApiError("TM-SESS-4002", {"limit": REVOKE_USER_MAX})
@@ -378,7 +380,7 @@ class Sessions:
 
     def _make_place(self, user_id: str, now_ms: int) -> tuple[bytes, ...]:
         """The sessions that must end for one more of the user's to begin; raises TM-SESS-4002 under policy reject."""
-        of_user = OfUser(self._table, user_id, self._reservations.of_user(user_id), now_ms)
+        of_user = OfUser(self._table, user_id, self._reservations, now_ms)
         if of_user.places_max < self._quota:
             return ()
         candidates = of_user.holders_of_places()
