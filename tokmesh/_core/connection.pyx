@@ -18,6 +18,7 @@ import orjson
 from tokmesh._core.channel import CLOSE_FIELD
 from tokmesh._core.counters import Counter
 from tokmesh._core.head import Rejected
+from tokmesh._core.proposal import GroupProposal
 from tokmesh.errors import ApiError
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -267,7 +268,10 @@ cdef class Connection(Intake):
             if outcome == PYGEN_NEXT:
                 # the protocol between a future and who drives the coroutine that awaits it (asyncio.Future.__await__)
                 yielded._asyncio_future_blocking = False
-                yielded.add_done_callback(self._resume)
+                if type(yielded) is GroupProposal and request.trace is None:    # a span ends by a callback, before this
+                    yielded.waiter = self
+                else:
+                    yielded.add_done_callback(self.resume)
                 if request.stage <= STAGE_STORING:
                     request.phases.mark_ns = tm_monotonic_ns()
             else:
@@ -276,7 +280,8 @@ cdef class Connection(Intake):
             self.refuse(request, error)
         self.server.handling = None
 
-    def _resume(self, future) -> None:
+    def resume(self, future) -> None:
+        """What the handler waits for is done."""
         if self.current.stage <= STAGE_STORING:
             self.current.phases.log_wait_ns += tm_monotonic_ns() - self.current.phases.mark_ns
         self.drive(self.current, None)

@@ -19,10 +19,10 @@ from tokmesh._core import wal
 from tokmesh._core.clock import Clock
 from tokmesh._core.commits import Commits
 from tokmesh._core.histogram import HistogramBlock
+from tokmesh._core.proposal import GroupProposal
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh.errors import ApiError
 from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_overhead
-from tokmesh.log.interface import Proposal
 from tokmesh.log.settling import Settling, refusal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
@@ -184,14 +184,15 @@ class FileLog(Generic[R]):
         self._thread = threading.Thread(target=self._writer.run, name="tokmesh-log", daemon=True)
         self._thread.start()
 
-    def propose(self, record: R) -> Proposal:
+    def propose(self, record: R) -> GroupProposal:
         """Puts a record in the log. The future gives what `apply(sequence, record)` returned, once durable and applied.
 
         ApiError in the future: TM-SYS-5001, the log failed or the disk is full; TM-SYS-4130, larger than a frame;
         TM-SYS-5030, too much is waiting for the disk."""
         loop, settling = self._loop, self._settling
         assert loop is not None and settling is not None, "propose follows start"
-        future = Proposal(loop=loop)
+        future = GroupProposal(loop=loop)
+        future.waiter = None
         data = record.encode()
         error = self._refusal(len(data), 1)
         if error is not None:
@@ -203,12 +204,13 @@ class FileLog(Generic[R]):
                 loop.call_soon(self._commits.wake)
         return future
 
-    def propose_all(self, batch: StreamedBatch) -> Proposal:
+    def propose_all(self, batch: StreamedBatch) -> GroupProposal:
         """Puts a batch of records, one at least, in the log, next to each other. The future is done once all are durable and
         applied. ApiError in the future, as of `propose`: some of them were not; with 4130 and 5030 none is in the log."""
         loop, settling = self._loop, self._settling
         assert loop is not None and settling is not None and len(batch) > 0, "propose_all follows start, with something"
-        future = Proposal(loop=loop)
+        future = GroupProposal(loop=loop)
+        future.waiter = None
         error = self._refusal(batch.largest, len(batch))
         if error is not None:
             future.set_exception(error)

@@ -1,22 +1,11 @@
 """What the domain knows of a log: one call. Which log it is, is the composition root's choice."""
 
-import asyncio
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from tokmesh._core.proposal import Proposal
 from tokmesh.log.record import AnyRecord
 
-
-class Proposal(asyncio.Future[Any]):
-    """What a log gives for a record. It cannot be cancelled: a record that is on its way cannot be called back.
-
-    Who awaits it and is cancelled hears of that when the record is applied or refused; until then all that the record needs, its
-    place, its token, its turn, stays reserved.
-    """
-
-    __slots__ = ()
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        return False
+__all__ = ["Log", "Proposal", "Reached"]
 
 
 class Reached(NamedTuple):

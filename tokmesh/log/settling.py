@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from tokmesh._core.commits import Commits
+from tokmesh._core.proposal import GroupProposal
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh.errors import ApiError
 from tokmesh.log.writer import Writer
@@ -19,7 +20,7 @@ from tokmesh.log.writer import Writer
 TURN_RECORDS_MAX: Final = 1024  # applied in one turn of the loop
 
 R = TypeVar("R")
-_Item = tuple[Any, "asyncio.Future[Any]", int]
+_Item = tuple[Any, GroupProposal, int]
 
 
 class Settling(Generic[R]):
@@ -50,16 +51,17 @@ class Settling(Generic[R]):
         self._batch_at = 0  # of the first proposal, a batch: how many of its records are settled
         self._batch_error: Exception | None = None  # and what became of those, if not all were applied
         self._apply_failed = False
+        self._answered: list[GroupProposal] = []  # whose waiters are to be resumed
         self.waiting = 0
         self.last_sequence = last_sequence
         self.group_records = 0
 
-    def add(self, record: R, future: "asyncio.Future[Any]") -> None:
+    def add(self, record: R, future: GroupProposal) -> None:
         """The record was put next."""
         self._proposals.append((record, future, 0))
         self.waiting += 1
 
-    def add_all(self, batch: StreamedBatch, future: "asyncio.Future[Any]") -> None:
+    def add_all(self, batch: StreamedBatch, future: GroupProposal) -> None:
         """Its records, one at least, were put next."""
         self._proposals.append((batch, future, len(batch)))
         self.waiting += len(batch)
@@ -84,8 +86,21 @@ class Settling(Generic[R]):
                 self._apply_and_answer(what, future)
             elif not future.done():
                 future.set_exception(refusal(reason))
+            if future.waiter is not None:
+                self._answered.append(future)
+        self._resume()
 
-    def _settle_batch(self, batch: StreamedBatch, future: "asyncio.Future[Any]", until: int) -> None:
+    def _resume(self) -> None:
+        """Lets those go on who wait for what was answered."""
+        answered, self._answered = self._answered, []
+        for future in answered:
+            assert future.waiter is not None
+            try:
+                future.waiter.resume(future)
+            except Exception:
+                self._logger.exception("who waited for a record could not go on")
+
+    def _settle_batch(self, batch: StreamedBatch, future: GroupProposal, until: int) -> None:
         """As much of it as is decided before the proposal numbered `until`."""
         end = min(len(batch), self._batch_at + until - self._settled)
         while self._batch_at < end:
@@ -109,6 +124,8 @@ class Settling(Generic[R]):
                 future.set_result(None)
             else:
                 future.set_exception(error)
+        if future.waiter is not None:
+            self._answered.append(future)
 
     def _refusal_of(self, number: int) -> str | None:
         """Why the proposal with this number, the next to be settled, is refused; None: it is committed."""
@@ -135,7 +152,7 @@ class Settling(Generic[R]):
         else:
             self.last_sequence += end - start
 
-    def _apply_and_answer(self, record: R, future: "asyncio.Future[Any]") -> None:
+    def _apply_and_answer(self, record: R, future: GroupProposal) -> None:
         """An exception of `apply` is our bug: the table can no longer follow the log, so nothing after it is applied."""
         sequence = self.last_sequence + 1
         try:
