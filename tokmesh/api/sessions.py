@@ -68,7 +68,12 @@ class SessionHandlers:
         """POST /sessions. The token is in this answer and nowhere else, ever."""
         NO_QUERY.parse(request)
         fields = _CREATE.parse(request.body)
-        created = await self._sessions.create(created_by=created_by(request), **fields)
+        # Not `**fields`: to match parameters with names that the parser made costs 5,000 instructions.
+        given = fields.get
+        created = await self._sessions.create(
+            fields["user_id"], given("device_id", ""), given("ip_address", ""), given("user_agent", ""), given("ttl_seconds"),
+            given("idle_seconds"), given("data"), given("token"), created_by=created_by(request),
+        )  # fmt: skip
         return {"session_id": created.session_id, "token": created.token, "expires_at": created.expires_at}
 
     async def get(self, request: Request) -> Reply:
