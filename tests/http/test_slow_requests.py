@@ -21,20 +21,20 @@ from tokmesh.telemetry.logs import configure_logging, reset_logging
 DEEP = """
 import logging, time
 from tokmesh.log.file_log import FileLog
-from tokmesh.sessions import rules
-propose, check = FileLog.propose, rules.check_user_id
+from tokmesh.sessions import service
+propose, check = FileLog.propose, service.are_plain
 
 def proposing(self, record):
     logging.getLogger("tokmesh.log").info("proposed", extra={"kind": type(record).__name__})
     return propose(self, record)
 
-def checking(user_id):
+def checking(user_id, device_id, user_agent):
     logging.getLogger("tokmesh.sessions").info("checked")
     if user_id == "slow":
         time.sleep(0.2)
-    check(user_id)
+    return check(user_id, device_id, user_agent)
 
-FileLog.propose, rules.check_user_id = proposing, checking
+FileLog.propose, service.are_plain = proposing, checking
 """
 
 

@@ -1,16 +1,17 @@
 """The fields of a body are judged as api/body.py documents it, for any JSON object; and the strings of `data` by their rules."""
 
 import json
+import socket
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokmesh._core.fields import Fit, broken_rule_of_data, is_of_kind, judge
+from tokmesh._core.fields import Fit, are_plain, broken_rule_of_data, is_ipv4, is_of_kind, judge
 from tokmesh.api.body import BodySpec
 from tokmesh.errors import ApiError
-from tokmesh.sessions.rules import encode_data
+from tokmesh.sessions.rules import check_device_id, check_user_id, cut_user_agent, encode_data
 
 KINDS: dict[str, type] = {
     "user_id": str, "device_id": str, "ttl_seconds": int, "sync": bool, "data": dict, "fields": list,
@@ -145,3 +146,43 @@ def test_the_rules_of_data(data: dict[Any, Any], rule: str | None) -> None:
         with pytest.raises(ApiError) as caught:
             encode_data(data)
         assert (caught.value.code, caught.value.details) == ("TM-SESS-4001", {"field": "data", "rule": rule})
+
+
+any_texts = st.text(max_size=6) | st.integers(0, 600).map(lambda size: "x" * size) | st.text("\x00 ~\x7f\x80\ud800", max_size=3)
+
+
+@given(any_texts, any_texts, any_texts)
+@example("u" * 128, "d" * 128, "a" * 512)
+def test_texts_that_are_plain_break_no_rule_and_stay_as_they_are(user_id: str, device_id: str, user_agent: str) -> None:
+    if are_plain(user_id, device_id, user_agent):
+        check_user_id(user_id)
+        check_device_id(device_id)
+        assert cut_user_agent(user_agent) == user_agent
+
+
+@pytest.mark.parametrize("text", ["u", " ", "~", "Mozilla/5.0 (X11; Linux)"])
+def test_printable_ascii_is_plain(text: str) -> None:
+    assert are_plain(text, text, text) and are_plain(text, "", "")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("", "d", "a"), ("u" * 129, "", ""), ("u", "d" * 129, ""), ("u", "", "a" * 513), ("\x1f", "", ""), ("u", "\x7f", ""),
+        ("u", "", "ü"),
+    ],
+)  # fmt: skip
+def test_what_a_rule_must_look_at_is_not_plain(texts: tuple[str, str, str]) -> None:
+    assert not are_plain(*texts)
+
+
+@given(st.ip_addresses(v=4).map(str) | st.text("0123456789.:\x00ü", max_size=16))
+@example("1.2.3.4\x00")
+@example("01.2.3.4")
+@example("1.2.3")
+def test_an_ipv4_address_is_what_the_system_takes_for_one(text: str) -> None:
+    try:
+        expected = bool(socket.inet_pton(socket.AF_INET, text))
+    except (OSError, ValueError):
+        expected = False
+    assert is_ipv4(text) == expected

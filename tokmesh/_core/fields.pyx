@@ -1,4 +1,4 @@
-"""The fields of a request's body: whether they are those that its route takes, and what the strings of a session's `data` must be.
+"""The fields of a request's body: whether they are those that its route takes, and whether their texts keep the rules of sessions.
 
 Every body of every route comes through here, so that what is good costs no Python object. What is refused is named elsewhere:
 api/body.py tells which fault of form it is, sessions/rules.py which rule of a field. Why counting colons finds a key that was there
@@ -8,7 +8,21 @@ twice is told in api/body.py.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem, PyDict_Next, PyDict_Size
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_GET_LENGTH
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DATA, PyUnicode_GET_LENGTH
+from libc.stdint cimport uint8_t
+from libc.string cimport strlen
+
+from tokmesh._core.layout cimport DEVICE_CHARS_MAX, UA_CHARS_MAX, USER_CHARS_MAX
+
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    int AF_INET
+    struct in_addr:
+        pass
+    int inet_pton(int family, const char* text, void* address)
 
 
 cdef enum:
@@ -84,6 +98,35 @@ cdef Py_ssize_t _colons_in_strings(dict fields) except -1:
             for text in <list>value:
                 count += _colons_of(text)
     return count
+
+
+def are_plain(str user_id not None, str device_id not None, str user_agent not None) -> bool:
+    """Whether these break no rule of sessions/rules.py and are stored as they are, as far as is seen at once: they have the right
+    lengths and nothing but printable ASCII. Of others the rules tell."""
+    return (
+        PyUnicode_GET_LENGTH(user_id) >= 1 and _is_plain(user_id, USER_CHARS_MAX) and _is_plain(device_id, DEVICE_CHARS_MAX)
+        and _is_plain(user_agent, UA_CHARS_MAX)
+    )
+
+
+cdef bint _is_plain(str text, Py_ssize_t chars_max) noexcept:
+    cdef Py_ssize_t index, size = PyUnicode_GET_LENGTH(text)
+    cdef const uint8_t* ascii_text
+    cdef bint plain = True
+    if size > chars_max or not PyUnicode_IS_ASCII(text):
+        return False
+    ascii_text = <const uint8_t*>PyUnicode_DATA(text)
+    for index in range(size):
+        plain &= 0x20 <= ascii_text[index] < 0x7F
+    return plain
+
+
+def is_ipv4(str text not None) -> bool:
+    """Whether it is an IPv4 address in strict dotted decimal, which is its own normal form."""
+    cdef in_addr address
+    cdef Py_ssize_t size = 0
+    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    return <size_t>size == strlen(utf8) and inet_pton(AF_INET, utf8, &address) == 1
 
 
 def broken_rule_of_data(dict data not None) -> str | None:

@@ -6,12 +6,11 @@ be told apart on a terminal or put into a URL or a log line. Lengths are in char
 
 import re
 from ipaddress import ip_address as parse_ip_address
-from socket import AF_INET, inet_pton
 from typing import Any, Final, NoReturn
 
 import orjson
 
-from tokmesh._core.fields import broken_rule_of_data
+from tokmesh._core.fields import broken_rule_of_data, is_ipv4
 from tokmesh.errors import ApiError
 
 USER_ID_CHARS_MAX: Final = 128
@@ -61,13 +60,8 @@ def check_device_id(device_id: str) -> None:
 
 def normal_ip_address(ip_address: str) -> str:
     """An IPv4 or IPv6 address in its one normal form; "" stays "". No zone (`%eth0`): it means nothing on another host."""
-    if not ip_address:
-        return ""
-    try:
-        inet_pton(AF_INET, ip_address)
-        return ip_address  # strict dotted decimal is its own normal form
-    except (OSError, ValueError):
-        pass
+    if not ip_address or is_ipv4(ip_address):
+        return ip_address
     try:
         address = parse_ip_address(ip_address)
     except ValueError:

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
+from tokmesh._core.fields import are_plain
 from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.errors import ApiError
@@ -160,13 +161,12 @@ class Sessions:
         Raises TM-SESS-4001 (a field's rule), TM-TOKN-4000 and TM-TOKN-4090 (the caller's own token is malformed, or in use by a
         live, remembered or beginning session), TM-SESS-4002 (quota), TM-SYS-5030 (the table is full).
         """
-        rules.check_user_id(user_id)
-        if device_id:
+        if not are_plain(user_id, device_id, user_agent):
+            rules.check_user_id(user_id)
             rules.check_device_id(device_id)
+            user_agent = rules.cut_user_agent(user_agent)
         if ip_address:
             ip_address = rules.normal_ip_address(ip_address)
-        if user_agent:
-            user_agent = rules.cut_user_agent(user_agent)
         ttl_ms = self._ttl_default_ms if ttl_seconds is None else rules.ttl_ms(ttl_seconds, self._ttl_max_ms)
         if idle_seconds is None:
             idle_seconds = 0
