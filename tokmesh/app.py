@@ -163,7 +163,7 @@ class App:
             state.node_id, posture_of(settings), self._examine, readiness.checks, clock_synchronised, self._node_log.view
         )
         routes = build_routes(
-            sessions=self._sessions,
+            sessions=self._node_log.placed(self._sessions, self._tracing.of_asking()),
             keys=self._keys,
             readiness=readiness,
             validator=validator,
@@ -369,7 +369,7 @@ class App:
 
     def _scope(self) -> dict[str, str]:
         """What a log line of this moment belongs to."""
-        return scope_of(self._server.handling, self._tracing.current())
+        return scope_of(self._server.handling, self._tracing.current()) or self._node_log.scope()
 
     def _denied(self, request: Request, template: str, code: str) -> None:
         """An attempt at administration was refused."""

@@ -4,7 +4,8 @@ Changed by `Store` only, like the table and the key ring. Invariants: `position`
 same; a record that does not follow on the one before changes nothing, so that what the node's own log could not take is never left
 out: the stream is asked for it again. `sequence_of…` tells where in the stream the last record of a subject stands, 0 where that is
 not known; what it tells is at worst too old, and then the stream refuses what is based on it. `held_until_ms` is never less than
-any end that was stated of a session whose life was made shorter, until that is past.
+any end that was stated of a session whose life was made shorter, until that is past. A shard comes to be held only by having been
+loaded: what is not whole is never taken for it.
 """
 
 from array import array
@@ -13,6 +14,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from tokmesh._core.table import Table
+from tokmesh.ids import ALL_SHARDS, shard_of
 from tokmesh.log.record import (
     AnyRecord,
     ClusterStated,
@@ -22,6 +24,8 @@ from tokmesh.log.record import (
     SessionHeld,
     SessionsRevoked,
     SessionStated,
+    ShardLoaded,
+    ShardsHeld,
     StreamBound,
     Streamed,
 )
@@ -31,7 +35,8 @@ MS_NS: Final = 1_000_000
 _GROWTH_ENTRIES: Final = 4096
 _HELD_MIN: Final = 1024  # ends that are held, before past ones are looked for
 
-FollowingRecord = StreamBound | ClusterStated | NodeStated | SessionHeld  # of a snapshot
+
+FollowingRecord = StreamBound | ClusterStated | NodeStated | SessionHeld | ShardsHeld  # of a snapshot
 
 
 class Place(NamedTuple):
@@ -47,20 +52,23 @@ class Place(NamedTuple):
 
 
 class Following:
-    """See the module. created_ns: when the stream was made, Unix; 0: none is followed. members: ids of the nodes that belong to the
-    cluster; incarnations: of each node's last start. quarantined: positions of records that meant nothing here. place: the last one
-    seen, if any; placed: told of each that is applied, while the table is as of it."""
+    """See the module. created_ns: when the stream was made, Unix; 0: none is followed. held, loading: shards (bits). members: ids
+    of the nodes that belong to the cluster; incarnations: of each node's last start. quarantined: positions of records that meant
+    nothing here. place: the last one seen, if any; placed: told of each that is applied, while the table is as of it."""
 
     __slots__ = (
         "_held_max",
         "_held_until_ms",
         "_missing_before",
+        "_seen",
         "_sequence_by_entry",
         "_sequence_by_key",
         "_table",
         "cluster_id",
         "created_ns",
+        "held",
         "incarnations",
+        "loading",
         "members",
         "place",
         "placed",
@@ -80,6 +88,9 @@ class Following:
         self.incarnations: dict[str, int] = {}
         self.quarantined: list[int] = []
         self.quarantined_total = 0
+        self.held = ALL_SHARDS
+        self.loading = 0
+        self._seen: set[bytes] = set()  # sessions of shards that are being loaded, of which a record has come in its turn
         self.place: Place | None = None
         self.placed: Callable[[Place], None] | None = None
         self._missing_before = 0  # the last position that did not follow on the one before
@@ -107,6 +118,8 @@ class Following:
         return chain(
             (StreamBound(time_ms, self.cluster_id, self.created_ns, self.position),),
             (ClusterStated(time_ms, self.cluster_id, self.members),),
+            # What is being loaded is not in a snapshot: which records have come in their turn would be lost.
+            () if self.held == ALL_SHARDS else (ShardsHeld(time_ms, self.held, 0),),
             [NodeStated(time_ms, name, incarnation) for name, incarnation in self.incarnations.items()],
             (SessionHeld(time_ms, each, until_ms, None) for each, until_ms in held.items() if until_ms > time_ms),
         )
@@ -122,6 +135,31 @@ class Following:
     def accepts(self, record: Streamed) -> bool:
         """Whether the record is the next. For Store.apply."""
         return record.previous == self.position and record.position > self.position
+
+    def turn(self, session_ids: tuple[bytes, ...] | list[bytes]) -> list[bytes]:
+        """Those of these sessions that are of this node, of which a record has come in its turn. For Store.apply."""
+        kept = self.held | self.loading
+        ids = [each for each in session_ids if kept >> shard_of(each) & 1]
+        if self.loading:
+            self._seen.update(each for each in ids if self.loading >> shard_of(each) & 1)
+        return ids
+
+    def awaits(self, session_id: bytes) -> bool:
+        """Whether a record of that session that was read out of turn is news. For Store.apply."""
+        return bool(self.loading >> shard_of(session_id) & 1) and session_id not in self._seen
+
+    def set_shards(self, record: ShardsHeld) -> int:
+        """The shards (bits) of which nothing is kept any more. For Store.apply."""
+        before = self.held | self.loading
+        self.held = record.held & before
+        self.loading = record.loading & ~self.held
+        if not self.loading:
+            self._seen = set()
+        return before & ~(self.held | self.loading)
+
+    def note_loaded(self, record: ShardLoaded, session_id: bytes) -> None:
+        """The record was applied. For Store.apply."""
+        self._note_entry(self._table.find(session_id), record.position)
 
     def advance(self, position: int, time_ms: int, record: AnyRecord) -> None:
         """`record` was applied. For Store.apply."""

@@ -14,14 +14,16 @@ from typing import Final
 
 from tokmesh._core.digest import sha256_of_text as token_hash
 from tokmesh._core.encoding import is_token_text as is_token
-from tokmesh._core.encoding import new_token
+from tokmesh._core.encoding import new_token, new_token_of
 from tokmesh._core.encoding import session_id_text as format_session_id
 from tokmesh._core.encoding import ulid_text as format_ulid
 from tokmesh._core.random_source import RandomSource
 from tokmesh._core.ulid_source import UlidSource
 
 __all__ = [
+    "ALL_SHARDS",
     "REDACTED",
+    "SHARDS",
     "RandomSource",
     "UlidSource",
     "format_key_id",
@@ -31,9 +33,11 @@ __all__ = [
     "is_token",
     "new_secret",
     "new_token",
+    "new_token_of",
     "parse_key_id",
     "parse_session_id",
     "redact",
+    "shard_of",
     "token_hash",
 ]
 
@@ -42,6 +46,8 @@ KEY_ID_PREFIX: Final = "tmak-"
 TOKEN_PREFIX: Final = "tmtk_"
 SECRET_PREFIX: Final = "tmas_"
 ULID_BYTES: Final = 16
+SHARDS: Final = 64
+ALL_SHARDS: Final = (1 << SHARDS) - 1  # bits
 TOKEN_CHARS: Final = len(TOKEN_PREFIX) + 43
 SECRET_CHARS: Final = len(SECRET_PREFIX) + 43
 REDACTED: Final = "[redacted]"
@@ -79,6 +85,11 @@ def parse_session_id(text: str) -> bytes | None:
 def parse_key_id(text: str) -> bytes | None:
     """`tmak-…` in any case → 16 bytes; None when malformed."""
     return _parse(_KEY_ID, text)
+
+
+def shard_of(raw: bytes) -> int:
+    """The shard, 0..63, of a session (16-byte id) or of a token (32-byte hash): as the table counts them (_core/layout.pxd)."""
+    return raw[-1] % SHARDS
 
 
 def new_secret(random: RandomSource) -> str:

@@ -15,10 +15,12 @@ from tokmesh.config import ConfigError, Problem, Settings
 from tokmesh.host import data_directory
 from tokmesh.host.apart import Apart, begin_anew
 from tokmesh.log.interface import Reached
+from tokmesh.sessions import SessionOperations, Sessions
 from tokmesh.state import State
 
 if TYPE_CHECKING:  # what it needs is an extra
     from tokmesh.cluster.administration import Administration
+    from tokmesh.cluster.asking import Tracing as AskTracing
     from tokmesh.cluster.node import ClusterNode
     from tokmesh.cluster.publishing import Tracing
     from tokmesh.cluster.view import ClusterView
@@ -51,6 +53,7 @@ class NodeLog:
         self._propagation = propagation
         self._server = server
         self._name = settings.cluster.name
+        self._max_staleness_ms = settings.cluster.max_staleness_ms
         self._loop: asyncio.AbstractEventLoop | None = None
         self.cluster: ClusterNode | None = self._make_cluster(settings, version) if settings.cluster.enabled else None
 
@@ -82,6 +85,35 @@ class NodeLog:
     def view(self) -> "Callable[[], ClusterView] | None":
         """Tells what this node knows of its cluster, on the loop's thread; None for a node alone."""
         return None if self.cluster is None else self.cluster.view
+
+    def placed(self, sessions: Sessions, tracing: "AskTracing | None") -> SessionOperations:
+        """Operations on all sessions of the cluster, also on those that other nodes hold. sessions: this node's; tracing: what is
+        told of questions to others. To be called before `start`."""
+        cluster = self.cluster
+        if cluster is None:
+            return sessions
+        from tokmesh.cluster.elsewhere import Elsewhere
+
+        cluster.elsewhere = Elsewhere(
+            cluster.link, cluster.subjects, sessions, cluster.part.placement, self._state.node_id,
+            may_answer=cluster.may_answer, request_id=self._request_id, max_staleness_ms=self._max_staleness_ms,
+        )  # fmt: skip
+        cluster.elsewhere.asking.tracing = tracing
+        return cluster.elsewhere.sessions
+
+    def scope(self) -> dict[str, str]:
+        """What a log line of this moment belongs to that is told while another node's question is answered."""
+        if self.cluster is None:
+            return {}
+        from tokmesh.cluster.answering import asked_request_id
+
+        request_id = asked_request_id.get()
+        return {"request_id": request_id} if request_id else {}
+
+    def _request_id(self) -> str:
+        """Of the request whose handler runs, here or for another node; "" outside of any."""
+        request = self._server().handling
+        return self.scope().get("request_id", "") if request is None else request.request_id
 
     def trace(self, tracing: "Callable[[str], Tracing | None]") -> None:
         """Before anything is published. tracing: what is told of publications to the stream of that name."""
@@ -152,10 +184,6 @@ class NodeLog:
 
         begin_anew(settings.storage.dir)  # the log is locked, and not read yet
 
-        def request_id() -> str:
-            request = self._server().handling
-            return "" if request is None else request.request_id
-
         def set_fresh_until(monotonic_ns: int, reason: str) -> None:
             server = self._server()
             server.fresh_until_ns, server.fence_reason = monotonic_ns, reason
@@ -168,7 +196,7 @@ class NodeLog:
             tombstone_ttl_ms=settings.session.tombstone_ttl_ms,
             life_ms_max=settings.session.ttl.max_ms,
             apart=Apart(settings.storage.dir, self._decided),
-            request_id=request_id,
+            request_id=self._request_id,
             set_fresh_until=set_fresh_until,
             gossip_lag=self._propagation.gossip,
             revoke_lag=self._propagation.revoke,

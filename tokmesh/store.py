@@ -13,6 +13,7 @@ from tokmesh._core.stated import begin_stated, entries_after
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome, Table
 from tokmesh.following import Following, FollowingRecord
+from tokmesh.ids import ALL_SHARDS
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import (
     AnyRecord,
@@ -30,6 +31,8 @@ from tokmesh.log.record import (
     SessionStated,
     SessionsTouched,
     SessionUpdated,
+    ShardLoaded,
+    ShardsHeld,
     StreamBound,
     Streamed,
     TokenRotated,
@@ -80,6 +83,8 @@ class Store:
             NodeStated: self.following.apply_node,
             ClusterStated: self.following.apply_cluster,
             PlaceStated: _nothing,
+            ShardsHeld: self._shards_held,
+            ShardLoaded: self._shard_loaded,
         }
 
     def apply(self, sequence: int, record: AnyRecord) -> int | None:
@@ -87,7 +92,7 @@ class Store:
 
         Else the outcome: of SessionCreated, SessionRenewed, SessionUpdated, TokenRotated, SessionStated, SessionHeld a table
         Outcome; of SessionsRevoked the number of sessions it ended; of SessionsTouched 0; of the records of keys and of the cluster
-        1 when they changed something, else 0; of Streamed that of what it holds, -1 when that meant nothing here.
+        1 when they changed something, else 0; of Streamed and ShardLoaded that of what it holds, -1 when that meant nothing here.
         """
         if sequence <= self.applied_sequence:
             return None
@@ -101,8 +106,10 @@ class Store:
         known = min(max(self.applied_sequence + 1 - sequence, 0), end - start)
         start, sequence = start + known, sequence + known
         while start < end:
-            places = following.room_for(entries_after(table, end - start))
-            taken = begin_stated(table, batch, start, end, following.position, places)
+            taken = 0
+            if not following.loading:  # then each session is looked at
+                places = following.room_for(entries_after(table, end - start))
+                taken = begin_stated(table, batch, start, end, following.position, following.held, places)
             if taken:
                 following.advance_to(*batch.place(start + taken - 1), batch.last_missing(start, start + taken))
                 start, sequence = start + taken, sequence + taken
@@ -112,8 +119,9 @@ class Store:
                 start, sequence = start + 1, sequence + 1
 
     def take_place(self, record: FollowingRecord) -> None:
-        """A record of `Following.records`, from a snapshot."""
+        """A record of `Following.records`, from a snapshot, whose sessions are in the table."""
         self._apply_by_type[type(record)](record)
+        self._forget()
 
     def replay(self, sequence: int, record: AnyRecord) -> int | None:
         """`apply` for records read back from the log: every 65,536 of them the wheel is moved to 60 s before the record."""
@@ -121,6 +129,7 @@ class Store:
         if type(record) is SessionsTouched:
             # What the log tells need not be told to the log again.
             self._table.drain_touched(len(record.touches))
+        self._forget()
         self._replayed += 1
         if self._replayed % REPLAY_ADVANCE_RECORDS == 0:
             reached_ms = min(record.time_ms - REPLAY_SLACK_MS, self._replay_until_ms)
@@ -128,6 +137,10 @@ class Store:
             while reached_ms > 0 and self._table.advance(reached_ms, _ADVANCE_BUDGET) > 0:
                 pass
         return outcome
+
+    def _forget(self) -> None:
+        while self._table.forgetting:
+            self._table.forget(_ADVANCE_BUDGET)
 
     def _session_created(self, record: SessionCreated) -> int:
         table = self._table
@@ -228,16 +241,50 @@ class Store:
         except (RecordError, KeyError):
             self.following.pass_over(record.position)
             return -1
-        if isinstance(inner, Streamed | StreamBound):
+        if isinstance(inner, Streamed | StreamBound | ShardsHeld | ShardLoaded):  # a node's own
             self.following.pass_over(record.position)
             return -1
+        kept = self._kept(inner)
         try:
-            outcome = apply(inner)
+            # Of revocations elsewhere none ended a session here, which is an outcome; what became of any other is not known here.
+            outcome = apply(kept) if kept is not None else 0 if isinstance(inner, SessionsRevoked) else -1
         except (ValueError, OverflowError):  # values that no node of this release states: no node of it can take them
             self.following.pass_over(record.position)
             return -1
         self.following.advance(record.position, record.time_ms, inner)
         return outcome
+
+    def _kept(self, record: AnyRecord) -> AnyRecord | None:
+        """What of a record of the stream is of this node; None: nothing."""
+        following = self.following
+        if following.held == ALL_SHARDS:
+            return record
+        if isinstance(record, SessionStated | SessionHeld):
+            return record if following.turn((record.session_id,)) else None
+        if isinstance(record, SessionsRevoked):
+            session_ids = following.turn(record.session_ids)
+            return SessionsRevoked(record.time_ms, session_ids) if session_ids else None
+        return record
+
+    def _shard_loaded(self, record: ShardLoaded) -> int:
+        try:
+            inner = decode_enveloped(record.envelope)
+            if isinstance(inner, SessionsRevoked):  # what has ended is not there, unless a replica that was behind gave it before
+                awaited = [each for each in inner.session_ids if self.following.awaits(each)]
+                return self._sessions_revoked(SessionsRevoked(inner.time_ms, awaited))
+            if not isinstance(inner, SessionStated | SessionHeld) or not self.following.awaits(inner.session_id):
+                return -1
+            outcome = self._apply_by_type[type(inner)](inner)
+        except (ValueError, OverflowError):  # also RecordError: as in its turn, but counted there
+            return -1
+        self.following.note_loaded(record, inner.session_id)
+        return outcome
+
+    def _shards_held(self, record: ShardsHeld) -> int:
+        dropped = self.following.set_shards(record)
+        if dropped:
+            self._table.begin_forgetting(dropped)
+        return int(dropped != 0)
 
     def _stream_bound(self, record: StreamBound) -> int:
         self.following.bind(record)

@@ -12,6 +12,7 @@ import nats
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
+from tests.support.nats_hands import until_heard
 from tests.support.nats_hosts import NatsHosts, nats_hosts
 from tests.support.server import ROOT
 from tokmesh.cluster.nats_conf import make_nkey
@@ -89,3 +90,4 @@ def as_tokmesh(hosts: NatsHosts, work: Callable[[Session], Awaitable[T]]) -> T:
 async def ensure_stream(session: Session) -> None:
     """The stream of TokMesh, made where it is missing."""
     await session.client.jetstream(timeout=API_TIMEOUT_S).add_stream(STREAM_CONFIG)
+    await until_heard(session.client, "tokmesh.tokmesh.c.place")

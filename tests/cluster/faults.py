@@ -141,18 +141,35 @@ def partial_mesh(cluster: Cluster, source: random.Random) -> None:
     cluster.network.heal()
 
 
+def move_parts(cluster: Cluster, source: random.Random) -> None:
+    """A node is killed and not waited for, so that the others take on what it held; one of them is killed while it does. Then both
+    come back, and everything goes back to where it belongs."""
+    away, mover, *others = source.sample(cluster.nodes, len(cluster.nodes))
+    away.kill()
+    time.sleep(source.uniform(1.0, 2.0))
+    for node in (mover, *others):
+        node.command_line("cluster", "rebalance")
+    time.sleep(source.uniform(0.0, 1.5))
+    mover.kill()
+    mover.spawn()
+    _hold_long(source)
+    away.spawn()
+    time.sleep(source.uniform(0.0, 6.0))  # so that the next round now and then begins while shards are being left
+
+
 def _hold_long(source: random.Random) -> None:
     time.sleep(source.choice((source.uniform(0.5, 4.0), source.uniform(4.0, 15.0))))
 
 
 class Fault(NamedTuple):
     """strike: makes the fault, holds it, ends it; hosts: of a network of its own, 0: all on loopback; disks: stores on disks whose
-    power can be cut."""
+    power can be cut; copies: how many nodes hold a session, 0: all."""
 
     strike: Callable[[Cluster, random.Random], None]
     hosts: int = 0
     nodes: int = 3
     disks: bool = False
+    copies: int = 0
 
 
 FAULTS: Final = {
@@ -169,6 +186,12 @@ FAULTS: Final = {
     "partition-2-1": Fault(partition, 3),
     "partition-3-2": Fault(partition, 5, 5),
     "partial-mesh": Fault(partial_mesh, 3),
+    "kill-node-of-parts": Fault(kill_node, nodes=4, copies=2),
+    "kill-two-nodes-of-parts": Fault(kill_two_nodes, nodes=5, copies=2),
+    "kill-all-nodes-of-parts": Fault(kill_all_nodes, copies=2),
+    "roll-nodes-of-parts": Fault(roll_nodes, nodes=4, copies=2),
+    "partition-of-parts": Fault(partition, 5, 5, copies=2),
+    "move-parts": Fault(move_parts, nodes=4, copies=2),
 }
 
 
@@ -180,7 +203,8 @@ def cluster_for(fault: Fault, folder: Path) -> Iterator[Cluster]:
         if fault.disks:
             stack.enter_context(own_mounts())
         servers = fault.hosts or 3
-        cluster = Cluster(folder, fault.nodes, servers, OPTIONS, network=network, power_disks=fault.disks)
+        copies = (f"--cluster.replication_factor={fault.copies}",) if fault.copies else ()
+        cluster = Cluster(folder, fault.nodes, servers, OPTIONS + copies, network=network, power_disks=fault.disks)
         yield stack.enter_context(cluster)
 
 

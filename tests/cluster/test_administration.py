@@ -19,7 +19,7 @@ NODES = "/admin/v1/cluster/nodes"
 REFERENCE = (ROOT / "docs" / "api.md").read_text()
 KEYS_OF_A_NODE = {
     "node_id", "state", "self", "heard_seconds_ago", "incarnation", "counted", "applied", "lag_seconds", "ahead_seconds",
-    "round_trip_seconds", "sessions", "pending", "version",
+    "round_trip_seconds", "shards", "sessions", "pending", "version",
 }  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def test_every_node_lists_every_node(cluster: Cluster) -> None:
         for item in data["items"]:
             assert item.keys() == KEYS_OF_A_NODE
             assert (item["state"], item["counted"], item["version"]) == ("active", True, __version__)
+            assert item["shards"] == 64
             assert item["incarnation"] > 0 and item["sessions"] >= 1 and 0 <= item["heard_seconds_ago"] < 2
         about = data["cluster"]
         assert (about["name"], about["stream"], about["quorum"]) == ("tokmesh", "TOKMESH_tokmesh_0", "ok")
@@ -171,6 +172,15 @@ def test_what_cannot_be_removed_is_refused_and_stays(cluster: Cluster, node_id: 
     assert list(states(cluster, 0)) == ["tmnd-0", "tmnd-1", "tmnd-2"]
 
 
+def test_where_every_node_holds_everything_there_is_nothing_to_rebalance(cluster: Cluster) -> None:
+    status, answer = cluster.ask(0, "POST", "/admin/v1/cluster/rebalance", {})
+    assert (status, answer["code"], answer["details"]) == (409, "TM-ADMIN-4091", {"reason": "every_node_holds_all"})
+    done = cluster.nodes[0].command_line("cluster", "rebalance")
+    assert done.returncode == 65 and "TM-ADMIN-4091" in done.stderr and "every_node_holds_all" in done.stderr
+    entry = cluster.ask(0, "GET", "/admin/v1/audit/logs?event=cluster.rebalanced")[1]["items"][0]
+    assert entry["outcome"] == "TM-ADMIN-4091"
+
+
 def test_without_a_quorum_nobody_is_removed(cluster: Cluster) -> None:
     wait_whole(cluster)
     for number in (1, 2):
@@ -225,9 +235,10 @@ def test_the_commands_show_what_the_server_says(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     done = node.command_line("cluster", "status")
     assert done.returncode == 0 and done.stdout.startswith("OK: 3 active, 0 down, quorum ok\n"), done.stderr
+    assert "of 64 shards 64 held here, 0 being loaded, 0 being left, 0 held by nobody in reach\n" in done.stdout
     assert json.loads(node.command_line("cluster", "status", "--json").stdout)["cluster"]["majority"] == 2
     lines = node.command_line("cluster", "nodes").stdout.splitlines()
-    assert lines[0].split() == ["NODE", "STATE", "HEARD", "APPLIED", "LAG", "SESSIONS", "VERSION"]
+    assert lines[0].split() == ["NODE", "STATE", "HEARD", "APPLIED", "LAG", "SHARDS", "SESSIONS", "VERSION"]
     assert [line.split()[0] for line in lines[1:]] == ["tmnd-0", "tmnd-1", "tmnd-2"] and "(this)" in lines[1]
     assert len(json.loads(node.command_line("cluster", "nodes", "--json").stdout)) == 3
     for removed, code, words in (("tmnd-9", 65, "TM-ADMIN-4041"), ("tmnd-0", 65, "tokmesh cluster leave")):
@@ -271,13 +282,13 @@ def test_nothing_is_restored_into_a_cluster_and_its_backups_are_good_for_a_node_
 
 def test_the_examples_of_the_reference_work_in_a_cluster(cluster: Cluster) -> None:
     examples = re.findall(r"^```sh\n(curl [^`]*?/cluster/[^`]*?)\n```$", REFERENCE, re.MULTILINE)
-    assert len(examples) == 3
+    assert len(examples) == 4
     try:
-        for example in examples:  # in their order: shown, another removed, this one leaves
+        for example in examples:  # in their order: shown, another removed, nothing to rebalance here, this one leaves
             command = example.replace("tmnd-…", "tmnd-1")
             script = f"URL={cluster.nodes[2].url}; KEY={cluster.key}; {command} --write-out ' %{{http_code}}'"
             answer = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=30, check=True)
-            assert answer.stdout.endswith(" 200"), (example, answer.stdout)
+            assert answer.stdout.endswith(" 409" if "/rebalance" in example else " 200"), (example, answer.stdout)
         assert cluster.nodes[2].wait() == 0
     finally:
         cluster.nodes[1].stop()

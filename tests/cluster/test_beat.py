@@ -21,7 +21,10 @@ def beats(draw: st.DrawFn) -> Beat:
     node_id, notice = draw(NODE_ID), draw(st.booleans())
     echoes = () if notice else tuple(echo for echo in draw(ECHOES) if echo.node_id != node_id)
     integers = draw(U64), draw(NUMBER), draw(U64)
-    return Beat(node_id, *integers, draw(st.booleans()), notice, echoes, draw(U64), draw(U32), draw(VERSION), draw(st.booleans()))
+    return Beat(
+        node_id, *integers, draw(st.booleans()), notice, echoes, draw(U64), draw(U32), draw(VERSION), draw(U64), draw(U64),
+        draw(st.booleans()),
+    )  # fmt: skip
 
 
 @given(beats())
@@ -37,7 +40,7 @@ def test_a_beat_cut_anywhere_or_with_more_behind_it_is_none(beat: Beat, data: st
             decode_beat(wrong)
 
 
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda tail: encode_beat(PLAIN)[:46] + tail)))
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda tail: encode_beat(PLAIN)[:62] + tail)))
 def test_any_bytes_are_a_beat_that_encodes_to_them_or_an_error(raw: bytes) -> None:
     try:
         beat = decode_beat(raw)
@@ -101,7 +104,7 @@ def test_nothing_outside_the_bounds_is_sent(beat: Beat) -> None:
         encode_beat(beat)
 
 
-@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 2), (1, 8), (1, 0xFF)])
+@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 1), (0, 3), (1, 8), (1, 0xFF)])
 def test_another_format_or_unknown_flags_are_refused(position: int, value: int) -> None:
     raw = bytearray(encode_beat(PLAIN))
     raw[position] = value

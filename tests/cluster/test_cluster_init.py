@@ -11,6 +11,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tests.support.namespaces import NETWORK
+from tests.support.nats_hands import until_heard
 from tests.support.nats_hosts import nats_hosts
 from tests.support.server import run_command
 from tokmesh.cli import main
@@ -41,6 +42,7 @@ def test_servers_run_on_what_is_printed_and_know_both_users(tmp_path: Path) -> N
         for number in range(2):
             subject = f"tokmesh.prod-2.{'sk'[number]}.>"
             await stream.add_stream(StreamConfig(name=f"TOKMESH_prod-2_{number}", subjects=[subject], num_replicas=3))
+        await until_heard(client, "tokmesh.prod-2.k.1")
         assert (await stream.publish("tokmesh.prod-2.k.1", b"x")).stream == "TOKMESH_prod-2_1"
         await client.close()
         operator = await nats.connect(urls, tls=tls, nkeys_seed_str=system, allow_reconnect=False)

@@ -17,6 +17,7 @@ from tokmesh.cluster.key_survey import KeySurvey
 from tokmesh.cluster.link import Link
 from tokmesh.cluster.report import Report, encode_report
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.ids import ALL_SHARDS
 from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
 from tokmesh.log.stream_record import decode_envelope
@@ -65,7 +66,7 @@ class Member:
         self.rank = rank
         self.node.store.following.members = MEMBERS
         self.comparing = Comparing(
-            bus.link(), SUBJECTS, self.node.store.following, self.node.table, self.node.keyring, self.clock, node_id, 1,
+            bus.link(), SUBJECTS, self.node.store.following, self.node.table, self.node.keyring, self.clock, node_id, 1, None,
             rank=lambda: self.rank, apart=lambda: bool(self.outvoted), outvoted=self.outvoted.append,
         )  # fmt: skip
 
@@ -254,8 +255,8 @@ def test_a_report_of_another_stream_and_what_is_none_count_for_nothing() -> None
         position = a.node.store.following.position + 1
         for data in (
             b"junk",
-            encode_report(Report("tmnd-b", 78, position, False, (1,) * 65)),
-            encode_report(Report("tmnd-a", 77, position, False, (1,) * 65)),  # a copy of this node
+            encode_report(Report("tmnd-b", 78, position, False, ALL_SHARDS, (1,) * 65)),
+            encode_report(Report("tmnd-a", 77, position, False, ALL_SHARDS, (1,) * 65)),  # a copy of this node
         ):
             await a.comparing._heard(cast(Any, SimpleNamespace(data=data)))
         assert a.comparing.undecodable == 1

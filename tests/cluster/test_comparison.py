@@ -4,6 +4,7 @@ import pytest
 
 from tokmesh.cluster.comparison import PLACES_IN_A_ROW, PLACES_MAX, Comparison
 from tokmesh.cluster.report import KEYS, Report, ReportError, decode_report, encode_report
+from tokmesh.ids import ALL_SHARDS
 
 A, B, C, D, E = MEMBERS = tuple(f"tmnd-{letter}" for letter in "abcde")
 SAME = tuple(range(1, 66))
@@ -17,9 +18,16 @@ def wrong_in(*shards: int, by: int = 1_000) -> tuple[int, ...]:
 class Place:
     """Places one after the other, as the node A sees them."""
 
-    def __init__(self, members: tuple[str, ...] = (A, B, C), judge: str = A) -> None:
+    def __init__(
+        self,
+        members: tuple[str, ...] = (A, B, C),
+        judge: str = A,
+        copies: int | None = None,
+        held: dict[str, int] | None = None,
+    ) -> None:
         self.members = members
-        self.comparison = Comparison(judge)
+        self.held = held or {}
+        self.comparison = Comparison(judge, copies)
         self.position = 0
 
     def next(self, apart: tuple[str, ...] = (), /, **sums: tuple[int, ...]) -> tuple[dict[str, int], frozenset[str]]:
@@ -28,7 +36,8 @@ class Place:
         for node_id in self.members:
             found = sums.get(node_id[-1], SAME)
             if found:
-                self.comparison.hear(Report(node_id, 1, self.position, node_id in apart, found))
+                held = self.held.get(node_id, ALL_SHARDS)
+                self.comparison.hear(Report(node_id, 1, self.position, node_id in apart, held, found))
         return self.comparison.judge(self.position + 1, self.members)[:2]
 
 
@@ -47,12 +56,30 @@ def test_a_difference_is_told_at_the_third_place_in_a_row_by_both_sides_and_no_l
 
 
 def test_keys_that_differ_are_told_as_such_and_outvote_like_sessions() -> None:
-    comparison = Comparison(A)
-    for position in range(PLACES_IN_A_ROW):
+    comparison = Comparison(A, None)
+    for position in range(1, PLACES_IN_A_ROW + 1):
         for node_id, sums in ((A, SAME), (B, wrong_in(KEYS)), (C, SAME)):
-            comparison.hear(Report(node_id, 1, position + 1, False, sums))
-        comparison.judge(position + 2, (A, B, C))
-    assert comparison.judge(PLACES_IN_A_ROW + 2, (A, B, C)) == ({B: 1}, frozenset({B}), frozenset({B}))
+            comparison.hear(Report(node_id, 1, position, False, ALL_SHARDS, sums))
+    verdict = comparison.judge(PLACES_IN_A_ROW + 1, (A, B, C))
+    assert verdict == ({B: 1}, frozenset({B}), frozenset({B}))
+
+
+def test_only_what_both_have_is_compared() -> None:
+    place = Place(copies=2, held={A: 0b0011, B: 0b0110, C: 0b1100})
+    everything = wrong_in(*range(64))
+    assert [place.next(b=everything) for _ in range(3)][-1] == ({B: 1}, NOBODY), (
+        "shard 1; of two copies nobody knows which is right"
+    )
+    place = Place(copies=2, held={A: 0b0011, B: 0b0110, C: 0b1100})
+    assert [place.next(c=everything) for _ in range(4)] == [({}, NOBODY)] * 4, "A and C have nothing in common"
+
+
+def test_of_three_copies_the_one_that_two_are_against_is_outvoted() -> None:
+    everywhere = dict.fromkeys(MEMBERS, 0b0001)
+    place = Place(MEMBERS, copies=3, held={**everywhere, B: 0b1001, C: 0b1000, D: 0b1000})
+    told = [place.next(d=wrong_in(0, 3)) for _ in range(3)]
+    assert told[-1] == ({}, frozenset({D})), "A has not that shard, and knows all the same"
+    assert [place.next(e=wrong_in(3)) for _ in range(4)] == [({}, NOBODY)] * 4, "what E has not does not count"
 
 
 def test_one_equal_place_in_between_begins_anew() -> None:
@@ -111,7 +138,7 @@ def test_only_members_are_heard() -> None:
     place = Place((A, B, C))
     place.members = (A, B)
     for _ in range(4):
-        place.comparison.hear(Report(C, 1, place.position + 10, False, wrong_in(7)))
+        place.comparison.hear(Report(C, 1, place.position + 10, False, ALL_SHARDS, wrong_in(7)))
         assert place.next() == ({}, NOBODY)
 
 
@@ -124,24 +151,24 @@ def test_a_node_that_is_no_member_any_more_is_forgotten() -> None:
 
 
 def test_reports_of_few_places_are_kept_and_none_of_those_that_were_judged() -> None:
-    comparison = Comparison(A)
+    comparison = Comparison(A, None)
     for position in range(100):
-        comparison.hear(Report(B, 1, position, False, SAME))
+        comparison.hear(Report(B, 1, position, False, ALL_SHARDS, SAME))
     assert len(comparison._reports) == PLACES_MAX
     comparison.judge(200, (A, B))
-    comparison.hear(Report(B, 1, 150, False, SAME))
+    comparison.hear(Report(B, 1, 150, False, ALL_SHARDS, SAME))
     assert comparison._reports == {}
 
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_report_comes_back(apart: bool) -> None:
-    report = Report(A, 2**63, 2**64 - 1, apart, (*SAME[:-1], 2**64 - 1))
+    report = Report(A, 2**63, 2**64 - 1, apart, 2**64 - 2, (*SAME[:-1], 2**64 - 1))
     assert decode_report(encode_report(report)) == report
 
 
 def test_what_is_no_report_is_refused() -> None:
-    good = encode_report(Report(A, 1, 2, False, SAME))
-    for position, wrong in ((0, 1), (0, 3), (1, 2), (18, 7), (19, 0xFF), (19, ord("T"))):
+    good = encode_report(Report(A, 1, 2, False, ALL_SHARDS, SAME))
+    for position, wrong in ((0, 1), (0, 3), (1, 2), (26, 7), (27, 0xFF), (27, ord("T"))):
         with pytest.raises(ReportError):
             decode_report(good[:position] + bytes((wrong,)) + good[position + 1 :])
     first_format = b"\x01" + good[1:-8]

@@ -61,7 +61,10 @@ class Member:
         self.touches = TouchExchange(self.link, SUBJECTS.touches, table)
         self.quorum = quorum_of(node_id)
         self.times_caught_up = 0
-        self.missed = MissedTouches(self.link, SUBJECTS, table, self.touches, self.clock, self.quorum, self.caught_up)
+        self.is_loading = False
+        self.missed = MissedTouches(
+            self.link, SUBJECTS, table, self.touches, self.clock, self.quorum, lambda: self.is_loading, self.caught_up
+        )
 
     def caught_up(self) -> None:
         """It is told so when that is so."""
@@ -271,7 +274,8 @@ def test_a_member_pauses_after_a_piece_for_longer_than_it_took(monkeypatch: pyte
 
         link: Any = SimpleNamespace(publish=publish)
         table = now_table(1)
-        missed = MissedTouches(link, SUBJECTS, table, TouchExchange(link, "touch", table), Clock(), quorum_of("tmnd-0"), fail)
+        touches, quorum = TouchExchange(link, "touch", table), quorum_of("tmnd-0")
+        missed = MissedTouches(link, SUBJECTS, table, touches, Clock(), quorum, lambda: False, fail)
         monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
         message: Any = SimpleNamespace(data=encode_question(0, 0), reply="reply")

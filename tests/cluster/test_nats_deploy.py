@@ -182,13 +182,16 @@ def test_the_user_follows_by_an_ephemeral_push_consumer_with_flow_control(hosts:
     as_tokmesh(hosts, work)
 
 
-def test_the_user_asks_and_answers_on_core_subjects(hosts: NatsHosts) -> None:
+@pytest.mark.parametrize("subject", ["beat", "ask.tmnd-1"])
+def test_the_user_asks_and_answers_on_core_subjects(hosts: NatsHosts, subject: str) -> None:
+    subject = f"tokmesh.tokmesh.core.{subject}"
+
     async def work(session: Session) -> None:
         async def answer(message: Msg) -> None:
             await message.respond(b"heard " + message.data)
 
-        await session.client.subscribe("tokmesh.tokmesh.core.beat", cb=answer)
-        answered = await session.client.request("tokmesh.tokmesh.core.beat", b"you", timeout=API_TIMEOUT_S)
+        await session.client.subscribe(subject, cb=answer)
+        answered = await session.client.request(subject, b"you", timeout=API_TIMEOUT_S)
         assert answered.data == b"heard you"
         assert session.complaints == []
 

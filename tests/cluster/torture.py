@@ -55,6 +55,12 @@ FAULT_ROWS: Final = tuple(
         ("partition 2|1", "partition-2-1"),
         ("partition 3|2", "partition-3-2"),
         ("partition of some pairs, some one way", "partial-mesh"),
+        ("2 copies: SIGKILL of one node of four", "kill-node-of-parts"),
+        ("2 copies: SIGKILL of two nodes of five", "kill-two-nodes-of-parts"),
+        ("2 copies: SIGKILL of all nodes", "kill-all-nodes-of-parts"),
+        ("2 copies: rolling restart of the nodes", "roll-nodes-of-parts"),
+        ("2 copies: partition 3|2", "partition-of-parts"),
+        ("2 copies: a node away, its shards taken on, another killed meanwhile", "move-parts"),
     )
 )
 ROWS: Final = (*FAULT_ROWS, CONTROL)

@@ -32,7 +32,8 @@ SHA256 = {
 }
 VERSIONS = sorted({name.partition("/")[0] for name in SHA256 if "-" not in name.partition("/")[0]})
 CLUSTER_KINDS = {"ClusterStated", "KeyStated", "NodeStated", "SessionStated", "StreamBound", "Streamed"}
-LATER_KINDS = {"PlaceStated", "SessionHeld"}  # younger than the golden log of a cluster; test_record.py has their bytes
+# Younger than the golden log of a cluster; test_record.py has their bytes.
+LATER_KINDS = {"PlaceStated", "SessionHeld", "ShardLoaded", "ShardsHeld"}
 NODE_KINDS = set(KINDS) - CLUSTER_KINDS - LATER_KINDS  # of a node alone
 
 

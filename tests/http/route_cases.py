@@ -127,6 +127,7 @@ CASES = (
         ("admin",),
         {},
     ),
+    Case("POST", "/admin/v1/cluster/rebalance", "/admin/v1/cluster/rebalance", ("admin",), {}),
     Case("POST", "/admin/v1/cluster/leave", "/admin/v1/cluster/leave", ("admin",), {}),
     Case("GET", "/admin/v1/log-level", "/admin/v1/log-level", ("admin",)),
     Case(

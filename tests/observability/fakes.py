@@ -69,7 +69,7 @@ def member(node_id: str, *, is_self: bool = False, state: str = "active", lags_n
     """Of a cluster."""
     return SimpleNamespace(
         node_id=node_id, state=state, is_self=is_self, silent_ns=0, applied=7, round_trip_ns=0, lag_from_ns=lags_ns[0],
-        lag_to_ns=lags_ns[1], figures=SimpleNamespace(sessions=11, pending=0, version="1.2.3"),
+        lag_to_ns=lags_ns[1], figures=SimpleNamespace(sessions=11, pending=0, version="1.2.3", held=0xFF),
     )  # fmt: skip
 
 
@@ -84,10 +84,12 @@ def cluster_figures(**changes: Any) -> Any:
         "quorum_lost": True, "is_fenced": True, "is_diverged": False, "is_apart": False, "began_anew_ms": 1_734_567_890_000,
         "table_differences": {"tmnd-two": 2}, "table_comparisons": 8, "table_comparison_ns": 3_000_000_000,
         "staleness_ns": 2_500_000_000, "position": 7, "majority_position": 6,
-        "shard_keys": {NODE_ID: 6, "tmnd-two": 5}, "revokes_pending": 3, "revoke_oldest_ns": 4_000_000_000,
+        "shard_keys": {NODE_ID: 6, "tmnd-two": 5}, "shards_held": 40, "shards_loading": 3, "shards_leaving": 2, "shards_unheld": 1,
+        "shard_records_loaded": 1234, "shard_loads_failed": 6, "revokes_pending": 3, "revoke_oldest_ns": 4_000_000_000,
         "publications": {"stored": 5, "conflict": 2, "refused": 1, "unknown": 0}, "publications_resent": 1,
         "publications_pending": 4, "writes_unproved": 1, "consumers_made": 2, "fetches": 3, "quarantined": 0, "beats_sent": 9,
-        "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1, "report": 0}, "nats_state": "lost",
+        "own_id_beats": 0, "undecodable": {"beat": 0, "touch": 1, "report": 0, "question": 0},
+        "questions": {"answered": 5, "silent": 1}, "questions_answered": {"answered": 3}, "nats_state": "lost",
         "nats_reason": "the connection is lost", "nats_reconnects": 1, "nats_version": "2.14.0", "nats_is_old": True,
         "is_removed": False, "nats_sync": "off",
     }  # fmt: skip

@@ -35,6 +35,7 @@ CASES = (
     Case("TokMeshDivergence", {"cluster_diverged": False}, {"cluster_diverged": True}),
     Case("TokMeshTablesDiffer", {"differing_parts": 0}, {"differing_parts": 1}),
     Case("TokMeshTablesDiffer", {"stands_apart": False}, {"stands_apart": True}),
+    Case("TokMeshShardsUnheld", {"unheld_shards": 0}, {"unheld_shards": 1}),
     Case("TokMeshStreamRecordsQuarantined", {"quarantined_records": 0}, {"quarantined_records": 1}),
     Case("TokMeshNatsOld", {"nats_old": False}, {"nats_old": True}),
     Case("TokMeshNatsSyncOff", {"nats_sync_off": False}, {"nats_sync_off": True}),
@@ -127,6 +128,7 @@ def test_nothing_is_judged_that_is_not_known() -> None:
             for name, value in case.wrong.items():
                 assert case.code not in found(**{name: value})
     assert found(disk_free_bytes=0, disk_total_bytes=0) == {}
+    assert found(unheld_shards=21, cluster_fenced=True).keys() == {"TokMeshClusterStale"}, "who is cut off hears of no holder"
 
 
 def test_critical_conditions_come_first() -> None:

@@ -42,7 +42,7 @@ NAMELESS = ("spans", "metrics", "metrics OpenMetrics", "metrics protobuf", "stat
 
 # Loaded by the server's interpreter before anything else: a bug that says all it knows, and a module that logs too much.
 BUG = """
-import hashlib, logging, os, threading, time, warnings
+import hashlib, inspect, logging, os, threading, time, warnings
 from tokmesh.sessions import Sessions
 create = Sessions.create
 
@@ -66,8 +66,9 @@ class Unraisable:
 def hold():
     time.sleep(1.2)  # the line a stack shows: @TOKEN@ @SECRET@ @DIGEST@
 
-async def buggy(self, user_id, **fields):
-    secret = fields.get("token") or ""
+async def buggy(self, *given, **named):
+    fields = inspect.signature(create).bind(self, *given, **named).arguments
+    user_id, secret = fields["user_id"], fields.get("token") or ""
     digest = hashlib.sha256(secret.encode()).digest()
     if user_id == "log":
         told = {"token": secret, secret: [secret, digest, digest.hex()], "authorization": "Bearer tmak-0:" + secret}
@@ -80,7 +81,7 @@ async def buggy(self, user_id, **fields):
         hold()
     if user_id == "bug":
         raise RuntimeError(f"bug: {user_id} {fields} {digest!r} {digest.hex()}")
-    return await create(self, user_id, **fields)
+    return await create(self, *given, **named)
 
 Sessions.create = buggy
 """.replace("@TOKEN@", TOKEN).replace("@SECRET@", SECRET).replace("@DIGEST@", PLANTED[0].digest.hex())

@@ -33,6 +33,7 @@ WARNING: Final = {
 }  # fmt: skip
 BEYOND: Final = {
     "TokMeshClusterStale": "critical", "TokMeshDivergence": "critical", "TokMeshTablesDiffer": "critical",
+    "TokMeshShardsUnheld": "critical",
     "TokMeshStreamRecordsQuarantined": "critical",
     "TokMeshNatsOld": "warning", "TokMeshNatsSyncOff": "warning",
     "TokMeshLogFull": "critical", "TokMeshSnapshotUnusable": "critical", "TokMeshSnapshotFailing": "warning",

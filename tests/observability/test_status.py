@@ -112,6 +112,8 @@ def test_a_node_of_many_shows_its_members_and_what_is_wrong_with_them(tmp_path: 
     ]  # fmt: skip
     assert (cluster["active"], cluster["down"], cluster["parity"], cluster["quorum"]) == (2, 1, "odd", False)
     assert (cluster["fenced"], cluster["staleness_seconds"], cluster["quarantined_records"]) == (True, 2.5, 2)
+    assert cluster["shards"] == {"held": 40, "loading": 3, "leaving": 2, "unheld": 1}
+    assert [node["shards"] for node in cluster["nodes"]] == [8, 8, 8]
     assert cluster["nats"]["state"] == "lost" and cluster["nats"]["is_old"] is True
     codes = {condition["code"] for condition in summary["conditions"]}
     assert {"TokMeshQuorumLost", "TokMeshClusterStale", "TokMeshNodeDown", "TokMeshNatsOld", "TokMeshNatsSyncOff"} <= codes

@@ -17,6 +17,7 @@ from tokmesh.errors import ApiError
 from tokmesh.ids import parse_session_id
 from tokmesh.telemetry.tracing.span import SERVER, TraceContext
 from tokmesh.telemetry.tracing.span import Span as OwnSpan
+from tokmesh.telemetry.tracing.traced_asking import TracedAsking
 from tokmesh.telemetry.tracing.traced_publishing import TracedPublishing
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -114,6 +115,22 @@ def test_a_publication_that_fails_ends_its_span_with_its_code_and_is_told_as_eve
     assert message.told == [error]
     [span] = ended
     assert (span.error, span.measured, span.ended_ns) == ("TM-CLST-5030", (("tokmesh.publish.attempts", 3),), 9)
+
+
+@pytest.mark.parametrize(("outcome", "error"), [("answered", ""), ("refused", ""), ("silent", "TM-CLST-5030")])
+def test_a_question_to_another_node_is_a_span_and_carries_the_trace(outcome: str, error: str) -> None:
+    ended: list[OwnSpan] = []
+    context = TraceContext(bytes.fromhex(TRACE_ID), b"", "vendor=one", 0, lambda size: b"\x07" * size, ended.append)
+    request = OwnSpan(context, "POST /sessions", SERVER, None, 5, ())
+    asking = TracedAsking(lambda: request, monotonic_ns=lambda: 9)
+    assert asking.begin("get", None) is None, "nobody's"
+    question = asking.begin("get", asking.current())
+    assert question is not None
+    assert question.headers == {"traceparent": f"00-{TRACE_ID}-{'07' * 8}-01", "tracestate": "vendor=one"}
+    question.ended(outcome)
+    [span] = ended
+    assert (span.name, span.error, span.measured, span.ended_ns) == ("node ask", error, (("tokmesh.ask.outcome", outcome),), 9)
+    assert dict(span.fixed)["tokmesh.ask.operation"] == "get"
 
 
 def test_a_publication_of_nobody_s_trace_is_left_as_it_is() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from tests.support.fake_log import FakeLog
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import CounterBlock
+from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
 from tokmesh.ids import parse_session_id
@@ -50,6 +51,10 @@ class Domain:
         self.settings = SessionSettings(quota=QuotaSettings(quota, policy))
         spread = None if is_alone else _spread
         self.sessions = Sessions(self.table, self.log, self.clock, self.settings, self.counters, spread)
+
+    def view(self, session_id: bytes) -> SessionView:
+        """A session of the table, as values."""
+        return self.table.session(self.table.find(session_id))
 
 
 async def _spread() -> Reached:

@@ -7,9 +7,10 @@ from typing import Any, Final, TypeVar
 
 import nats
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 
 from tests.support.nats import NatsServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import LOOK_EVERY_S, wait_until
 
 TIMEOUT_S: Final = 10.0
 STORE_NOT_MADE: Final = "error creating store for stream"  # err_code 10049
@@ -36,6 +37,19 @@ def by_hand(server: NatsServer, work: Callable[[Client], Awaitable[T]]) -> T:
             await client.close()
 
     return server.place.call(lambda: asyncio.run(inside()))
+
+
+async def until_heard(client: Client, subject: str) -> None:
+    """Until a stream that was just made hears that subject: what its leader subscribes to comes to the client's server a moment
+    later. Nothing is stored."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            try:
+                await client.request(subject, b"", timeout=TIMEOUT_S, headers={"Nats-Expected-Stream": "none"})
+            except NoRespondersError:
+                await asyncio.sleep(LOOK_EVERY_S)
+            else:
+                return
 
 
 def api(server: NatsServer, name: str, body: object = None) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Snapshot files made in this process, from a table and keys of the test's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.model.table_pair import TablePair
 from tokmesh._core.table import Table
 from tokmesh.keyring import KeyRing
-from tokmesh.log.record import KeyCreated
+from tokmesh.log.record import AnyRecord, KeyCreated
 from tokmesh.storage.encryption import KeySet
 from tokmesh.storage.snapshot_directory import Draft
 from tokmesh.storage.snapshot_file import PURPOSE, About, SnapshotHeader, SnapshotWriter
@@ -39,8 +40,8 @@ def new_table() -> Table:
     return Table(tombstone_ttl_ms=30_000, seed=bytes(16), entries_max=1 << 16, arena_bytes_max=1 << 26)
 
 
-def write_snapshot(directory: Path, made: Made, sequence: int) -> Path:
-    """A snapshot file in the directory. OSError; then nothing is left of it."""
+def write_snapshot(directory: Path, made: Made, sequence: int, cluster: Sequence[AnyRecord] = ()) -> Path:
+    """A snapshot file in the directory; cluster: records of a node of one. OSError; then nothing is left of it."""
     draft = Draft(directory)
     image = made.pair.table.image
     try:
@@ -51,6 +52,8 @@ def write_snapshot(directory: Path, made: Made, sequence: int) -> Path:
         while not done:
             images, done = image.step(STEP_ENTRIES)
             writer.add_sessions(images)
+        if cluster:
+            writer.add_cluster([record.encode() for record in cluster])
         writer.finish(image.count)
         return draft.publish(sequence).path
     finally:

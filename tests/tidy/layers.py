@@ -19,10 +19,10 @@ ARROWS: dict[str, frozenset[str]] = {
     "_core": frozenset({"errors"}),  # a table that imports nothing: below everything
     "errors": frozenset(),
     "ids": frozenset({"_core", "errors"}),
-    "cluster": frozenset({"_core", "following", "keyring", "log", "store", *LEAVES}),
-    "following": frozenset({"_core", "log"}),
+    "cluster": frozenset({"_core", "following", "keyring", "log", "sessions", "store", *LEAVES}),
+    "following": frozenset({"_core", "log", *LEAVES}),
     "derived": frozenset({"_core", "config", "telemetry"}),
-    "node_log": frozenset({"_core", "cluster", "config", "host", "log", "state"}),
+    "node_log": frozenset({"_core", "cluster", "config", "host", "log", "sessions", "state"}),
     "config": frozenset({"errors"}),
     "log": frozenset({"_core", "storage", *LEAVES}),
     "storage": frozenset({"_core", *LEAVES}),  # reached through log, app and the tools of cli only

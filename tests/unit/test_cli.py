@@ -32,6 +32,8 @@ from tokmesh.cli import build_parser, main, split_settings
         (["cluster", "remove", "../../x", "--dir=/nonexistent"], 64, "TM-ARG-1001"),
         (["cluster", "remove", "tmnd-" + "a" * 60, "--dir=/nonexistent"], 64, "TM-ARG-1001"),
         (["cluster", "status", "--dir=/nonexistent"], 69, "TM-SYS-5030"),
+        (["cluster", "rebalance", "--dir=/nonexistent"], 69, "TM-SYS-5030"),
+        (["cluster", "rebalance", "tmnd-1"], 64, "tmnd-1"),
         (["wal"], 64, "ACTION"),
         (["wal", "repair"], 64, "invalid choice"),
         (["wal", "salvage", "--dir=/nonexistent"], 64, "--to"),

@@ -100,6 +100,11 @@ def held(stated: r.SessionStated) -> r.AnyRecord:
     return r.SessionHeld(stated.time_ms, stated.session_id, stated.expires_at_ms + 1, stated)
 
 
+def shards(time_ms: int, held: int, loading: int) -> r.AnyRecord:
+    return r.ShardsHeld(time_ms, held, loading & ~held)
+
+
+bits = st.integers(min_value=0, max_value=2**64 - 1)
 CLUSTER_RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
     STATED.flatmap(rotated),
     STATED.map(held),
@@ -115,6 +120,8 @@ CLUSTER_RECORDS: st.SearchStrategy[r.AnyRecord] = st.one_of(
     st.builds(r.StreamBound, time_ms=times, cluster_id=ids16, created_ns=times, position=times),
     st.builds(r.NodeStated, time_ms=times, node_id=node_ids, incarnation=times),
     st.builds(r.PlaceStated, time_ms=times),
+    st.builds(shards, time_ms=times, held=bits, loading=bits),
+    st.builds(r.ShardLoaded, time_ms=times, position=bits, envelope=st.binary(max_size=100)),
     st.builds(r.ClusterStated, time_ms=times, cluster_id=ids16, members=st.lists(node_ids, max_size=5, unique=True)),
 )
 ALL_RECORDS: st.SearchStrategy[r.AnyRecord] = RECORDS | CLUSTER_RECORDS
@@ -182,6 +189,8 @@ def cluster_records() -> list[r.AnyRecord]:
         r.NodeStated(1, "tmnd-a", 2),
         r.ClusterStated(1, session_id, ["tmnd-b", "tmnd-a"]),
         r.PlaceStated(1),
+        r.ShardsHeld(1, 2**63 + 1, 2),
+        r.ShardLoaded(1, 7, Envelope("tmnd-a", 5, 6, "", stated.encode()).encode()),
     ]
 
 
@@ -216,6 +225,8 @@ SHORTER = r.SessionStated(1, bytes(16), bytes(32), b"", 0, 3, 4, 5, 6, 7, "u", "
         r.Streamed(1, 7, 7, b"x").encode(),
         r.NodeStated(1, "", 2).encode(),
         r.PlaceStated(1).encode() + b"a",
+        r.ShardsHeld(1, 3, 2).encode(),
+        r.ShardsHeld(1, 3, 4).encode() + b"a",
         r.NodeStated(1, "tmnd-a", 2).encode() + b"a",
         r.ClusterStated(1, bytes(16), ["tmnd-a", "tmnd-b"]).encode().replace(b"tmnd-b", b"tmnd-a"),
         r.ClusterStated(1, bytes(16), ["tmnd-a"]).encode()[:-1],
@@ -257,6 +268,8 @@ def test_the_bytes_of_format_1_do_not_change() -> None:
         "f8f158fdea21586d",
         "d43297618a21f358",
         "8e5a557781668b99",
+        "27982b84dd1df729",
+        "e8050a7b5533a002",
     ]
 
 

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, cast
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.domain import Domain, code_of, id16
 from tokmesh.errors import ApiError
-from tokmesh.ids import format_key_id, parse_key_id
+from tokmesh.ids import format_key_id, parse_key_id, parse_session_id
 from tokmesh.sessions import query as session_query
 from tokmesh.sessions.query import SORT_FIELDS, SessionFilter, SessionPage
 
@@ -37,13 +38,13 @@ async def fill(domain: Domain, count: int = 40) -> "list[bytes]":
             live.append(id16(created))
     domain.clock.shift(2000)
     for session_id in live[::3]:
-        domain.sessions.touch(session_id)
+        await domain.sessions.touch(session_id)
         domain.clock.shift(10)
     return live
 
 
 def ids_of(domain: Domain, page: SessionPage) -> "list[bytes]":
-    return [domain.sessions.view(entry).id for entry in page.entries]
+    return [cast(bytes, parse_session_id(orjson.loads(item)["id"])) for item in page.items]
 
 
 async def walk(domain: Domain, wanted: SessionFilter) -> "list[bytes]":
@@ -51,7 +52,7 @@ async def walk(domain: Domain, wanted: SessionFilter) -> "list[bytes]":
     seen: list[bytes] = []
     for _ in range(1000):
         page = await domain.sessions.list(wanted)
-        assert len(page.entries) <= wanted.size
+        assert len(page.items) <= wanted.size
         seen += ids_of(domain, page)
         if page.next_cursor is None:
             return seen
@@ -80,7 +81,7 @@ def test_orders_pages_and_cursors_agree(sort_by: str, descending: bool) -> None:
         live = await fill(domain)
 
         def key(session_id: bytes) -> tuple[Any, bytes]:
-            return getattr(domain.sessions.view(domain.table.find(session_id)), sort_by), session_id
+            return getattr(domain.view(session_id), sort_by), session_id
 
         expected = sorted(live, key=key, reverse=descending)
         wanted = SessionFilter(sort_by=sort_by, descending=descending, size=7)
@@ -90,7 +91,7 @@ def test_orders_pages_and_cursors_agree(sort_by: str, descending: bool) -> None:
         assert await walk(domain, wanted) == expected
         assert await walk(domain, wanted._replace(page=3)) == expected[14:]
         beyond = await domain.sessions.list(wanted._replace(page=1000))
-        assert (beyond.entries, beyond.next_cursor) == ([], None)
+        assert (beyond.items, beyond.next_cursor) == ([], None)
 
     run(scenario)
 
@@ -117,7 +118,7 @@ def test_filters(wanted: SessionFilter) -> None:
         live = await fill(domain)
         expected = []
         for session_id in live:
-            view = domain.sessions.view(domain.table.find(session_id))
+            view = domain.view(session_id)
             address = ip_network(view.ip_address) if view.ip_address else None
             if (
                 wanted.user_id in (None, view.user_id)
@@ -143,13 +144,13 @@ def test_filters(wanted: SessionFilter) -> None:
 def test_time_ranges_include_their_ends() -> None:
     async def scenario(domain: Domain) -> None:
         live = await fill(domain)
-        views = [domain.sessions.view(domain.table.find(session_id)) for session_id in live]
+        views = [domain.view(session_id) for session_id in live]
         start, end = views[5].created_at, views[20].created_at
         page = await domain.sessions.list(SessionFilter(time_range_start_ms=start, time_range_end_ms=end, size=100))
         assert ids_of(domain, page) == [view.id for view in views[20:4:-1]]
         active = sorted(view.last_active for view in views)[-3]
         page = await domain.sessions.list(SessionFilter(active_after_ms=active, size=100))
-        assert len(page.entries) == 3
+        assert len(page.items) == 3
 
     run(scenario)
 
@@ -167,8 +168,8 @@ def test_a_table_larger_than_a_window_is_walked_exactly_once(
         for wanted in (SessionFilter(size=size), SessionFilter(size=size, sort_by="user_id", descending=False)):
             assert sorted(await walk(domain, wanted)) == sorted(live)
             first = await domain.sessions.list(wanted)
-            assert len(first.entries) <= first.total_items <= window
-        of_user = [one for one in live if domain.sessions.view(domain.table.find(one)).user_id == "u3"]
+            assert len(first.items) <= first.total_items <= window
+        of_user = [one for one in live if domain.view(one).user_id == "u3"]
         assert sorted(await walk(domain, SessionFilter(size=size, user_id="u3"))) == sorted(of_user)
 
     run(scenario)
@@ -207,7 +208,7 @@ def test_what_ends_while_a_long_window_is_read_is_left_out(monkeypatch: pytest.M
         for session_id in live:
             await domain.sessions.revoke(session_id)
         assert not listing.done()
-        assert (await listing).entries == []
+        assert (await listing).items == []
 
     run(scenario)
 

@@ -40,11 +40,11 @@ def test_create_makes_a_session_that_can_be_read() -> None:
         )
         assert is_token(created.token)
         assert 0 <= created.expires_at - before - HOUR_MS < 1000
-        view = domain.sessions.view(domain.sessions.get(id16(created)))
+        view = domain.view(id16(created))
         assert view[1:8] == ("ann", "phone", "2001:db8::1", "agent/1", "2001:db8::1", "agent/1", "tmak-x")
         assert (view.data, view.version, view.idle_seconds) == ('{"b":"2","a":"ü"}'.encode(), 1, 60)
         assert view.created_at == view.last_active == created.expires_at - HOUR_MS
-        shown = orjson.loads(domain.sessions.session_json(domain.sessions.get(id16(created))))
+        shown = orjson.loads(await domain.sessions.get(id16(created)))
         assert shown["id"] == created.session_id and shown["data"] == {"b": "2", "a": "ü"}
         assert domain.table.find_token(token_hash(created.token), before + 1)[0] == 0
 
@@ -55,7 +55,7 @@ def test_create_makes_a_session_that_can_be_read() -> None:
 def test_defaults() -> None:
     async def scenario(domain: Domain) -> None:
         created = await domain.sessions.create("ann")
-        view = domain.sessions.view(domain.sessions.get(id16(created)))
+        view = domain.view(id16(created))
         assert view.expires_at - view.created_at == 7_200_000
         assert (view.device_id, view.ip_address, view.user_agent, view.created_by) == ("", "", "", "")
         assert (view.data, view.idle_seconds) == (b"{}", 0)
@@ -97,7 +97,7 @@ def test_data_is_at_most_4096_bytes_of_json() -> None:
         full = {"a": "x" * 1024, "b": "x" * 1024, "c": "x" * 1024, "d": "x" * (4096 - 3 * 1024 - 29)}
         assert len(orjson.dumps(full)) == 4096
         created = await domain.sessions.create("ann", data=full)
-        assert len(domain.sessions.view(domain.sessions.get(id16(created))).data) == 4096
+        assert len(domain.view(id16(created)).data) == 4096
         error = await refused(domain.sessions.create("ann", data={**full, "d": full["d"] + "x"}))
         assert error.details == {"field": "data", "rule": "at most 4096 bytes as JSON"}
         assert (
@@ -110,10 +110,10 @@ def test_data_is_at_most_4096_bytes_of_json() -> None:
 def test_addresses_are_stored_in_normal_form_and_agents_cut() -> None:
     async def scenario(domain: Domain) -> None:
         created = await domain.sessions.create("ann", ip_address="2001:0DB8:0:0::0001", user_agent="ü" * 600)
-        view = domain.sessions.view(domain.sessions.get(id16(created)))
+        view = domain.view(id16(created))
         assert (view.ip_address, view.user_agent) == ("2001:db8::1", "ü" * 512)
-        domain.sessions.touch(id16(created), "10.0.0.9", "b" * 513)
-        view = domain.sessions.view(domain.sessions.get(id16(created)))
+        await domain.sessions.touch(id16(created), "10.0.0.9", "b" * 513)
+        view = domain.view(id16(created))
         assert (view.last_access_ip, view.last_access_ua) == ("10.0.0.9", "b" * 512)
         assert (view.ip_address, view.user_agent, view.version) == ("2001:db8::1", "ü" * 512, 1)
 
@@ -189,7 +189,7 @@ def test_renew_is_from_now_and_may_shorten() -> None:
         now_ms = domain.clock.now_ms()
         assert 0 <= await domain.sessions.renew(id16(created), 7200) - now_ms - 2 * HOUR_MS < 1000
         assert 0 <= await domain.sessions.renew(id16(created), 5) - now_ms - 5000 < 1000
-        view = domain.sessions.view(domain.sessions.get(id16(created)))
+        view = domain.view(id16(created))
         assert view.version == 3 and view.last_active >= now_ms
         domain.clock.shift(5_001)
         assert (await refused(domain.sessions.renew(id16(created), 5))).code == "TM-SESS-4041"
@@ -206,7 +206,7 @@ def test_update_replaces_data_and_checks_the_version() -> None:
         assert await domain.sessions.update(id16(created), {}, 2) == 3
         error = await refused(domain.sessions.update(id16(created), {}, 2))
         assert (error.code, error.details) == ("TM-SESS-4091", {"version": 3})
-        assert domain.sessions.view(domain.sessions.get(id16(created))).data == b"{}"
+        assert domain.view(id16(created)).data == b"{}"
         assert (await refused(domain.sessions.update(bytes(16), {}))).code == "TM-SESS-4040"
 
     assert run(scenario).counters.read(Counter.SESSION_UPDATE) == 2
@@ -217,31 +217,27 @@ def test_idle_end_and_absolute_end_both_mean_expired() -> None:
         idle = await domain.sessions.create("ann", idle_seconds=10)
         absolute = await domain.sessions.create("ann", ttl_seconds=10)
         domain.clock.shift(9_000)
-        domain.sessions.touch(id16(idle))
-        domain.sessions.touch(id16(absolute))
+        await domain.sessions.touch(id16(idle))
+        await domain.sessions.touch(id16(absolute))
         domain.clock.shift(1_000)
-        domain.sessions.get(id16(idle))
-        assert code_of(await refused(_get(domain, id16(absolute)))) == "TM-SESS-4041"
+        await domain.sessions.get(id16(idle))
+        assert code_of(await refused(domain.sessions.get(id16(absolute)))) == "TM-SESS-4041"
         domain.clock.shift(9_000)
         for created in (idle, absolute):
-            assert code_of(await refused(_get(domain, id16(created)))) == "TM-SESS-4041"
+            assert code_of(await refused(domain.sessions.get(id16(created)))) == "TM-SESS-4041"
             assert code_of(await refused(domain.sessions.rotate(created.token))) == "TM-TOKN-4011"
             with pytest.raises(ApiError, match="TM-SESS-4041"):
-                domain.sessions.touch(id16(created))
+                await domain.sessions.touch(id16(created))
 
     run(scenario)
-
-
-async def _get(domain: Domain, session_id: bytes) -> int:
-    return domain.sessions.get(session_id)
 
 
 def test_revoke_is_idempotent_and_final() -> None:
     async def scenario(domain: Domain) -> None:
         created = await domain.sessions.create("ann")
-        assert await domain.sessions.revoke(id16(created)) is True
-        assert await domain.sessions.revoke(id16(created)) is False
-        assert code_of(await refused(_get(domain, id16(created)))) == "TM-SESS-4040"
+        assert (await domain.sessions.revoke(id16(created))).ended == 1
+        assert (await domain.sessions.revoke(id16(created))).ended == 0
+        assert code_of(await refused(domain.sessions.get(id16(created)))) == "TM-SESS-4040"
         for call in (
             domain.sessions.renew(id16(created)),
             domain.sessions.update(id16(created), {}),
@@ -251,7 +247,7 @@ def test_revoke_is_idempotent_and_final() -> None:
         assert (await refused(domain.sessions.revoke(bytes(16)))).code == "TM-SESS-4040"
         expired = await domain.sessions.create("ann", ttl_seconds=1)
         domain.clock.shift(1_000)
-        assert await domain.sessions.revoke(id16(expired)) is True
+        assert (await domain.sessions.revoke(id16(expired))).ended == 1
         assert domain.log.records[-1].reserved
 
     assert run(scenario).counters.read(Counter.SESSION_REVOKE) == 2
@@ -261,11 +257,11 @@ def test_revoke_user_spares_one_and_others() -> None:
     async def scenario(domain: Domain) -> None:
         mine = [await domain.sessions.create("ann") for _ in range(4)]
         other = await domain.sessions.create("bob")
-        assert await domain.sessions.revoke_user("ann", id16(mine[2])) == 3
-        assert await domain.sessions.revoke_user("ann", id16(mine[2])) == 0
-        domain.sessions.get(id16(mine[2]))
-        domain.sessions.get(id16(other))
-        assert await domain.sessions.revoke_user("nobody") == 0
+        assert (await domain.sessions.revoke_user("ann", id16(mine[2]))).ended == 3
+        assert (await domain.sessions.revoke_user("ann", id16(mine[2]))).ended == 0
+        await domain.sessions.get(id16(mine[2]))
+        await domain.sessions.get(id16(other))
+        assert (await domain.sessions.revoke_user("nobody")).ended == 0
         assert sum(isinstance(record, SessionsRevoked) for record in domain.log.records) == 1
 
     run(scenario)
@@ -293,10 +289,10 @@ def test_revoke_user_in_a_cluster_ends_what_has_expired_by_this_clock_alone_too(
         domain.clock.shift(11_000)
         if is_swept:
             domain.sessions.sweep(100)
-        assert await domain.sessions.revoke_user("ann", id16(spared)) == (1 if is_alone else 2)
+        assert (await domain.sessions.revoke_user("ann", id16(spared))).ended == (1 if is_alone else 2)
         found = [domain.table.status(domain.table.find(id16(each)), domain.clock.now_ms()) for each in (spared, expired, live)]
         assert found == [Status.EXPIRED, Status.EXPIRED if is_alone else Status.REVOKED, Status.REVOKED]
-        assert await domain.sessions.revoke_user("ann", id16(spared)) == 0
+        assert (await domain.sessions.revoke_user("ann", id16(spared))).ended == 0
 
     run(scenario, is_alone=is_alone)
 
@@ -307,7 +303,7 @@ def test_what_has_expired_by_this_clock_is_no_part_of_the_1000() -> None:
             await domain.sessions.create("ann", ttl_seconds=10)
         domain.clock.shift(11_000)
         domain.sessions.sweep(2000)
-        assert await domain.sessions.revoke_user("ann") == 1001
+        assert (await domain.sessions.revoke_user("ann")).ended == 1001
 
     run(scenario, quota=2000, is_alone=False)
 
@@ -325,7 +321,7 @@ def test_rotate_gives_a_new_token_and_the_old_one_its_grace() -> None:
         assert domain.table.find_token(new, rotated.old_valid_until)[0] == 0
         at_once = await domain.sessions.rotate(rotated.token)
         assert (await refused(domain.sessions.rotate(rotated.token))).code == "TM-TOKN-4011"
-        assert domain.sessions.view(domain.sessions.get(id16(created))).version == 3
+        assert domain.view(id16(created)).version == 3
         assert at_once.token not in (created.token, rotated.token)
         for bad in (-1, 61, 1.0, True):
             assert (await refused(domain.sessions.rotate(at_once.token, bad))).code == "TM-SESS-4001"  # type: ignore[arg-type]
@@ -349,7 +345,7 @@ def test_touches_are_logged_in_bulk_once() -> None:
         assert await domain.sessions.flush_touched() == 0
         domain.clock.shift(500)
         for created in made:
-            domain.sessions.touch(id16(created), "10.0.0.2")
+            await domain.sessions.touch(id16(created), "10.0.0.2")
         assert await domain.sessions.flush_touched() == 300
         assert await domain.sessions.flush_touched() == 0
         flushed = [record for record in domain.log.records if isinstance(record, SessionsTouched)]
@@ -365,7 +361,7 @@ def test_touches_are_logged_in_bulk_once() -> None:
 def test_touches_that_the_log_refuses_are_kept() -> None:
     async def scenario(domain: Domain) -> None:
         created = await domain.sessions.create("ann")
-        domain.sessions.touch(id16(created))
+        await domain.sessions.touch(id16(created))
         domain.log.refusing = True
         assert (await refused(domain.sessions.flush_touched())).code == "TM-SYS-5001"
         domain.log.refusing = False
@@ -379,13 +375,13 @@ def test_replay_brings_back_the_same_table_and_tells_the_log_nothing_anew() -> N
     async def scenario(domain: Domain) -> None:
         created = await domain.sessions.create("ann", data={"a": "1"})
         domain.clock.shift(2_000)
-        domain.sessions.touch(id16(created), "10.0.0.3", "late")
+        await domain.sessions.touch(id16(created), "10.0.0.3", "late")
         await domain.sessions.flush_touched()
         await domain.sessions.update(id16(created), {"a": "2"})
         again = Domain()
         for sequence, record in enumerate(domain.log.records, 1):
             again.store.replay(sequence, decode(record.encode()))
-        first, second = (one.sessions.view(one.table.find(id16(created))) for one in (domain, again))
+        first, second = (one.view(id16(created)) for one in (domain, again))
         assert first == second
         assert await again.sessions.flush_touched() == 0
 

@@ -9,8 +9,10 @@ import pytest
 
 from tests.support.domain import Domain, code_of, id16
 from tests.support.fake_log import settle
+from tokmesh._core.counters import Counter
 from tokmesh.ids import token_hash
 from tokmesh.log.record import SessionCreated
+from tokmesh.sessions.places import EVICTS_MAX
 from tokmesh.sessions.reservations import WAITERS_PER_SESSION_MAX, WriteTurns
 
 TOKEN = "tmtk_" + "A" * 43
@@ -153,12 +155,42 @@ def test_evicting_racers_never_pass_the_quota(racers: int) -> None:
             assert live_of(domain, "ann") == 2
         made = await results(tasks)
         assert [code_of(result) for result in made] == ["OK"] * racers
-        alive = {domain.sessions.view(entry).id for entry in domain.table.user_entries("ann")}
+        alive = {domain.table.session(entry).id for entry in domain.table.user_entries("ann")}
         assert alive >= {id16(result) for result in made[-2:]}  # the youngest stay
-        evicted = [one for record in domain.log.records if isinstance(record, SessionCreated) for one in record.evicts]
-        assert len(evicted) == len(set(evicted)) == racers
+        evicted = {one for record in domain.log.records if isinstance(record, SessionCreated) for one in record.evicts}
+        assert len(evicted) == domain.counters.read(Counter.SESSION_EVICT) == racers
 
     run(scenario, immediate=False, quota=2, policy="evict_oldest")
+
+
+def test_when_one_that_was_to_be_evicted_is_refused_its_own_evictions_are_made_all_the_same() -> None:
+    async def scenario(domain: Domain) -> None:
+        domain.log.immediate = True
+        for _ in range(2):
+            await domain.sessions.create("ann")
+        domain.log.immediate = False
+        tasks = await started(*(domain.sessions.create("ann") for _ in range(5)))
+        domain.log.commit()
+        domain.log.refuse()
+        while domain.log.waiting:
+            domain.log.commit()
+            assert live_of(domain, "ann") <= 3
+        assert [code_of(result) for result in await results(tasks)].count("OK") == 4
+        assert live_of(domain, "ann") == 3 and domain.sessions.in_flight == 0
+
+    run(scenario, immediate=False, quota=3, policy="evict_oldest")
+
+
+def test_of_too_many_that_begin_at_once_for_one_user_the_last_are_told_to_wait() -> None:
+    async def scenario(domain: Domain) -> None:
+        tasks = await started(*(domain.sessions.create("ann") for _ in range(EVICTS_MAX + 2)))
+        while domain.log.waiting:
+            domain.log.commit()
+        made = await results(tasks)
+        assert [code_of(result) for result in made] == ["OK"] * (EVICTS_MAX + 1) + ["TM-SYS-5030"]
+        assert live_of(domain, "ann") == 1
+
+    run(scenario, immediate=False, quota=1, policy="evict_oldest")
 
 
 def test_an_eviction_that_the_log_refused_can_be_made_again() -> None:
@@ -215,7 +247,7 @@ def test_a_revocation_holds_in_every_order_of_proposals_and_commits(
             status = domain.table.status(domain.table.find(id16(created)), domain.clock.now_ms())
             assert status == (2 if revoked else 0)
         outcome = dict(zip(order, await results(tasks), strict=True))
-        assert outcome["revoke"] is True
+        assert outcome["revoke"].ended == 1
         for name, result in outcome.items():
             assert code_of(result) in ("OK", LOST[name], "TM-SYS-5001")
         now_ms = domain.clock.now_ms()
@@ -236,7 +268,7 @@ def test_a_write_decided_before_a_revocation_and_committed_after_it_fails(name: 
         assert len(domain.log.waiting) == 2  # the session was live when both were decided
         domain.log.commit_all()
         revoked, result = await results(tasks)
-        assert revoked is True and code_of(result) == LOST[name]
+        assert revoked.ended == 1 and code_of(result) == LOST[name]
 
     run(scenario, immediate=False)
 
@@ -257,7 +289,7 @@ def test_writes_to_one_session_take_turns_and_decide_anew() -> None:
             domain.log.commit()
             await settle()
         assert await results(tasks) == list(range(3, 11))
-        assert domain.sessions.view(domain.sessions.get(id16(created))).data == b'{"k":"7"}'
+        assert domain.view(id16(created)).data == b'{"k":"7"}'
 
     run(scenario, immediate=False)
 
@@ -330,8 +362,8 @@ def test_revoke_user_ends_what_is_about_to_begin() -> None:
             domain.sessions.create("ann"), domain.sessions.create("bob"), domain.sessions.revoke_user("ann")
         )
         domain.log.commit_all()
-        ann, bob, count = await results(tasks)
-        assert count == 1
+        ann, bob, revoked = await results(tasks)
+        assert revoked.ended == 1
         now_ms = domain.clock.now_ms()
         assert domain.table.status(domain.table.find(id16(ann)), now_ms) == 2
         assert domain.table.status(domain.table.find(id16(bob)), now_ms) == 0
@@ -346,6 +378,6 @@ def test_concurrent_revocations_of_one_session_are_one() -> None:
         domain.log.immediate = False
         tasks = await started(*(domain.sessions.revoke(id16(created)) for _ in range(5)))
         domain.log.commit_all()
-        assert await results(tasks) == [True, False, False, False, False]
+        assert [revoked.ended for revoked in await results(tasks)] == [1, 0, 0, 0, 0]
 
     run(scenario, immediate=False)

@@ -13,6 +13,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.stated import begin_stated, entries_after
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Status, Table
+from tokmesh.ids import ALL_SHARDS
 from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
 from tokmesh.log.stream_record import Envelope
@@ -80,9 +81,10 @@ def envelopes(draw: Any) -> bytes:
 class Node:
     """A store that follows a stream; both ways make the same of it or not."""
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, entries_max: int, held: int = ALL_SHARDS) -> None:
         self.table = Table(tombstone_ttl_ms=600_000, seed=bytes(16), entries_max=entries_max)
         self.store = Store(self.table, KeyRing())
+        self.store.following.set_shards(r.ShardsHeld(T0, held, 0))
         self.store.apply(1, r.StreamBound(T0, b"c" * 16, 77, 0))
 
     def everything(self) -> list[object]:
@@ -116,7 +118,8 @@ def batch_of(contents: Sequence[bytes], previous: int = 0, step: int = 1) -> Str
 @given(st.lists(envelopes(), min_size=1, max_size=12), st.data())
 def test_both_ways_make_the_same_of_any_records(contents: list[bytes], data: Any) -> None:
     entries_max = data.draw(st.sampled_from([1, 3, 1000]))
-    short, ordinary = Node(entries_max), Node(entries_max)
+    held = data.draw(st.sampled_from([ALL_SHARDS, ALL_SHARDS, 0b101101, 0b000001]))
+    short, ordinary = Node(entries_max, held), Node(entries_max, held)
     at = 0
     while at < len(contents):  # in batches, each in parts
         count = data.draw(st.integers(1, len(contents) - at))
@@ -149,7 +152,7 @@ def revocation(*numbers: int) -> bytes:
 def taken_of(contents: Sequence[bytes], previous: int = 0) -> int:
     node, batch = Node(1000), batch_of(contents, previous)
     places = array("Q", bytes(8 * entries_after(node.table, len(batch))))
-    return begin_stated(node.table, batch, 0, len(batch), 0, places)
+    return begin_stated(node.table, batch, 0, len(batch), 0, ALL_SHARDS, places)
 
 
 def test_usual_sessions_are_taken_the_short_way_all_of_them() -> None:
@@ -199,9 +202,9 @@ def test_a_batch_that_was_applied_in_part_is_gone_on_with() -> None:
 def test_room_for_the_places_is_looked_at_before_anything_is_taken() -> None:
     node, batch = Node(1000), batch_of([session(1)])
     with pytest.raises(ValueError, match="too small"):
-        begin_stated(node.table, batch, 0, 1, 0, array("Q"))
+        begin_stated(node.table, batch, 0, 1, 0, ALL_SHARDS, array("Q"))
     with pytest.raises(IndexError):
-        begin_stated(node.table, batch, 0, 2, 0, array("Q", bytes(8000)))
+        begin_stated(node.table, batch, 0, 2, 0, ALL_SHARDS, array("Q", bytes(8000)))
     assert node.table.find(IDS[1]) == -1
 
 

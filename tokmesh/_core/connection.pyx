@@ -36,7 +36,7 @@ from tokmesh._core.phases cimport phases_begin, tm_monotonic_ns
 from tokmesh._core.principal cimport GRANTED
 from tokmesh._core.request cimport STAGE_HANDLING, STAGE_SENDING, STAGE_STORING, STAGE_VERIFYING, Request
 from tokmesh._core.server cimport Limits, Server
-from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_VALID
+from tokmesh._core.table cimport VERDICT_BUSY, VERDICT_ELSEWHERE, VERDICT_VALID
 from tokmesh._core.validate cimport canonical_token
 
 
@@ -146,7 +146,7 @@ cdef class Connection(Intake):
         if server.draining or head.http10 or head.query or not head.keep_alive:
             return False
         verdict = server.validator.check(token, now_ms, False)
-        if verdict == VERDICT_BUSY:
+        if verdict == VERDICT_BUSY or verdict == VERDICT_ELSEWHERE:
             return False
         if head.request_id is None:
             self.responder.make_request_id(made)

@@ -43,6 +43,10 @@ cdef class Entries:
         # Before it (Unix ms; 0: no such bound) the wheel ends no session for its idle limit, and forgets none that ended so and its
         # life as a tombstone later: what was active may not be known here yet. Look-ups stay exact. Not part of what is exchanged.
         public int64_t idle_ends_from_ms
+        # Bits: whose tokens are judged here. Of another shard nothing can be said. Not part of what is exchanged.
+        public uint64_t held_shards
+        readonly uint64_t forgetting # shards whose sessions are being forgotten
+        uint32_t forget_cursor
         uint32_t entries_max
         uint32_t entries_begun       # numbers from here on were never used
         uint32_t free_head

@@ -18,6 +18,8 @@ class Entries:
     devices: Index
     image: Image
     idle_ends_from_ms: int
+    held_shards: int
+    forgetting: int
     def __init__(
         self,
         *,

@@ -46,6 +46,7 @@ cdef class Entries:
         self.tombstone_ttl_ms = tombstone_ttl_ms
         self.entries_max = <uint32_t>entries_max
         self.entries_begun = 1
+        self.held_shards = ~<uint64_t>0
         self.slots_zone = Zone("slots", ZONE_SLOTS, (entries_max + 1) * sizeof(Slot), epoch)
         self.rows_zone = Zone("rows", ZONE_ROWS, (entries_max + 1) * sizeof(Row), epoch)
         self.queue_zone = Zone("touched", ZONE_QUEUE, entries_max * sizeof(uint32_t), epoch)

@@ -91,10 +91,14 @@ cdef inline void slot_close(Slot* slot) noexcept nogil:
     tm_store_release_u32(&slot.sequence, slot.sequence + 1)
 
 
-# The shard of a session (16-byte id), known to every node: the last byte of a ULID is random, also where ids of one millisecond
-# follow on one another.
+# The shard of a session (16-byte id) or of a token (32-byte hash), known to every node. A session's tokens are made so that they
+# are of its shard (ids.py): who has a token alone knows where its session is.
 cdef inline uint32_t shard_of_id(const uint8_t* session_id) noexcept nogil:
     return session_id[15] & (SHARD_COUNT - 1)
+
+
+cdef inline uint32_t shard_of_hash(const uint8_t* token_hash) noexcept nogil:
+    return token_hash[31] & (SHARD_COUNT - 1)
 
 
 cdef inline int64_t slot_deadline_ms(const Slot* slot) noexcept nogil:

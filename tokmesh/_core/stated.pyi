@@ -4,6 +4,6 @@ from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Table
 
 def begin_stated(
-    table: Table, batch: StreamedBatch, start: int, end: int, position: int, sequence_by_entry: array[int]
+    table: Table, batch: StreamedBatch, start: int, end: int, position: int, held: int, sequence_by_entry: array[int]
 ) -> int: ...
 def entries_after(table: Table, more: int) -> int: ...

@@ -10,8 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from tokmesh._core.begins cimport DONE, INSERTED, Fields
 from tokmesh._core.layout cimport (
-    DATA_BYTES_MAX, DEVICE_CHARS_MAX, IP_CHARS_MAX, KEY_ID_CHARS_MAX, SLOT_EXPIRED, UA_CHARS_MAX, USER_CHARS_MAX, slot_close,
-    slot_open,
+    DATA_BYTES_MAX, DEVICE_CHARS_MAX, IP_CHARS_MAX, KEY_ID_CHARS_MAX, SLOT_EXPIRED, UA_CHARS_MAX, USER_CHARS_MAX, shard_of_id,
+    slot_close, slot_open,
 )
 from tokmesh._core.streamed cimport (
     ENVELOPE_BYTES, ENVELOPE_FORMAT, ORIGIN_LENGTH_AT, RECORD_FORMAT, REQUEST_LENGTH_AT, STREAMED_BYTES, STREAMED_POSITION_AT,
@@ -76,9 +76,10 @@ def entries_after(Table table not None, uint32_t more) -> int:
 
 
 def begin_stated(Table table not None, StreamedBatch batch not None, uint32_t start, uint32_t end, uint64_t position,
-                 uint64_t[::1] sequence_by_entry) -> int:
+                 uint64_t held, uint64_t[::1] sequence_by_entry) -> int:
     """Takes records `start` ≤ n < `end` of the batch, in order, up to the first that is not for it; how many. position: that the
-    following has come to; sequence_by_entry: told where each session's record stands, as large as `entries_after` says."""
+    following has come to; held: shards (bits) whose sessions are kept; sequence_by_entry: told where each session's record stands,
+    as large as `entries_after` says."""
     cdef Stated stated
     cdef Fields fields
     cdef uint32_t index = start, entry
@@ -90,11 +91,14 @@ def begin_stated(Table table not None, StreamedBatch batch not None, uint32_t st
     while index < end:
         form = find_parts(batch, index, position, &stated)
         if form == FORM_STATED:
-            if table.find_session(stated.bytes + ID_AT) != 0 or not escape_texts(&stated, &fields):
+            if not escape_texts(&stated, &fields):
                 break
-            entry = 0
-            if begin(table, &stated, &fields, &entry) == INSERTED:
-                sequence_by_entry[entry] = stated.position
+            if (held >> shard_of_id(stated.bytes + ID_AT)) & 1:
+                if table.find_session(stated.bytes + ID_AT) != 0:
+                    break
+                entry = 0
+                if begin(table, &stated, &fields, &entry) == INSERTED:
+                    sequence_by_entry[entry] = stated.position
         elif form != FORM_REVOKED or not are_unknown(table, &stated):
             break
         position = stated.position

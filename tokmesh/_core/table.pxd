@@ -10,6 +10,8 @@ cpdef enum Verdict:
     VERDICT_REVOKED = 3
     # No answer: a writer in another process is paused or dead in the middle of a change. Never met beside the writer, never a no.
     VERDICT_BUSY = 4
+    # No answer: the token is of a shard that this table does not hold. Never a no.
+    VERDICT_ELSEWHERE = 5
 
 
 cdef class Table(Begins):
@@ -20,6 +22,7 @@ cdef class Table(Begins):
     # `rotate`, of the session at an entry, 0 for none.
     cdef int rotate_session(self, uint32_t entry, const uint8_t* hash32, int64_t old_valid_until_ms,
                             int64_t time_ms) noexcept nogil
+    cdef void _forget(self, uint32_t entry) noexcept nogil
     cdef int _changeable(self, uint32_t entry) noexcept nogil
     cdef void _finish_change(self, uint32_t entry, int64_t time_ms) noexcept nogil
     cdef void _end_alias(self, uint32_t alias, int64_t time_ms) noexcept nogil

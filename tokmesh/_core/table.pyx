@@ -19,7 +19,7 @@ from tokmesh._core.entries cimport EXPIRED_LIST
 from tokmesh._core.layout cimport (
     DATA_BYTES_MAX, DEVICE_CHARS_MAX, ESCAPED_MAX, FLAG_IP_CHANGED, FLAG_TOUCHED, FLAG_UA_CHANGED, IP_CHARS_MAX,
     KEY_ID_CHARS_MAX, SAME_AS_IP, SLOT_ALIAS, SLOT_ALIAS_ENDED, SLOT_EXPIRED, SLOT_FREE, SLOT_LIVE, SLOT_REVOKED, UA_CHARS_MAX,
-    USER_CHARS_MAX, Block, Slot, slot_close, slot_open,
+    USER_CHARS_MAX, Block, Slot, shard_of_hash, shard_of_id, slot_close, slot_open,
 )
 from tokmesh._core.lookup cimport FOUND_VALID, look_up, write_session
 from tokmesh._core.views cimport escape_field, fixed_bytes
@@ -59,6 +59,8 @@ cdef class Table(Begins):
         cdef uint32_t entry[1]
         cdef int verdict
         cdef Slot* slot
+        if not (self.held_shards >> shard_of_hash(token_hash)) & 1:
+            return VERDICT_ELSEWHERE
         if touch_ms <= 0:
             return look_up(&self.region, token_hash, now_ms, out, written, entry)
         verdict = look_up(&self.region, token_hash, now_ms, NULL, NULL, entry)
@@ -233,6 +235,31 @@ cdef class Table(Begins):
         """Sweeps what is due at now_ms, at most `budget` entries; how many are left over (an upper bound; 0 means none)."""
         self.last_backlog = self.sweep(now_ms, <uint64_t>max(budget, 0))
         return self.last_backlog
+
+    def begin_forgetting(self, uint64_t shards) -> None:
+        """Sessions of these shards (bits) are forgotten from now on, by `forget`, together with those that still are."""
+        self.forgetting |= shards
+        self.forget_cursor = 1 if self.forgetting else self.entries_begun
+
+    def forget(self, int64_t budget) -> int:
+        """Looks at `budget` more entries; how many are left to be looked at, 0 when all is forgotten that was to be."""
+        cdef uint32_t last = <uint32_t>min(<int64_t>self.entries_begun, self.forget_cursor + max(budget, <int64_t>0))
+        if self.forgetting == 0:
+            return 0
+        while self.forget_cursor < last:
+            self._forget(self.forget_cursor)
+            self.forget_cursor += 1
+        if self.forget_cursor == self.entries_begun:
+            self.forgetting = 0
+        return self.entries_begun - self.forget_cursor
+
+    cdef void _forget(self, uint32_t entry) noexcept nogil:
+        cdef uint8_t state = self.slots[entry].state
+        if SLOT_LIVE <= state <= SLOT_REVOKED:
+            if (self.forgetting >> shard_of_id(self.block_of(entry).session_id)) & 1:
+                self.remove_session(entry)
+        elif state == SLOT_ALIAS_ENDED and (self.forgetting >> shard_of_hash(self.slots[entry].token_hash)) & 1:
+            self.remove_alias(entry)    # of no session any more
 
     # ---- the table as a whole ------------------------------------------------------------------------------------------------
 

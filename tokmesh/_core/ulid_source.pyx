@@ -3,6 +3,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from tokmesh._core.layout cimport SHARD_COUNT
 from tokmesh._core.random_source cimport RandomSource
 from tokmesh._core.text cimport tm_load_be64, tm_store_be64
 
@@ -22,10 +23,11 @@ cdef class UlidSource:
         self._random = random
         self._last_ms = -1
 
-    def make(self, int64_t now_ms) -> bytes:
-        """The next ULID as 16 bytes; `now_ms` is Unix ms. OverflowError beyond the last that there is."""
+    def make(self, int64_t now_ms, int shard=-1) -> bytes:
+        """The next ULID as 16 bytes; `now_ms` is Unix ms. shard: that it is to be of, 0..63; -1: any. OverflowError beyond the last
+        that there is."""
         cdef const uint8_t* random
-        cdef uint64_t step
+        cdef uint64_t step, last = self._low
         if now_ms > self._last_ms:
             if now_ms >> TIME_BITS:
                 raise OverflowError("a time beyond 48 bits")
@@ -36,10 +38,14 @@ cdef class UlidSource:
             random = self._random.next(4)
             step = 1 + (<uint64_t>random[0] << 24 | random[1] << 16 | random[2] << 8 | random[3])
             self._low += step
-            if self._low < step:    # a carry out of the random part moves the time on by a millisecond: still in order
+            if 0 <= shard and self._low // SHARD_COUNT == last // SHARD_COUNT:
+                self._low += SHARD_COUNT    # its last bits are about to be the shard's
+            if self._low < last:    # a carry out of the random part moves the time on by a millisecond: still in order
                 self._high += 1
                 if self._high == 0:
                     raise OverflowError("no ULID is greater than the last")
+        if 0 <= shard:
+            self._low = self._low // SHARD_COUNT * SHARD_COUNT + <uint64_t>shard % SHARD_COUNT
         self._last_ms = <int64_t>(self._high >> 16)
         cdef bytes made = PyBytes_FromStringAndSize(NULL, ULID_BYTES)
         tm_store_be64(<uint8_t*>PyBytes_AS_STRING(made), self._high)

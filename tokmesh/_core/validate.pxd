@@ -22,4 +22,6 @@ cdef class Validator:
 
     cdef int check(self, const char* token, int64_t now_ms, bint touch) noexcept nogil
     cdef bytes refusal_json(self, int verdict)
-    cdef int _put_verdict(self, object token, int64_t now_ms, bint touch) except? -2
+    cdef int _put_verdict(self, object token, int64_t now_ms, bint touch, dict told) except? -2
+    cdef int _take_told(self, str token, dict told) except? -2
+    cdef list _elsewhere(self, list tokens, dict told)

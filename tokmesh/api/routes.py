@@ -30,14 +30,14 @@ from tokmesh.api.users import UserHandlers
 from tokmesh.backups import Backups
 from tokmesh.config import LiveConfig
 from tokmesh.keys import Keys
-from tokmesh.sessions import Sessions
+from tokmesh.sessions import SessionOperations
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.level import LogLevel
 
 
 def build_routes(
     *,
-    sessions: Sessions,
+    sessions: SessionOperations,
     keys: Keys,
     readiness: Readiness,
     validator: Validator,

@@ -12,7 +12,7 @@ from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import checked_fields, key_id_of, project, session_id_of
 from tokmesh.api.query import NO_QUERY, QuerySpec, split_names
 from tokmesh.errors import ApiError
-from tokmesh.sessions import SessionFilter, Sessions
+from tokmesh.sessions import Revoked, SessionFilter, SessionOperations
 
 PAGE_SIZE_DEFAULT: Final = 20
 PAGE_SIZE_MAX: Final = 100
@@ -61,7 +61,7 @@ def created_by(request: Request) -> str:
 class SessionHandlers:
     """The routes of one session and of the list of them."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionOperations) -> None:
         self._sessions = sessions
 
     async def create(self, request: Request) -> Reply:
@@ -79,18 +79,16 @@ class SessionHandlers:
     async def get(self, request: Request) -> Reply:
         """GET /sessions/{session_id}."""
         NO_QUERY.parse(request)
-        entry = self._sessions.get(session_id_of(request.params[0]))
-        return {"session": project(self._sessions.session_json(entry), None)}
+        return {"session": project(await self._sessions.get(session_id_of(request.params[0])), None)}
 
     async def touch(self, request: Request) -> Reply:
         """POST /sessions/{session_id}/touch: moves `last_active` forward, never back; answers `fields` or all."""
         NO_QUERY.parse(request)
         fields = _TOUCH.parse(request.body)
         chosen = checked_fields(fields["fields"]) if "fields" in fields else None
-        entry = self._sessions.touch(
-            session_id_of(request.params[0]), fields.get("ip_address"), fields.get("user_agent")
-        )
-        return {"session": project(self._sessions.session_json(entry), chosen)}
+        session_id = session_id_of(request.params[0])
+        touched = await self._sessions.touch(session_id, fields.get("ip_address"), fields.get("user_agent"))
+        return {"session": project(touched, chosen)}
 
     async def renew(self, request: Request) -> Reply:
         """POST /sessions/{session_id}/renew: a new life of `ttl_seconds` from now."""
@@ -113,8 +111,7 @@ class SessionHandlers:
         """
         NO_QUERY.parse(request)
         fields = _REVOKE.parse(request.body)
-        revoked = await self._sessions.revoke(session_id_of(request.params[0]))
-        return {"revoked_count": int(revoked), **await spread_of(self._sessions, fields)}
+        return answer_of(await self._sessions.revoke(session_id_of(request.params[0]), fields.get("sync", False)))
 
     async def list(self, request: Request) -> Reply:
         """GET /sessions: live sessions that pass every filter, a page at a time."""
@@ -125,19 +122,20 @@ class SessionHandlers:
         chosen = checked_fields(split_names("fields", query["fields"])) if "fields" in query else None
         page = await self._sessions.list(_session_filter(query))
         return {
-            "items": [project(self._sessions.session_json(entry), chosen) for entry in page.entries],
+            "items": [project(each, chosen) for each in page.items],
             "total_items": page.total_items,
             "next_cursor": page.next_cursor,
         }
 
 
-async def spread_of(sessions: Sessions, fields: dict[str, Any]) -> dict[str, Any]:
-    """What a `sync` revocation adds to its answer, when it is everywhere: nodes that have it, nodes that answer nothing without it,
+def answer_of(revoked: Revoked) -> dict[str, Any]:
+    """How many, and what a `sync` revocation adds when it is everywhere: nodes that have it, nodes that answer nothing without it,
     milliseconds. Nothing without `sync`, nor on a node alone."""
-    reached = await sessions.everywhere() if fields.get("sync") else None
-    if reached is None:
-        return {}
-    return {"nodes_reached": reached.applied, "nodes_fenced": reached.fenced, "spread_ms": reached.took_ms}
+    answer: dict[str, Any] = {"revoked_count": revoked.ended}
+    reached = revoked.reached
+    if reached is not None:
+        answer.update(nodes_reached=reached.applied, nodes_fenced=reached.fenced, spread_ms=reached.took_ms)
+    return answer
 
 
 def page_of(query: dict[str, Any]) -> tuple[int, int]:

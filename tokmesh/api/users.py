@@ -6,8 +6,8 @@ from tokmesh.api.answer import Reply, Request
 from tokmesh.api.body import BodySpec
 from tokmesh.api.fields import session_id_of
 from tokmesh.api.query import NO_QUERY
-from tokmesh.api.sessions import spread_of
-from tokmesh.sessions import Sessions
+from tokmesh.api.sessions import answer_of
+from tokmesh.sessions import SessionOperations
 
 _REVOKE: Final = BodySpec(optional={"except_session_id": str, "sync": bool})
 
@@ -15,7 +15,7 @@ _REVOKE: Final = BodySpec(optional={"except_session_id": str, "sync": bool})
 class UserHandlers:
     """The routes of one user."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: SessionOperations) -> None:
         self._sessions = sessions
 
     async def revoke_sessions(self, request: Request) -> Reply:
@@ -24,5 +24,4 @@ class UserHandlers:
         fields = _REVOKE.parse(request.body)
         kept = fields.get("except_session_id")
         except_id = None if kept is None else session_id_of(kept, "except_session_id")
-        count = await self._sessions.revoke_user(request.params[0], except_id)
-        return {"revoked_count": count, **await spread_of(self._sessions, fields)}
+        return answer_of(await self._sessions.revoke_user(request.params[0], except_id, fields.get("sync", False)))

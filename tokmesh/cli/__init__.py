@@ -207,6 +207,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         ("status", "say how the cluster is; exit code 1 when something is wrong"),
         ("nodes", "list the nodes as this one sees them"),
         ("remove", "take a node out of the cluster for good"),
+        ("rebalance", "have the shards of members that are away held by others at once"),
         ("leave", "take this node out of the cluster, and stop it"),
     ):
         each = _add(actions, name, summary, CLUSTER_EXAMPLES)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tokmesh import __version__
 from tokmesh.cli.config import load_options
@@ -20,6 +20,9 @@ from tokmesh.cli.local import call, download, upload
 from tokmesh.cli.progress import Bar
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_FAILURE, EX_OK, ApiError
+
+if TYPE_CHECKING:
+    from tokmesh.snapshots.offline import State
 
 SNAPSHOTS: Final = "/admin/v1/backups/snapshots"
 RESTORES: Final = "/admin/v1/backups/restores"
@@ -99,7 +102,8 @@ def _verify(options: argparse.Namespace, settings: Settings) -> int:
             raise ApiError("TM-CFG-1003", {"file": name, "reason": error.strerror or "cannot be read"}) from error
         else:
             active = state.table.stats()["sessions_active"]
-            print(f"whole: {name}: {active} sessions, {len(state.keyring)} API keys, up to record {state.sequence}")
+            counts = f"{active} sessions{_part(state)}, {len(state.keyring)} API keys"
+            print(f"whole: {name}: {counts}, up to record {state.sequence}")
     return code
 
 
@@ -196,5 +200,12 @@ def _restore_stopped(what: str | None, moment: Any, settings: Settings) -> int:
     finally:
         os.close(lock_fd)
     stats = state.table.stats()
-    print(f"the next start begins from {file.id}: {stats['sessions_active']} sessions, {len(state.keyring)} API keys")
+    print(f"the next start begins from {file.id}: {stats['sessions_active']} sessions{_part(state)}, {len(state.keyring)} API keys")
     return EX_OK
+
+
+def _part(state: "State") -> str:
+    """That other nodes of the cluster held the rest, if so."""
+    from tokmesh.ids import ALL_SHARDS, SHARDS
+
+    return "" if state.held == ALL_SHARDS else f" ({state.held.bit_count()} of {SHARDS} shards: other nodes held the rest)"

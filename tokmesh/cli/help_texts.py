@@ -116,6 +116,7 @@ examples:
   tokmesh cluster status && echo well
   tokmesh cluster nodes
   tokmesh cluster remove tmnd-3      (a node that will not come back)
+  tokmesh cluster rebalance          (members that are away are not waited for: others load their shards)
   tokmesh cluster leave              (the server of this host leaves, and stops)
   tokmesh cluster reseed --config=/etc/tokmesh/tokmesh.yaml       (with the server stopped, after the stream was lost)
   tokmesh cluster init --print-nats-conf --name=tokmesh --hosts=nats-1,nats-2,nats-3 >nats-server.conf
@@ -124,5 +125,6 @@ examples:
 init prints one configuration for all NATS servers to standard output, and the secrets that belong to it, once, to standard error.
 deploy/nats/README.md tells how to make certificates, and how to run, size and upgrade the servers.
 
-exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster; 69 no server answers, or there is no quorum.
+exit codes: 0; `status` 1 when it is DEGRADED; 65 no such node, or no cluster, or nothing to rebalance, as each node
+holds everything; 69 no server answers, or there is no quorum.
 """

@@ -1,4 +1,4 @@
-"""`tokmesh cluster status|nodes|remove|leave`: the cluster as the server of this host sees it, through its Unix socket."""
+"""`tokmesh cluster status|nodes|remove|rebalance|leave`: the cluster as this host's server sees it, by its Unix socket."""
 
 import argparse
 import json
@@ -13,15 +13,19 @@ from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 
 NODES: Final = "/admin/v1/cluster/nodes"
 LEAVE: Final = "/admin/v1/cluster/leave"
+REBALANCE: Final = "/admin/v1/cluster/rebalance"
 _REASONS: Final = {
     "removed": "this node was taken out of the cluster; it joins again when it is restarted",
     "stream_lost": "the stream has lost what was acknowledged; docs/cluster-failures.md tells what to do",
     "stands_apart": "this node's table is wrong, and it answers nothing; docs/runbooks/TokMeshTablesDiffer.md tells what to do",
     "tables_differ": "another node's table differs from this one's; docs/runbooks/TokMeshTablesDiffer.md tells what to do",
     "quorum_lost": "writes are refused: no majority of the nodes is in reach, or the stream takes no records",
+    "shards_unheld": "nobody in reach holds some of the sessions; docs/runbooks/TokMeshShardsUnheld.md tells what to do",
     "node_down": "a member cannot be heard",
     "even_number": "an even number of nodes survives no more failures than one node less",
 }
+
+_SHARDS: Final = {"held": "held here", "loading": "being loaded", "leaving": "being left", "unheld": "held by nobody in reach"}
 
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
@@ -32,6 +36,10 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if options.action == "remove":
         told = call(directory, "POST", f"{NODES}/{_path_segment(options.node_id)}/remove", {})
         print(json.dumps(told) if options.json else f"{told['node_id']} is no member any more")
+        return EX_OK
+    if options.action == "rebalance":
+        told = call(directory, "POST", REBALANCE, {})
+        print(json.dumps(told) if options.json else _waited_for(told["away"]))
         return EX_OK
     if options.action == "leave":
         told = call(directory, "POST", LEAVE, {})
@@ -79,13 +87,21 @@ def _print_status(found: dict[str, Any]) -> None:
         print(f"  {reason}: {_REASONS.get(reason, '')}")
     print(f"cluster {cluster['name']} ({cluster['id']}), a majority is {cluster['majority']}")
     print(f"stream {cluster['stream']}, applied up to {cluster['applied']}")
+    shards = cluster["shards"]
+    print("of 64 shards " + ", ".join(f"{shards[name]} {words}" for name, words in _SHARDS.items()))
     nats = cluster["nats"]
     reason = "" if nats["reason"] is None else f": {nats['reason']}"
     print(f"NATS {nats['state']}{reason}")
 
 
+def _waited_for(away: list[str]) -> str:
+    if not away:
+        return "no member is away: nothing is waited for"
+    return f"not waited for any longer: {', '.join(away)}; the others load what they are to hold instead"
+
+
 def _print_nodes(items: list[dict[str, Any]]) -> None:
-    rows = [("NODE", "STATE", "HEARD", "APPLIED", "LAG", "SESSIONS", "VERSION")]
+    rows = [("NODE", "STATE", "HEARD", "APPLIED", "LAG", "SHARDS", "SESSIONS", "VERSION")]
     for item in items:
         rows.append((
             item["node_id"] + (" (this)" if item["self"] else ""),
@@ -93,6 +109,7 @@ def _print_nodes(items: list[dict[str, Any]]) -> None:
             _seconds(item["heard_seconds_ago"], " ago"),
             _text(item["applied"]),
             _seconds(item["lag_seconds"]),
+            _text(item["shards"]),
             _text(item["sessions"]),
             _text(item["version"]),
         ))  # fmt: skip

@@ -94,9 +94,11 @@ def _standing(cluster: dict[str, Any]) -> list[tuple[str, str, str]]:
     nats, current = cluster["nats"], f"proved current {_ms(cluster['staleness_seconds'])} ago"
     if cluster["removed"]:
         current = "taken out of the cluster"
+    shards = cluster["shards"]
     quorum, reads = "held" if cluster["quorum"] else "lost", "refused" if cluster["fenced"] else "answered"
     return [
         ("cluster", f"quorum {quorum}, reads {reads}", current),
+        ("shards", f"{shards['held']} of 64 held", f"{shards['loading']} loading, {shards['unheld']} held by nobody"),
         ("NATS", f"{nats['state']} {nats['version'] or ''}".rstrip(), f"stream applied to {cluster['position']:,.0f}"),
         ("NATS sync", nats["sync"], _SYNCS[nats["sync"]]),
     ]

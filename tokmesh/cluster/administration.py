@@ -1,4 +1,5 @@
-"""The cluster for administrators: how it is as this node sees it, nodes taken out of it, and this node's own leaving.
+"""The cluster for administrators: how it is as this node sees it, nodes taken out of it or not waited for, and this node's own
+leaving.
 
 Nothing is decided by what `overview` tells. A removal is a record of the stream: it is done when this node has applied it, and
 whoever waited too long for that is told that the outcome is unknown.
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from tokmesh.cluster.node import ClusterNode
 from tokmesh.cluster.status import MemberStatus
+from tokmesh.cluster.view import ClusterView
 from tokmesh.errors import ApiError
 
 DEADLINE_S: Final = 10.0  # for a change of members: a failover of the stream's leader and some
@@ -26,9 +28,10 @@ class Administration:
     def overview(self) -> dict[str, Any]:
         """The cluster and its members, as JSON takes it."""
         node = self._node
-        members = node.members()
+        view = node.view()
+        members = view.members
         down = sum(member.state == "down" for member in members)
-        reasons = self._reasons(down)
+        reasons = self._reasons(view, down)
         return {
             "status": "DEGRADED" if reasons else "OK",
             "reasons": reasons,
@@ -42,6 +45,12 @@ class Administration:
                 "parity": "odd" if len(members) % 2 else "even",
                 "active": len(members) - down,
                 "down": down,
+                "shards": {
+                    "held": view.shards_held,
+                    "loading": view.shards_loading,
+                    "leaving": view.shards_leaving,
+                    "unheld": view.shards_unheld,
+                },
                 "nats_server_version": node.link.server_version or None,
                 "nats": {"state": node.link.state, "reason": node.link.reason},
             },
@@ -58,6 +67,15 @@ class Administration:
         if node_id == self._node.quorum.node_id:
             raise ApiError("TM-ADMIN-4091", {"reason": "this_node", "cure": "tokmesh cluster leave"})
         await self._change(self._node.remove(node_id))
+
+    async def rebalance(self) -> list[str]:
+        """Members that are away, which no node waits for any longer before others are given their shards. Raises ApiError:
+        TM-ADMIN-4091 where every node holds all sessions, TM-CLST-5030 without a quorum."""
+        if not self._node.part.holding.is_partial:
+            raise ApiError("TM-ADMIN-4091", {"reason": "every_node_holds_all"})
+        if self._node.quorum_lost:
+            raise self._node.no_quorum()
+        return await self._node.rebalance()
 
     async def leave(self) -> None:
         """Takes this node out of the members; it answers nothing about sessions from then on. Raises ApiError as `remove`, and
@@ -78,7 +96,7 @@ class Administration:
         task.add_done_callback(self._changes.discard)
         await task
 
-    def _reasons(self, down: int) -> list[str]:
+    def _reasons(self, view: ClusterView, down: int) -> list[str]:
         node = self._node
         if node.is_removed:
             return ["removed"]  # how the others are is not this node's any more
@@ -87,6 +105,7 @@ class Administration:
             "stands_apart": node.apart.reason is not None,
             "tables_differ": bool(node.differing),
             "quorum_lost": node.quorum_lost,
+            "shards_unheld": view.shards_unheld > 0 and not view.is_fenced,  # who is cut off knows nothing of who holds what
             "node_down": down > 0,
             "even_number": len(node.quorum.members) % 2 == 0,
         }
@@ -113,6 +132,7 @@ def _shown(member: MemberStatus) -> dict[str, Any]:
         "lag_seconds": _seconds(member.lag_to_ns),
         "ahead_seconds": _seconds(member.lag_from_ns),
         "round_trip_seconds": _seconds(member.round_trip_ns),
+        "shards": member.figures.held.bit_count() if known else None,
         "sessions": member.figures.sessions if known else None,
         "pending": member.figures.pending if known else None,
         "version": member.figures.version if known else None,

@@ -6,7 +6,7 @@ when `applied` advances, and without echoes. Both are numbered together, from 1 
 Bytes, little-endian without padding:
 
     format u8 · flags u8 (1 counted, 2 notice, 4 leaving) · incarnation u64 · number u64 · applied u64 · sessions u64 · pending u32
-    · length u8, node id · length u8, version · count u8, and for each echo:
+    · held u64 · keys u64 · length u8, node id · length u8, version · count u8, and for each echo:
         incarnation u64 · number u64 · age_ns u64 · length u8, node id
 
 Always holds: what `decode_beat` returns lies within the bounds below, and `encode_beat` turns it into the same bytes again;
@@ -17,11 +17,13 @@ import re
 import struct
 from typing import Final, NamedTuple
 
-FORMAT: Final = 1
+from tokmesh.ids import ALL_SHARDS
+
+FORMAT: Final = 2
 MEMBERS_MAX: Final = 64
 VERSION_BYTES_MAX: Final = 64
 
-_HEAD: Final = struct.Struct("<BBQQQQI")
+_HEAD: Final = struct.Struct("<BBQQQQIQQ")
 _ECHO: Final = struct.Struct("<QQQ")
 _COUNTED: Final = 1
 _NOTICE: Final = 2
@@ -57,14 +59,22 @@ class Beat(NamedTuple):
     sessions: int
     pending: int  # u32: requests that wait for the log
     version: str  # of the software; at most VERSION_BYTES_MAX bytes of printable ASCII
+    held: int = ALL_SHARDS  # shards (bits) about whose sessions the sender can be asked
+    keys: int = 0  # live sessions of the shards that the sender is primary for
     leaving: bool = False  # the last of this incarnation; for people: no proof uses it
+
+
+def is_node_id(value: object) -> bool:
+    """Whether it has the form of a node's id."""
+    return isinstance(value, str) and _NODE_ID.fullmatch(value) is not None
 
 
 def encode_beat(beat: Beat) -> bytes:
     """The beat's bytes. Raises BeatError when a field is outside its bounds."""
     _check(beat)
     flags = (_COUNTED if beat.counted else 0) | (_NOTICE if beat.notice else 0) | (_LEAVING if beat.leaving else 0)
-    parts = [_HEAD.pack(FORMAT, flags, beat.incarnation, beat.number, beat.applied, beat.sessions, beat.pending)]
+    numbers = (beat.incarnation, beat.number, beat.applied, beat.sessions, beat.pending, beat.held, beat.keys)
+    parts = [_HEAD.pack(FORMAT, flags, *numbers)]
     parts += (_text(beat.node_id), _text(beat.version), bytes((len(beat.echoes),)))
     for echo in beat.echoes:
         parts += (_ECHO.pack(echo.incarnation, echo.number, echo.age_ns), _text(echo.node_id))
@@ -82,7 +92,7 @@ def decode_beat(data: bytes) -> Beat:
 
 
 def _read(data: bytes) -> Beat:
-    kind, flags, incarnation, number, applied, sessions, pending = _HEAD.unpack_from(data)
+    kind, flags, incarnation, number, applied, sessions, pending, held, keys = _HEAD.unpack_from(data)
     if kind != FORMAT or flags & ~(_COUNTED | _NOTICE | _LEAVING):
         raise BeatError("a beat of another format")
     node_id, position = _text_at(data, _HEAD.size)
@@ -96,14 +106,15 @@ def _read(data: bytes) -> Beat:
         echoes.append(Echo(echo_node_id, echo_incarnation, echo_number, age_ns))
     if position != len(data):
         raise BeatError("bytes behind a beat")
-    counted, notice = bool(flags & _COUNTED), bool(flags & _NOTICE)
-    leaving = bool(flags & _LEAVING)
-    return Beat(node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version, leaving)
+    counted, notice, leaving = bool(flags & _COUNTED), bool(flags & _NOTICE), bool(flags & _LEAVING)
+    return Beat(
+        node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version, held, keys, leaving
+    )
 
 
 def _check(beat: Beat) -> None:
     echoed = {echo.node_id for echo in beat.echoes}
-    integers = [beat.incarnation, beat.number, beat.applied, beat.sessions]
+    integers = [beat.incarnation, beat.number, beat.applied, beat.sessions, beat.held, beat.keys]
     for echo in beat.echoes:
         integers += (echo.incarnation, echo.number, echo.age_ns)
     within = (

@@ -58,8 +58,8 @@ class Surveyed(Protocol):
 
 
 class Comparing:
-    """Hears from `listen` on, makes places from `start` to `stop`. rank: of this node among the active members, None while it is to
-    make none; apart: whether it stands apart; outvoted: it is to stand apart, and why."""
+    """Hears from `listen` on, makes places from `start` to `stop`. copies: as of Comparison. rank: of this node among the active
+    members, None while it is to make none; apart: whether it stands apart; outvoted: it is to stand apart, and why."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Comparing:
         clock: Clock,
         node_id: str,
         incarnation: int,
+        copies: int | None,
         *,
         rank: Callable[[], int | None],
         apart: Callable[[], bool],
@@ -87,7 +88,7 @@ class Comparing:
         self._rank = rank
         self._apart = apart
         self._outvoted = outvoted
-        self._comparison = Comparison(node_id)
+        self._comparison = Comparison(node_id, copies)
         self._task: asyncio.Task[None] | None = None
         self._survey: Survey | None = None  # the last
         self._surveying: asyncio.Task[None] | None = None
@@ -141,7 +142,7 @@ class Comparing:
         except MemoryError:
             return
         self._survey = survey
-        work = self._take(survey, KeySurvey(self._keyring, hash_key), place.position, created_ns)
+        work = self._take(survey, KeySurvey(self._keyring, hash_key), place.position, created_ns, self._following.held)
         self._surveying = asyncio.get_running_loop().create_task(work, name="tokmesh-survey")
 
     def _tell(self, verdict: Verdict) -> None:
@@ -155,11 +156,11 @@ class Comparing:
         if self._node_id in verdict.outvoted and not self._apart():
             self._outvoted("the table of this node differs from those of a majority of the nodes")
 
-    async def _take(self, survey: Survey, keys: KeySurvey, position: int, created_ns: int) -> None:
+    async def _take(self, survey: Survey, keys: KeySurvey, position: int, created_ns: int, held: int) -> None:
         sums, spent_s = await _in_steps(lambda: survey.step(STEP_ENTRIES))
         keys_sum, keys_spent_s = await _in_steps(lambda: keys.step(STEP_KEYS))
         self._interval_ns = max(INTERVAL_NS, round((spent_s + keys_spent_s) * 1e9 / SHARE_MAX))
-        report = Report(self._node_id, created_ns, position, self._apart(), (*sums, keys_sum))
+        report = Report(self._node_id, created_ns, position, self._apart(), held, (*sums, keys_sum))
         self._comparison.hear(report)
         try:
             await self._link.publish(self._subjects.reports, encode_report(report))

@@ -5,10 +5,10 @@ All that report of one place speak of the same records: tables that differ there
 itself could make them differ for a moment. So a part differs when it did at PLACES_IN_A_ROW places, one after the other, that both
 nodes reported of; one at which they are the same ends that.
 
-A node is outvoted in a part when a majority of the members, without it, has one and the same sum there, and it has another, as
-often in a row; a place without such a majority neither counts nor ends that. Who is outvoted stands apart, unless every node that
-reported is: then the comparing is wrong, or nobody is right. Reports of nodes that stand apart already are no votes. Every node
-judges by the same reports, so that all come to the same.
+A node is outvoted in a part when a majority of the nodes that are to have it, without it, has one and the same sum there, and it
+has another, as often in a row; a place without such a majority neither counts nor ends that. Who is outvoted stands apart, unless
+every node that reported is: then the comparing is wrong, or nobody is right. Reports of nodes that stand apart already are no
+votes. Every node judges by the same reports, so that all come to the same.
 
 Bounds: reports of PLACES_MAX places are kept, one a node, of members only when they are judged.
 """
@@ -34,10 +34,12 @@ class Verdict(NamedTuple):
 
 
 class Comparison:
-    """Of the node of that id. compared_total: places at which its table was compared with another."""
+    """Of the node of that id. copies: how many nodes are to hold each shard; None: all. compared_total: places at which its table
+    was compared with another."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, copies: int | None) -> None:
         self._node_id = node_id
+        self._copies = copies
         self._reports: dict[int, dict[str, Report]] = {}
         self._judged = 0
         self._differing: dict[str, list[int]] = {}  # for each other node and part: at how many places in a row
@@ -64,7 +66,7 @@ class Comparison:
         for place in sorted(each for each in self._reports if each < position):
             reports = {node_id: each for node_id, each in self._reports.pop(place).items() if node_id in known}
             self._compare(reports)
-            self._vote({node_id: each for node_id, each in reports.items() if not each.apart}, len(known) // 2 + 1)
+            self._vote({node_id: each for node_id, each in reports.items() if not each.apart}, len(known))
         self._judged = max(self._judged, position - 1)
         outvoted = frozenset(node_id for node_id, streak in self._outvoted.items() if max(streak) >= PLACES_IN_A_ROW)
         keys = frozenset(node_id for node_id, streak in self._differing.items() if streak[KEYS] >= PLACES_IN_A_ROW)
@@ -79,17 +81,22 @@ class Comparison:
         for other in others:
             streak = self._differing.setdefault(other.node_id, [0] * PARTS)
             for part in range(PARTS):
-                streak[part] = streak[part] + 1 if other.sums[part] != own.sums[part] else 0
+                differs = own.has(part) and other.has(part) and other.sums[part] != own.sums[part]
+                streak[part] = streak[part] + 1 if differs else 0
 
-    def _vote(self, votes: dict[str, Report], majority: int) -> None:
+    def _vote(self, votes: dict[str, Report], members: int) -> None:
         if not votes:
             return
         self._voters = frozenset(votes)
         for part in range(PARTS):
-            [(found, count)] = Counter(each.sums[part] for each in votes.values()).most_common(1)
+            owners = members if part == KEYS or self._copies is None else min(self._copies, members)
+            counts = Counter(each.sums[part] for each in votes.values() if each.has(part))
+            found, count = counts.most_common(1)[0] if counts else (0, 0)
             for node_id, each in votes.items():
                 streak = self._outvoted.setdefault(node_id, [0] * PARTS)
-                if count >= majority:
+                if not each.has(part):
+                    streak[part] = 0
+                elif count >= owners // 2 + 1:
                     streak[part] = streak[part] + 1 if each.sums[part] != found else 0
 
     def _counts(self) -> dict[str, int]:

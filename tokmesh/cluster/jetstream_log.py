@@ -33,6 +33,8 @@ from tokmesh.log.record import (
     SessionsRevoked,
     SessionStated,
     SessionsTouched,
+    ShardLoaded,
+    ShardsHeld,
     StreamBound,
     Streamed,
     decode,
@@ -76,7 +78,7 @@ class JetStreamLog:
         self._stating = stating
         self._publishing = publishing
         self._clock = clock
-        self._node_id = node_id
+        self.node_id = node_id
         self._incarnation = incarnation
         self._apply_all = apply_all
         self._request_id = request_id
@@ -162,7 +164,7 @@ class JetStreamLog:
         part.revokes = isinstance(record, SessionsRevoked)
         if isinstance(record, SessionStated) and record.version == 1:
             part.creates = record.session_id
-        envelope = Envelope(self._node_id, self._incarnation, number, self._request_id(), record.encode())
+        envelope = Envelope(self.node_id, self._incarnation, number, self._request_id(), record.encode())
         self._publishing.put(
             Publication(
                 number,
@@ -173,7 +175,7 @@ class JetStreamLog:
                 statement.conflict,
                 self._following.position,
                 deadline_ns,
-                f"{self._node_id}.{self._incarnation}.{number}",
+                f"{self.node_id}.{self._incarnation}.{number}",
                 partial(self._is_stored, part, self._stored if majority else self._stored_alone),
                 partial(self._has_failed, part),
             )
@@ -215,7 +217,7 @@ class JetStreamLog:
     async def publish_first(self, statement: Statement) -> None:
         """The first record of a stream that nobody follows yet; whether it is shows when the stream is asked. Raises LinkDown."""
         self._number += 1
-        envelope = Envelope(self._node_id, self._incarnation, self._number, "", statement.record.encode())
+        envelope = Envelope(self.node_id, self._incarnation, self._number, "", statement.record.encode())
         await self._publishing.publish_once(statement.subject, envelope.encode(), statement.expected)
 
     def spread(self, majority: int, everyone: int) -> None:
@@ -313,6 +315,10 @@ class JetStreamLog:
         logger.info("the node's own log takes records again")
         return True
 
+    def note(self, record: ShardsHeld | ShardLoaded) -> Proposal:
+        """Notes in the own log what concerns nobody else."""
+        return self._own.propose(record)
+
     def bind(self, record: StreamBound) -> Proposal:
         """Notes in the own log which stream is followed."""
         future = self._own.propose(record)
@@ -354,7 +360,7 @@ class JetStreamLog:
         if not isinstance(outcome, int) or outcome < 0:
             return  # not applied: it did not follow and comes again, or it is nothing whole that begins like ours
         envelope = decode_envelope(record.envelope)
-        part = self._parts.get(envelope.number) if envelope.origin == self._node_id else None
+        part = self._parts.get(envelope.number) if envelope.origin == self.node_id else None
         if part is None:
             return
         part.came_back = True

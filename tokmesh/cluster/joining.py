@@ -105,16 +105,19 @@ class Joining:
         while self._quorum.node_id not in self._following.members:
             await self._change(lambda members: {*members, self._quorum.node_id})
         self._has_joined = True
-        record = NodeStated(self._clock.now_ms(), self._quorum.node_id, self._quorum.incarnation)
-        statement = Statement(self._subjects.node(self._quorum.node_id), record, UNCONDITIONAL, 0, "")
         while True:  # until it has come back
             try:
-                await self._log.propose_alone(statement)
+                await self._log.propose_alone(self.start_stated())
             except ApiError as error:
                 logger.info("the start of this node is not in the stream yet", extra={"code": error.code})
                 await asyncio.sleep(RETRY_S)
             else:
                 return
+
+    def start_stated(self) -> Statement:
+        """That this node has started."""
+        record = NodeStated(self._clock.now_ms(), self._quorum.node_id, self._quorum.incarnation)
+        return Statement(self._subjects.node(self._quorum.node_id), record, UNCONDITIONAL, 0, "")
 
     async def hear(self, missed: MissedTouches, is_current: Callable[[], bool]) -> None:
         """Returns when this node knows who was active while it was away. Members that are there beat within PRESENT_NS."""

@@ -56,7 +56,8 @@ class ActivityError(ValueError):
 
 
 class MissedTouches:
-    """Of one node, which is behind as it begins. caught_up: it is so no more, and may answer from that moment on."""
+    """Of one node, which is behind as it begins. is_loading: whether it has sessions of which it has not heard yet who was active;
+    caught_up: it is behind no more, and may answer from that moment on."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class MissedTouches:
         touches: TouchExchange,
         clock: Clock,
         quorum: Quorum,
+        is_loading: Callable[[], bool],
         caught_up: Callable[[], None],
     ) -> None:
         self._link = link
@@ -74,6 +76,7 @@ class MissedTouches:
         self._touches = touches
         self._clock = clock
         self._quorum = quorum
+        self._is_loading = is_loading
         self._caught_up = caught_up
         self._current_ms = 0  # when this node was last looked at and current, and not behind
         self._fell_behind_ms = 0
@@ -101,9 +104,8 @@ class MissedTouches:
             self._falls += 1
             self._table.idle_ends_from_ms = now_ms + HOLD_MS
             return
-        if self.is_behind:
-            self._table.idle_ends_from_ms = now_ms + HOLD_MS
-        else:
+        self._table.idle_ends_from_ms = now_ms + HOLD_MS if self.is_behind or self._is_loading() else 0
+        if not self.is_behind:
             self._current_ms = now_ms
         is_due = self.is_behind or self._link.reconnects != self._reconnects  # what came between two connections is lost
         if is_due and self._link.connected and (self._asking is None or self._asking.done()):
@@ -118,16 +120,32 @@ class MissedTouches:
         before = (self._falls, self._link.reconnects)
         since_ms = max(0, self._current_ms - self._quorum.max_staleness_ns // MS_NS - CLOCKS_MS)
         counts = await asyncio.gather(*(self._ask(node_id, since_ms) for node_id in asked))
-        if not self._link.connected or before != (self._falls, self._link.reconnects):
+        if self._was_away(before):
             return  # it was away again meanwhile, and asks again
         self._reconnects = self._link.reconnects
         if self.is_behind:
             self._touches.others_know(self._fell_behind_ms, self._clock.now_ms())
-        self._table.idle_ends_from_ms = 0
         self.is_behind = False
+        self._table.idle_ends_from_ms = self._clock.now_ms() + HOLD_MS if self._is_loading() else 0
         self._caught_up()
         if asked:
             logger.info("heard who was active", extra={"nodes": asked, "sessions": sum(counts)})
+
+    async def hear_all(self) -> None:
+        """Returns when those that are there, with this node a majority, have told all that they know, or were passed over: of
+        sessions that are being loaded this node has heard nothing. They are asked again when it was away meanwhile."""
+        while True:  # until then, or the caller gives up
+            asked = self._quorum.present(self._clock.monotonic_ns())
+            before = (self._falls, self._link.reconnects)
+            if len(asked) + 1 >= self._quorum.majority:
+                await asyncio.gather(*(self._ask(node_id, 0) for node_id in asked))
+                if not self._was_away(before):
+                    return
+            await asyncio.sleep(RETRY_S)
+
+    def _was_away(self, before: tuple[int, int]) -> bool:
+        """Since falls and reconnects were these."""
+        return not self._link.connected or before != (self._falls, self._link.reconnects)
 
     async def _ask(self, node_id: str, since_ms: int) -> int:
         count = cursor = 0

@@ -7,21 +7,21 @@ wire path; no write is taken without a recent proof of being current.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
-from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.apart import Apart
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.changes import Changes
 from tokmesh.cluster.comparing import Comparing
-from tokmesh.cluster.connection import NatsSettings
+from tokmesh.cluster.elsewhere import Elsewhere
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
+from tokmesh.cluster.part import Part
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -30,14 +30,13 @@ from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import MemberStatus, member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
+from tokmesh.cluster.surroundings import ClusterSettings, HasState
 from tokmesh.cluster.syncing import Syncing
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.cluster.view import ClusterView, Standing, Viewer
 from tokmesh.errors import ApiError
-from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Reached
 from tokmesh.log.record import AnyRecord
-from tokmesh.store import Store
 
 TICK_S: Final = 0.1
 POLL_S: Final = 0.02
@@ -47,43 +46,12 @@ MS_NS: Final = 1_000_000
 logger = logging.getLogger("tokmesh.cluster")
 
 
-class Nats(NatsSettings, Protocol):
-    @property
-    def replicas(self) -> int: ...
-
-
-class ClusterSettings(Protocol):
-    """`cluster` of the configuration."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def nats(self) -> Nats: ...
-    @property
-    def max_staleness_ms(self) -> int: ...
-
-
-class HasState(Protocol):
-    """What the node knows. log: its own."""
-
-    @property
-    def node_id(self) -> str: ...
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def table(self) -> Any: ...
-    @property
-    def keyring(self) -> Any: ...
-    @property
-    def store(self) -> Store: ...
-    @property
-    def log(self) -> FileLog[AnyRecord]: ...
-
-
 class ClusterNode:
     """incarnation: of this start; version: of the software; request_id: of the request whose handler runs, or "";
     set_fresh_until: tells the wire path until when (monotonic ns) it may answer, and why not later; gossip_lag, revoke_lag: one
     row, nanoseconds."""
+
+    elsewhere: Elsewhere | None = None
 
     def __init__(
         self,
@@ -112,19 +80,10 @@ class ClusterNode:
         self.publishing = Publishing(self.link, self.stream, clock)
         stating = Stating(self.subjects, state.table, state.keyring, self.following, tombstone_ttl_ms, life_ms_max)
         self.log = JetStreamLog(
-            state.log,
-            self.following,
-            stating,
-            self.publishing,
-            clock,
-            state.node_id,
-            incarnation,
-            apply_all=state.store.apply_all,
-            request_id=request_id,
-            refusal=self._refusal,
-            advanced=self._advanced,
+            state.log, self.following, stating, self.publishing, clock, state.node_id, incarnation,
+            apply_all=state.store.apply_all, request_id=request_id, refusal=self._refusal, advanced=self._advanced,
             doubt=self._is_lost,
-        )
+        )  # fmt: skip
         self.spread = Spread(self.quorum, revoke_lag)
         self.log.revoked = lambda sequence: self.spread.committed(sequence, clock.monotonic_ns())
         self._beating = Beating(
@@ -133,18 +92,24 @@ class ClusterNode:
         self._touches = TouchExchange(self.link, self.subjects.touches, state.table)
         self.log.touched = self._touches.note
         self._missed = MissedTouches(
-            self.link, self.subjects, state.table, self._touches, clock, self.quorum, self._judge
-        )
+            self.link, self.subjects, state.table, self._touches, clock, self.quorum,
+            is_loading=lambda: self.following.loading != 0, caught_up=self._judge,
+        )  # fmt: skip
         self._follower = Follower(self.link, self.stream, self.following, self.log, clock, self._lose)
         self._joining = Joining(self.link, self.stream, self.subjects, self.following, self.log, self.quorum, clock, apart.began)
         self._syncing = Syncing(self.link, self.stream)
+        self.part = Part(
+            settings.replication_factor, state.table, self.link, self.subjects, self.following, self.log, self.quorum, clock,
+            start_stated=self._joining.start_stated, heard_activity=self._missed.hear_all, may_move=self._may_move,
+            announced=self._beating.progress,
+        )  # fmt: skip
         self._comparing = Comparing(
             self.link, self.subjects, self.following, state.table, state.keyring, clock, state.node_id, incarnation,
-            rank=self._rank, apart=lambda: apart.reason is not None, outvoted=self._stand_apart,
+            self.part.copies, rank=self._rank, apart=lambda: apart.reason is not None, outvoted=self._stand_apart,
         )  # fmt: skip
         self._viewer = Viewer(
             state.table, self.following, self.link, self.quorum, self.log, self.publishing, self.spread, self._beating,
-            self._touches, self._follower, self._syncing, self._comparing, clock.monotonic_ns(),
+            self._touches, self._follower, self._syncing, self._comparing, self.part, clock.monotonic_ns(),
         )  # fmt: skip
         self.pulse = Pulse(
             self.link, self.stream, self.publishing, clock, self.subjects.node(state.node_id), state.node_id, incarnation,
@@ -156,8 +121,6 @@ class ClusterNode:
         self.apart = apart
         self._watching: asyncio.Task[None] | None = None
 
-    # ── life ──
-
     async def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[int, AnyRecord], object]) -> None:
         """Returns when the node belongs and is current; the own log is recovered. Waits for NATS as long as it takes.
 
@@ -168,12 +131,16 @@ class ClusterNode:
         self._joining.phase = "connecting to NATS"
         await self.link.connect()
         facts = await self._joining.find_stream()
+        await self.part.begin()
         self._syncing.start()
         await self.publishing.start()
         await self.link.subscribe(self.subjects.touches, self._touches.heard)
         await self._missed.listen()
+        if self.elsewhere is not None:
+            await self.elsewhere.start()
         await self._beating.listen()
         await self._comparing.listen()
+        await self.part.rebalancing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
         self._beating.start()
         self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
@@ -190,21 +157,23 @@ class ClusterNode:
         self._judge()
         self.pulse.start()
         self._comparing.start()
+        self.part.start()
         logger.info("this node belongs to the cluster", extra={"members": list(self.following.members)})
 
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
         await end(self._watching)
+        await self.part.stop()
         await self._missed.stop()
         await self._syncing.stop()
         await self.pulse.stop()
         await self._comparing.stop()
         await self._follower.stop()
         await self.publishing.stop()
+        if self.elsewhere is not None:  # what others asked for has an outcome now
+            await self.elsewhere.stop()
         await self._beating.stop()
         await self.link.close()
-
-    # ── what others read ──
 
     def reason(self) -> str | None:
         """The readiness check "cluster"."""
@@ -226,6 +195,8 @@ class ClusterNode:
             return "hearing who was active"
         if self.pulse.stuck_ns > FAILOVER_NS:
             return f"the stream takes no records; NATS: {self.link.reason or 'connected'}"
+        if not self.part.holding.announced:
+            return f"holds nothing yet: {self.following.loading.bit_count()} shards are being loaded"
         return None
 
     @property
@@ -250,7 +221,8 @@ class ClusterNode:
 
     def figures(self) -> Figures:
         """What the beats of this node tell."""
-        return Figures(int(self._state.table.stats()["sessions_active"]), len(self.publishing), self._version)
+        active, holding = self._state.table.stats()["sessions_active"], self.part.holding
+        return Figures(int(active), len(self.publishing), self._version, holding.announced, self.part.primary_count)
 
     def members(self) -> list[MemberStatus]:
         """Every member as this node sees it."""
@@ -258,12 +230,17 @@ class ClusterNode:
 
     def view(self) -> ClusterView:
         """What this node knows of the cluster now. For the loop's thread; what it gives, for any."""
-        now_ns = self._clock.monotonic_ns()
-        is_fenced = self._may_answer_until_ns(now_ns) <= now_ns
         apart = self.apart.reason is not None
         began_ms = 0 if self.apart.began is None else self.apart.began.time_ms
-        standing = Standing(self.quorum_lost, is_fenced, self.lost is not None, self._joining.is_removed, apart, began_ms)
-        return self._viewer.take(standing, self.figures(), now_ns)
+        standing = Standing(
+            self.quorum_lost, not self.may_answer(), self.lost is not None, self._joining.is_removed, apart, began_ms
+        )
+        return self._viewer.take(standing, self.figures(), self.elsewhere, self._clock.monotonic_ns())
+
+    def may_answer(self) -> bool:
+        """Whether anything is said about sessions now."""
+        now_ns = self._clock.monotonic_ns()
+        return self._may_answer_until_ns(now_ns) > now_ns
 
     def everywhere(self) -> "asyncio.Future[Reached]":
         """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
@@ -274,11 +251,21 @@ class ClusterNode:
         """Parts in which another member's table differs from this one's, by member; those without any are left out."""
         return self._comparing.differing
 
+    async def rebalance(self) -> list[str]:
+        """Members that are away, which are not waited for any longer, here and on all nodes in reach. Raises ApiError."""
+        try:
+            return await self.part.rebalancing.wait_no_longer()
+        except LinkDown:
+            raise self.no_quorum() from None
+
     async def remove(self, node_id: str) -> None:
         """Takes a node out of the members; idempotent. The node itself, if it lives, stops answering."""
         await self._joining.change_members(lambda members: {each for each in members if each != node_id})
 
     # ── parts ──
+
+    def _may_move(self) -> bool:
+        return not self._joining.phase and not self._stands_apart and self.quorum.may_write(self._clock.monotonic_ns())
 
     def _refusal(self) -> ApiError | None:
         if self._joining.phase or self.quorum_lost or self.log.failure is not None:
@@ -360,9 +347,8 @@ class ClusterNode:
     def _tell_changes(self) -> None:
         if self._joining.phase:
             return
-        now_ns = self._clock.monotonic_ns()
-        members = member_statuses(self.quorum, Figures(), now_ns)
-        self._changes.note(members, quorum_lost=self.quorum_lost, fenced=self._may_answer_until_ns(now_ns) <= now_ns)
+        members = member_statuses(self.quorum, Figures(), self._clock.monotonic_ns())
+        self._changes.note(members, quorum_lost=self.quorum_lost, fenced=not self.may_answer())
 
     async def _watch(self) -> None:
         while True:  # ends by cancellation

@@ -27,6 +27,7 @@ class Peer:
         "applied",
         "beat",
         "heard_ns",
+        "heard_of_us",
         "links",
         "links_applied",
         "progress",
@@ -36,6 +37,7 @@ class Peer:
     def __init__(self, beat: Beat, now_ns: int, members: Iterable[str]) -> None:
         self.beat = beat
         self.heard_ns = now_ns  # of the beat with the highest number: the one that our echo is of
+        self.heard_of_us = 0  # the highest number of our beats that it has echoed
         self.applied = 0
         self.progress = Trail()  # when we first heard how far it had applied
         self.round_trip_ns: int | None = None

@@ -45,6 +45,7 @@ from tokmesh.cluster.beat import MEMBERS_MAX, Beat, Echo
 from tokmesh.cluster.peer import Peer
 from tokmesh.cluster.reach import SLACK_NS, Reach, View, judge_reach
 from tokmesh.cluster.trail import Trail
+from tokmesh.ids import ALL_SHARDS
 
 PRESENT_NS: Final = 600_000_000  # two beats and some
 WRITE_WITHIN_NS: Final = 1_000_000_000  # writes need a proof of being current that is no older
@@ -60,6 +61,8 @@ class Figures(NamedTuple):
     sessions: int = 0
     pending: int = 0
     version: str = ""
+    held: int = ALL_SHARDS
+    keys: int = 0
 
 
 class Quorum:
@@ -158,6 +161,11 @@ class Quorum:
     # What follows
 
     @property
+    def number(self) -> int:
+        """Of our last beat."""
+        return self._number
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The known nodes, in order."""
         return tuple(self._joined_ns)
@@ -224,6 +232,7 @@ class Quorum:
     def _take_echo(self, peer: Peer, beat: Beat, now_ns: int) -> list[int]:
         for echo in beat.echoes:
             if echo.node_id == self.node_id and echo.incarnation == self.incarnation:
+                peer.heard_of_us = max(peer.heard_of_us, echo.number)
                 sent_ns = self._sent_ns.get(echo.number)
                 round_trip_ns = None if sent_ns is None else peer.take_echo(echo, sent_ns, now_ns)
                 return [] if round_trip_ns is None else [round_trip_ns // 2]

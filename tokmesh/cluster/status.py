@@ -53,7 +53,7 @@ def _other(quorum: Quorum, node_id: str, peer: Peer | None, now_ns: int) -> Memb
         beat.incarnation,
         peer.applied,
         beat.counted,
-        Figures(beat.sessions, beat.pending, beat.version),
+        Figures(beat.sessions, beat.pending, beat.version, beat.held, beat.keys),
         peer.round_trip_ns,
         0 if lacking_since_ns is None else now_ns - lacking_since_ns,
         0 if ahead_since_ns is None else now_ns - ahead_since_ns,

@@ -7,8 +7,9 @@ the shard that the session belongs to, one of 64. nats_conf.py permits these nam
 from hashlib import blake2b
 from typing import Final
 
+from tokmesh.ids import shard_of
+
 INBOX_PREFIX: Final = "_INBOX_tokmesh"  # of answers to this software's requests
-SHARDS: Final = 64
 _HASH_BYTES: Final = 16
 
 
@@ -16,7 +17,8 @@ class Subjects:
     """Of the cluster of that name (a-z, 0-9, -)."""
 
     __slots__ = (
-        "_activity", "_keys", "_nodes", "_sessions", "beats", "cluster", "patterns", "place", "reports", "stream", "touches",
+        "_activity", "_keys", "_nodes", "_questions", "_sessions", "beats", "cluster", "patterns", "place", "rebalance", "reports",
+        "stream", "touches",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -29,12 +31,18 @@ class Subjects:
         self.beats = f"{root}.core.beat"
         self.touches = f"{root}.core.touch"
         self.reports = f"{root}.core.report"
+        self.rebalance = f"{root}.core.rebalance"
         self._activity = f"{root}.core.active."
+        self._questions = f"{root}.core.ask."
 
     def session(self, session_id: bytes) -> str:
         """Of a session (16-byte id)."""
         digest = blake2b(session_id, digest_size=_HASH_BYTES)
         return f"{self._sessions}{shard_of(session_id):02}.{digest.hexdigest()}"
+
+    def shard(self, shard: int) -> str:
+        """Of all sessions of a shard."""
+        return f"{self._sessions}{shard:02}.*"
 
     def key(self, key_id: bytes) -> str:
         """Of an API key (16-byte id)."""
@@ -44,6 +52,10 @@ class Subjects:
         """On which that node is asked who was active."""
         return self._activity + node_id
 
+    def questions(self, node_id: str) -> str:
+        """On which that node is asked about sessions that it holds."""
+        return self._questions + node_id
+
     def node(self, node_id: str) -> str:
         """Of a node (`tmnd-…`)."""
         return self._nodes + node_id
@@ -52,8 +64,3 @@ class Subjects:
 def stream_name(cluster: str, number: int) -> str:
     """The stream that holds a part of the cluster's log."""
     return f"TOKMESH_{cluster}_{number}"
-
-
-def shard_of(session_id: bytes) -> int:
-    """The shard of a session, 0..63: as the table counts them (_core/layout.pxd)."""
-    return session_id[-1] % SHARDS

@@ -3,14 +3,16 @@
 To be taken on the loop's thread, where all of it changes; what was taken never changes and may go to any thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tokmesh.cluster.beating import Beating
 from tokmesh.cluster.comparing import Comparing
+from tokmesh.cluster.elsewhere import Elsewhere
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import Link
+from tokmesh.cluster.part import Part
 from tokmesh.cluster.placement import place
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.quorum import Figures, Quorum
@@ -37,8 +39,10 @@ class Standing(NamedTuple):
 
 class ClusterView(NamedTuple):
     """staleness_ns: since this node was proved current, or else since it began. shard_keys: live sessions by the primary of their
-    shard. table_differences: parts by other members whose table differs from this one's; table_comparison_ns: since the last
-    comparison, or else since it began. began_anew_ms: as Standing's. nats_state: as Link.state; nats_sync: as Syncing.state."""
+    shard. shards_held, _loading, _leaving: by this node; shards_unheld: about which nobody in reach can be asked.
+    table_differences: parts by other members whose table differs from this one's; table_comparison_ns: since the last
+    comparison, or else since it began. began_anew_ms: as Standing's. questions, questions_answered: by outcome, {} where every
+    node holds all sessions. nats_state: as Link.state; nats_sync: as Syncing.state."""
 
     members: tuple[MemberStatus, ...]
     quorum_lost: bool
@@ -54,6 +58,12 @@ class ClusterView(NamedTuple):
     position: int
     majority_position: int
     shard_keys: Mapping[str, int]
+    shards_held: int
+    shards_loading: int
+    shards_leaving: int
+    shards_unheld: int
+    shard_records_loaded: int
+    shard_loads_failed: int
     revokes_pending: int
     revoke_oldest_ns: int
     publications: Mapping[str, int]
@@ -66,6 +76,8 @@ class ClusterView(NamedTuple):
     beats_sent: int
     own_id_beats: int
     undecodable: Mapping[str, int]
+    questions: Mapping[str, int]
+    questions_answered: Mapping[str, int]
     nats_state: str
     nats_reason: str | None
     nats_reconnects: int
@@ -91,6 +103,7 @@ class Viewer:
         follower: Follower,
         syncing: Syncing,
         comparing: Comparing,
+        part: Part,
         began_ns: int,
     ) -> None:
         self._table = table
@@ -105,12 +118,13 @@ class Viewer:
         self._follower = follower
         self._syncing = syncing
         self._comparing = comparing
+        self._part = part
         self._began_ns = began_ns
         self._placed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # active nodes, and the primaries that follow from them
 
-    def take(self, standing: Standing, figures: Figures, now_ns: int) -> ClusterView:
-        """standing, figures: as the node judges and tells of itself."""
-        quorum, publishing, link = self._quorum, self._publishing, self._link
+    def take(self, standing: Standing, figures: Figures, elsewhere: Elsewhere | None, now_ns: int) -> ClusterView:
+        """standing, figures: as the node judges and tells of itself. elsewhere: None where every node holds all sessions."""
+        quorum, publishing, link, following = self._quorum, self._publishing, self._link, self._following
         members = tuple(member_statuses(quorum, figures, now_ns))
         as_of_ns = quorum.current_as_of_ns(now_ns)
         return ClusterView(
@@ -125,9 +139,15 @@ class Viewer:
             table_comparisons=self._comparing.compared_total,
             table_comparison_ns=self._comparing.age_ns(now_ns),
             staleness_ns=now_ns - (self._began_ns if as_of_ns is None else as_of_ns),
-            position=self._following.position,
+            position=following.position,
             majority_position=quorum.majority_applied,
-            shard_keys=self._shard_keys(tuple(member.node_id for member in members if member.state == ACTIVE)),
+            shard_keys=self._shard_keys([member for member in members if member.state == ACTIVE]),
+            shards_held=following.held.bit_count(),
+            shards_loading=following.loading.bit_count(),
+            shards_leaving=(following.held & ~self._part.holding.announced).bit_count(),
+            shards_unheld=self._part.holding.unheld(now_ns),
+            shard_records_loaded=self._part.loading.records_total,
+            shard_loads_failed=self._part.rebalancing.loads_failed_total,
             revokes_pending=self._spread.pending,
             revoke_oldest_ns=self._spread.oldest_ns(now_ns),
             publications=dict(publishing.outcomes),
@@ -136,14 +156,17 @@ class Viewer:
             writes_unproved=self._log.unproved_total,
             consumers_made=self._follower.consumers_made,
             fetches=self._follower.fetches,
-            quarantined=self._following.quarantined_total,
+            quarantined=following.quarantined_total,
             beats_sent=self._beating.sent,
             own_id_beats=self._beating.own_ids_heard,
             undecodable={
                 "beat": self._beating.undecodable,
                 "touch": self._touches.undecodable,
                 "report": self._comparing.undecodable,
+                "question": 0 if elsewhere is None else elsewhere.answering.undecodable,
             },
+            questions={} if elsewhere is None else dict(elsewhere.asking.outcomes),
+            questions_answered={} if elsewhere is None else dict(elsewhere.answering.outcomes),
             nats_state=link.state,
             nats_reason=link.reason,
             nats_reconnects=link.reconnects,
@@ -152,9 +175,12 @@ class Viewer:
             nats_sync=self._syncing.state,
         )
 
-    def _shard_keys(self, active: tuple[str, ...]) -> dict[str, int]:
+    def _shard_keys(self, members: Sequence[MemberStatus]) -> dict[str, int]:
+        if self._part.holding.is_partial:  # what others hold they tell
+            return {member.node_id: member.figures.keys for member in members}
+        active = tuple(member.node_id for member in members)
         if self._placed[0] != active:
-            self._placed = active, place(active)
+            self._placed = active, tuple(holders[0] for holders in place(active, 1))
         keys = dict.fromkeys(active, 0)
         for primary, count in zip(self._placed[1], self._table.shard_counts(), strict=False):
             keys[primary] += count

@@ -128,9 +128,7 @@ class SnapshotSettings:
 
 @dataclass(frozen=True, slots=True)
 class BackupSettings:
-    max_upload_size_bytes: int = key(
-        "64GB", kinds.size("1KB", "1TB"), "Largest uploaded backup; beyond it 413"
-    )
+    max_upload_size_bytes: int = key("64GB", kinds.size("1KB", "1TB"), "Largest uploaded backup; beyond it 413")
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +294,7 @@ class ClusterSettings:
     )
     nats: NatsSettings = section(NatsSettings)
     streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters of several streams")
-    replication_factor: int | str = key(
-        "all", kinds.number_or("all", 1, 64), "Nodes that hold a session", needs="placement of sessions"
-    )
+    replication_factor: int | str = key("all", kinds.number_or("all", 1, 64), "Nodes that hold a session, the same on all nodes")
     max_staleness_ms: int = key(
         "2s",
         kinds.duration("500ms", "1m"),

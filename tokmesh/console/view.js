@@ -133,7 +133,7 @@ function natsLevel(nats) {
 // What this node may still say, and the way to its stream.
 function standingRows({
   fenced, diverged, removed, stands_apart: apart, staleness_seconds: staleness, position, quarantined_records: quarantined, nats,
-  compared_seconds_ago: compared,
+  compared_seconds_ago: compared, shards,
 }) {
   const reads = diverged ? "the stream lost data" : removed ? "taken out of the cluster" : apart ? "its table is wrong" : fenced ? "refused" : "answered";
   const version = nats.version ? ` ${nats.version}` : "";
@@ -143,6 +143,9 @@ function standingRows({
     ["Proved current", `${format.seconds(staleness)} ago`],
     ["Stream applied to", format.integer(position)],
     ["Records unread", format.integer(quarantined)],
+    ["Shards held", `${format.integer(shards.held)} of 64`],
+    ["Shards being loaded", format.integer(shards.loading)],
+    ["Shards held by nobody", pill(shards.unheld && !fenced ? "critical" : "good", format.integer(shards.unheld))],
     ["Compared with others", compared === null ? "not yet" : `${format.duration(compared)} ago`],
     ["NATS", pill(natsLevel(nats), `${nats.state}${version}${sync}`)],
   ];
@@ -151,7 +154,7 @@ function standingRows({
 // A member: whether it is heard, and, of another that is, how far behind and which version.
 function memberFacts(node, enabled) {
   if (!enabled) return node.id;
-  const known = node.version === null ? "" : `${node.version}, ${format.integer(node.sessions)} sessions`;
+  const known = node.version === null ? "" : `${node.version}, ${format.integer(node.shards)} shards, ${format.integer(node.sessions)} sessions`;
   const lag = node.is_self ? "" : node.status === "down" ? silence(node.silent_seconds)
     : `${format.seconds(node.lag_seconds)} behind`;
   const differs = node.differing_parts ? `differs in ${format.integer(node.differing_parts)} parts` : "";

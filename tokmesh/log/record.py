@@ -35,6 +35,8 @@ and goes on, by kind (text is UTF-8, lengths are bytes):
     34 NodeStated       incarnation u64 · length of node_id u8 · node_id
     35 ClusterStated    cluster_id 16 · count u8 · of each member, in order: length u8 · node_id
     36 PlaceStated      (nothing more)
+    37 ShardsHeld       held u64 · loading u64
+    38 ShardLoaded      position u64 · envelope, to the end, as in 32
 
 A kind's bytes never change; a change of meaning is a new kind or a new format number. `decode` accepts exactly what `encode`
 makes: any other bytes are a RecordError, never another exception.
@@ -63,6 +65,8 @@ from tokmesh.log.stream_record import (
     ClusterStated,
     NodeStated,
     PlaceStated,
+    ShardLoaded,
+    ShardsHeld,
     StreamBound,
     Streamed,
     StreamRecord,
@@ -86,6 +90,8 @@ __all__ = [
     "SessionUpdated",
     "SessionsRevoked",
     "SessionsTouched",
+    "ShardLoaded",
+    "ShardsHeld",
     "StreamBound",
     "Streamed",
     "TokenRotated",

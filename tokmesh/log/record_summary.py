@@ -8,7 +8,7 @@ length in bytes only. What is not named here is not shown: a new kind of record 
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from tokmesh.ids import format_key_id, format_session_id, parse_key_id
+from tokmesh.ids import SHARDS, format_key_id, format_session_id, parse_key_id
 from tokmesh.log.record import (
     AnyRecord,
     ClusterStated,
@@ -25,6 +25,8 @@ from tokmesh.log.record import (
     SessionStated,
     SessionsTouched,
     SessionUpdated,
+    ShardLoaded,
+    ShardsHeld,
     StreamBound,
     Streamed,
     TokenRotated,
@@ -136,16 +138,20 @@ def _key_stated(record: KeyStated) -> dict[str, Any]:
 
 
 def _streamed(record: Streamed) -> dict[str, Any]:
-    placed: dict[str, Any] = {"position": record.position, "previous": record.previous}
+    return {"position": record.position, "previous": record.previous, **_enveloped(record.envelope)}
+
+
+def _enveloped(payload: bytes) -> dict[str, Any]:
+    undecodable = {"undecodable_bytes": len(payload)}
     try:
-        envelope = decode_envelope(record.envelope)
+        envelope = decode_envelope(payload)
         inner = decode(envelope.record)
     except RecordError:
-        return {**placed, "undecodable_bytes": len(record.envelope)}
-    if isinstance(inner, Streamed):  # a stream holds none; what means nothing here is not followed further down
-        return {**placed, "undecodable_bytes": len(record.envelope)}
+        return undecodable
+    if isinstance(inner, Streamed | ShardLoaded):  # a stream holds none; what means nothing here is not followed further down
+        return undecodable
     origin = {"origin": envelope.origin, "incarnation": envelope.incarnation, "number": envelope.number}
-    return {**placed, **origin, "record": summary(inner)}
+    return {**origin, "record": summary(inner)}
 
 
 def _stream_bound(record: StreamBound) -> dict[str, Any]:
@@ -162,6 +168,18 @@ def _cluster_stated(record: ClusterStated) -> dict[str, Any]:
 
 def _place_stated(record: PlaceStated) -> dict[str, Any]:
     return {}
+
+
+def _shards_held(record: ShardsHeld) -> dict[str, Any]:
+    return {"held": _shards(record.held), "loading": _shards(record.loading)}
+
+
+def _shards(bits: int) -> list[int]:
+    return [shard for shard in range(SHARDS) if bits >> shard & 1]
+
+
+def _shard_loaded(record: ShardLoaded) -> dict[str, Any]:
+    return {"position": record.position, **_enveloped(record.envelope)}
 
 
 _SUMMARIES: Final = cast(
@@ -183,6 +201,8 @@ _SUMMARIES: Final = cast(
         NodeStated: _node_stated,
         ClusterStated: _cluster_stated,
         PlaceStated: _place_stated,
+        ShardsHeld: _shards_held,
+        ShardLoaded: _shard_loaded,
     },
 )
 KINDS: Final = tuple(kind.__name__ for kind in _SUMMARIES)

@@ -20,6 +20,8 @@ _STREAMED: Final = struct.Struct("<BBqQQ")
 _BOUND: Final = struct.Struct("<BBq16sqQ")
 _NODE: Final = struct.Struct("<BBqQB")
 _CLUSTER: Final = struct.Struct("<BBq16sB")
+_SHARDS: Final = struct.Struct("<BBqQQ")
+_LOADED: Final = struct.Struct("<BBqQ")
 
 
 class Envelope(NamedTuple):
@@ -58,6 +60,14 @@ def decode_envelope(payload: bytes) -> Envelope:
         return Envelope(origin, incarnation, number, payload[request_at:record_at].decode(), payload[record_at:])
     except (struct.error, UnicodeDecodeError) as error:
         raise RecordError("no envelope") from error
+
+
+def kind_of(payload: bytes) -> int:
+    """Of the record in an envelope, 0 where there is none; nothing else of it is looked at."""
+    if len(payload) < _ENVELOPE.size or payload[0] != ENVELOPE_FORMAT:
+        return 0
+    record_at = _ENVELOPE.size + payload[_ENVELOPE.size - 2] + payload[_ENVELOPE.size - 1]
+    return payload[record_at] if record_at < len(payload) else 0
 
 
 class Streamed(Record):
@@ -139,7 +149,38 @@ class PlaceStated(Record):
         return HEAD.pack(36, FORMAT, self.time_ms)
 
 
-StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated | PlaceStated
+class ShardsHeld(Record):
+    """Which shards the node has whole from now on, and which it is loading (bits; none is both). Of sessions of others it keeps
+    nothing. Only what was being loaded can come to be held."""
+
+    __slots__ = ("held", "loading")
+    KIND = 37
+
+    def __init__(self, time_ms: int, held: int, loading: int) -> None:
+        self.time_ms = time_ms
+        self.held = held
+        self.loading = loading
+
+    def encode(self) -> bytes:
+        return _SHARDS.pack(37, FORMAT, self.time_ms, self.held, self.loading)
+
+
+class ShardLoaded(Record):
+    """What stands at `position` of the stream, read out of turn because the node is loading the shard of its session."""
+
+    __slots__ = ("envelope", "position")
+    KIND = 38
+
+    def __init__(self, time_ms: int, position: int, envelope: bytes) -> None:
+        self.time_ms = time_ms
+        self.position = position
+        self.envelope = envelope
+
+    def encode(self) -> bytes:
+        return _LOADED.pack(38, FORMAT, self.time_ms, self.position) + self.envelope
+
+
+StreamRecord = Streamed | StreamBound | NodeStated | ClusterStated | PlaceStated | ShardsHeld | ShardLoaded
 
 
 def _decode_streamed(payload: bytes) -> Streamed:
@@ -179,10 +220,23 @@ def _decode_place(payload: bytes) -> PlaceStated:
     return PlaceStated(HEAD.unpack(payload)[2])
 
 
+def _decode_shards(payload: bytes) -> ShardsHeld:
+    _, _, time_ms, held, loading = _SHARDS.unpack(payload)
+    require(not held & loading)
+    return ShardsHeld(time_ms, held, loading)
+
+
+def _decode_loaded(payload: bytes) -> ShardLoaded:
+    _, _, time_ms, position = _LOADED.unpack_from(payload)
+    return ShardLoaded(time_ms, position, payload[_LOADED.size :])
+
+
 STREAM_DECODERS: Final[dict[int, Callable[[bytes], StreamRecord]]] = {
     32: _decode_streamed,
     33: _decode_bound,
     34: _decode_node,
     35: _decode_cluster,
     36: _decode_place,
+    37: _decode_shards,
+    38: _decode_loaded,
 }

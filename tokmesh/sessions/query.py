@@ -20,7 +20,7 @@ import asyncio
 import heapq
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
 
@@ -30,7 +30,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Status, Table
 from tokmesh.errors import ApiError
-from tokmesh.ids import format_key_id
+from tokmesh.ids import ALL_SHARDS, format_key_id, shard_of
 from tokmesh.sessions.rules import check_device_id, check_user_id
 
 WINDOW_ENTRIES: Final = 16_384
@@ -38,7 +38,7 @@ STEP_ENTRIES: Final = 512
 SIZE_MAX: Final = 100
 CURSOR_CHARS_MAX: Final = 2048
 SORT_FIELDS: Final = ("created_at", "last_active", "expires_at", "user_id", "device_id")
-_TEXT_FIELDS: Final = frozenset(("user_id", "device_id"))
+TEXT_FIELDS: Final = frozenset(("user_id", "device_id"))
 _LIVE: Final = int(Status.LIVE)
 
 Key = tuple[int | str, bytes]
@@ -66,18 +66,20 @@ class SessionFilter(NamedTuple):
 
 
 class SessionPage(NamedTuple):
-    """Entries of the page, good until the caller awaits; matches of the window; where to go on, or None at the end."""
+    """Sessions of the page, as JSON; matches of the window; where to go on, or None at the end."""
 
-    entries: list[int]
+    items: list[bytes]
     total_items: int
     next_cursor: str | None
 
 
-class _Position(NamedTuple):
-    """Where a page begins: the first entry of its window, and the last key shown of that window."""
+class Matches(NamedTuple):
+    """keys: the first of those asked for, in order; total: matches of the window; next_window: the first entry of the next one, -1
+    where there is none."""
 
-    window: int
-    after: Key | None
+    keys: list[Key]
+    total: int
+    next_window: int
 
 
 class SessionQuery:
@@ -91,23 +93,42 @@ class SessionQuery:
         """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor, order, page or size),
         TM-ARG-1003 (a cursor of another order, or with a page).
         """
-        _check(wanted)
-        position = _Position(0, None) if wanted.cursor is None else _decode_cursor(wanted.cursor, wanted)
-        entries, next_window = self._candidates(wanted, position.window)
-        keys = await self._matches(entries, wanted)
-        shown = keys if position.after is None else _after(keys, position.after, wanted.descending)
+        check_filter(wanted)
+        window, after = (0, None) if wanted.cursor is None else decode_cursor(wanted.cursor, wanted)
+        if not is_window(window):
+            raise bad_cursor()
         skipped = (wanted.page - 1) * wanted.size
         # One more than the page tells whether another follows.
-        best = (heapq.nlargest if wanted.descending else heapq.nsmallest)(skipped + wanted.size + 1, shown)
+        best, total, next_window = await self.matches(wanted, window, after, skipped + wanted.size + 1)
         page = best[skipped : skipped + wanted.size]
+        cursor = None
         if len(best) > skipped + wanted.size:
-            following: _Position | None = _Position(position.window, page[-1])
-        else:
-            following = None if next_window < 0 else _Position(next_window, None)
+            cursor = encode_cursor(window, page[-1], wanted)
+        elif next_window >= 0:
+            cursor = encode_cursor(next_window, None, wanted)
+        items = [item for item in self.show([session_id for _, session_id in page]) if item]
+        return SessionPage(items, total, cursor)
+
+    async def matches(
+        self, wanted: SessionFilter, window: int, after: Key | None, count: int, shards: int = ALL_SHARDS
+    ) -> Matches:
+        """The first `count` keys after `after`: of the sessions of those shards (bits) that pass, in the window that begins so."""
+        entries, next_window = self._candidates(wanted, window)
+        keys = await self._matches(entries, wanted)
+        if shards != ALL_SHARDS:
+            keys = [key for key in keys if shards >> shard_of(key[1]) & 1]
+        shown = keys if after is None else _after(keys, after, wanted.descending)
+        best = (heapq.nlargest if wanted.descending else heapq.nsmallest)(count, shown)
+        return Matches(best, len(keys), next_window)
+
+    def show(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Each of the sessions as JSON, b"" for one that does not live any more."""
         now_ms = self._clock.now_ms()
-        found = [self._table.find(session_id) for _, session_id in page]
-        live = [entry for entry in found if entry >= 0 and self._table.status(entry, now_ms) == _LIVE]
-        return SessionPage(live, len(keys), None if following is None else _encode_cursor(following, wanted))
+        items = []
+        for entry in map(self._table.find, ids):
+            is_live = entry >= 0 and self._table.status(entry, now_ms) == _LIVE
+            items.append(self._table.session_json(entry) if is_live else b"")
+        return items
 
     def _candidates(self, wanted: SessionFilter, window: int) -> tuple[list[int], int]:
         """Entries to look at, at most WINDOW_ENTRIES, and the first entry of the next window (-1: there is none)."""
@@ -151,7 +172,8 @@ def _resolve(turn: "asyncio.Future[None]") -> None:
         turn.set_result(None)
 
 
-def _check(wanted: SessionFilter) -> None:
+def check_filter(wanted: SessionFilter) -> None:
+    """Raises what SessionQuery.run does of the fields."""
     if wanted.user_id is not None:
         check_user_id(wanted.user_id)
     if wanted.device_id is not None:
@@ -197,29 +219,39 @@ def _after(keys: Iterable[Key], last: Key, descending: bool) -> list[Key]:
     return [key for key in keys if (key < last if descending else key > last)]
 
 
-def _encode_cursor(position: _Position, wanted: SessionFilter) -> str:
-    value, session_id = (None, None) if position.after is None else (position.after[0], position.after[1].hex())
-    content = orjson.dumps([position.window, wanted.sort_by, wanted.descending, value, session_id])
+def encode_cursor(start: Any, after: Key | None, wanted: SessionFilter) -> str:
+    """A cursor. start: where to go on, as JSON can tell it; after: the last key that was shown of what is there, if any."""
+    value, session_id = (None, None) if after is None else (after[0], after[1].hex())
+    content = orjson.dumps([start, wanted.sort_by, wanted.descending, value, session_id])
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _decode_cursor(text: str, wanted: SessionFilter) -> _Position:
-    refusal = ApiError("TM-ARG-1001", {"field": "cursor"})
-    if len(text) > CURSOR_CHARS_MAX:
+def decode_cursor(text: str, wanted: SessionFilter, chars_max: int = CURSOR_CHARS_MAX) -> tuple[Any, Key | None]:
+    """Start and last key; what the start is, is not checked. Raises TM-ARG-1001, TM-ARG-1003."""
+    refusal = bad_cursor()
+    if len(text) > chars_max:
         raise refusal
     try:
         content: Any = orjson.loads(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
-        window, sort_by, descending, value, session_id = content
+        start, sort_by, descending, value, session_id = content
         after_id = None if session_id is None else bytes.fromhex(session_id)
     except (UnicodeEncodeError, Base64Error, ValueError, TypeError):
         raise refusal from None
-    value_type = str if wanted.sort_by in _TEXT_FIELDS else int
-    if type(window) is not int or not 0 <= window < 2**32:
-        raise refusal
+    value_type = str if wanted.sort_by in TEXT_FIELDS else int
     if sort_by != wanted.sort_by or descending is not wanted.descending:
         raise ApiError("TM-ARG-1003", {"fields": ["cursor", "sort_by", "sort_order"]})
     if after_id is None and value is None:
-        return _Position(window, None)
+        return start, None
     if after_id is None or len(after_id) != 16 or type(value) is not value_type:
         raise refusal
-    return _Position(window, (value, after_id))
+    return start, (value, after_id)
+
+
+def is_window(value: Any) -> bool:
+    """Whether it can be the first entry of a window."""
+    return type(value) is int and 0 <= value < 2**32
+
+
+def bad_cursor() -> ApiError:
+    """It is none, or none of this list."""
+    return ApiError("TM-ARG-1001", {"field": "cursor"})

@@ -6,7 +6,7 @@ released by whoever took it when the proposal is applied or refused.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Iterable, Set
 from typing import Final
 
 from tokmesh.errors import ApiError
@@ -16,27 +16,32 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 
 
 class Reservations:
-    """What proposals in flight hold: tokens (by hash), and of each user the sessions that begin (oldest first) and those that make
-    room for them. Bounded by the log's own queue."""
+    """What proposals in flight hold: tokens (by hash), and of each user the sessions that begin, oldest first, with those that make
+    room for each. Bounded by the log's own queue."""
 
-    __slots__ = ("_creating", "_evicting", "_tokens")
+    __slots__ = ("_by_user", "_tokens")
 
     def __init__(self) -> None:
-        # A user is a key while there is something.
-        self._creating: dict[str, list[bytes]] = {}
-        self._evicting: dict[str, set[bytes]] = {}
+        self._by_user: dict[str, dict[bytes, tuple[bytes, ...]]] = {}  # a user is a key while there is something
         self._tokens: set[bytes] = set()
 
     def __len__(self) -> int:
-        return len(self._tokens) + sum(map(len, self._creating.values())) + sum(map(len, self._evicting.values()))
+        begun = (1 + len(evicts) for of_user in self._by_user.values() for evicts in of_user.values())
+        return len(self._tokens) + sum(begun)
 
-    def creating(self, user_id: str) -> Sequence[bytes]:
-        """The user's sessions that begin, oldest first. Not to be changed by the caller."""
-        return self._creating.get(user_id, ())
+    def creating(self, user_id: str) -> Collection[bytes]:
+        """The user's sessions that begin, oldest first. Not to be changed by the caller, nor kept."""
+        return self._by_user.get(user_id, ())
 
     def evicting(self, user_id: str) -> Set[bytes]:
-        """The user's sessions that make room for those. Not to be changed by the caller."""
-        return self._evicting.get(user_id, _NONE)
+        """The user's sessions that make room for those."""
+        of_user = self._by_user.get(user_id)
+        return _NONE if of_user is None else frozenset().union(*of_user.values())
+
+    def room_for(self, user_id: str, session_ids: Iterable[bytes]) -> Set[bytes]:
+        """Those that make room for these of the user's sessions, of which some may begin."""
+        of_user = self._by_user.get(user_id)
+        return _NONE if of_user is None else frozenset().union(*(of_user.get(each, ()) for each in session_ids))
 
     def holds_token(self, token_hash: bytes) -> bool:
         """Whether a proposal in flight brings this token."""
@@ -44,27 +49,20 @@ class Reservations:
 
     def take(self, user_id: str, session_id: bytes, evicts: tuple[bytes, ...], token_hash: bytes | None) -> None:
         """Reserves a place for `session_id`, the sessions it evicts, and, where given, a token; pair it with `release`."""
-        creating = self._creating.get(user_id)
-        if creating is None:
-            self._creating[user_id] = [session_id]
+        of_user = self._by_user.get(user_id)
+        if of_user is None:
+            self._by_user[user_id] = {session_id: evicts}
         else:
-            creating.append(session_id)
-        if evicts:
-            self._evicting.setdefault(user_id, set()).update(evicts)
+            of_user[session_id] = evicts
         if token_hash is not None:
             self._tokens.add(token_hash)
 
-    def release(self, user_id: str, session_id: bytes, evicts: tuple[bytes, ...], token_hash: bytes | None) -> None:
-        """Gives back exactly what `take` reserved."""
-        creating = self._creating[user_id]
-        creating.remove(session_id)
-        if not creating:
-            del self._creating[user_id]
-        if evicts:
-            evicting = self._evicting[user_id]
-            evicting.difference_update(evicts)
-            if not evicting:
-                del self._evicting[user_id]
+    def release(self, user_id: str, session_id: bytes, token_hash: bytes | None) -> None:
+        """Gives back what `take` reserved for `session_id`, and the token."""
+        of_user = self._by_user[user_id]
+        del of_user[session_id]
+        if not of_user:
+            del self._by_user[user_id]
         if token_hash is not None:
             self._tokens.discard(token_hash)
 

@@ -10,13 +10,12 @@ is never passed. Invariants:
 - Reservations and turns are held until the record is applied or refused, also when the caller gives up, and given back whatever
   the log says.
 
-All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULIDs, entries are table entries that stay good until
-the caller awaits. Errors are ApiError; each method names those of its own, and each write can also raise the log's TM-SYS-5001.
+All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULIDs, sessions their JSON. Errors are ApiError; each
+method names those of its own, and each write can also raise the log's TM-SYS-5001.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 from tokmesh._core.clock import Clock
 from tokmesh._core.counters import Counter, CounterBlock
@@ -24,7 +23,17 @@ from tokmesh._core.fields import are_plain
 from tokmesh._core.session_view import SessionView
 from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.errors import ApiError
-from tokmesh.ids import RandomSource, UlidSource, format_session_id, is_token, new_token, token_hash
+from tokmesh.ids import (
+    ALL_SHARDS,
+    RandomSource,
+    UlidSource,
+    format_session_id,
+    is_token,
+    new_token,
+    new_token_of,
+    shard_of,
+    token_hash,
+)
 from tokmesh.log.interface import Log, Reached
 from tokmesh.log.record import (
     SessionCreated,
@@ -35,15 +44,13 @@ from tokmesh.log.record import (
 )
 from tokmesh.sessions import rules
 from tokmesh.sessions.of_user import OfUser
+from tokmesh.sessions.operations import Created, Judged, Revoked, Rotated
+from tokmesh.sessions.places import PlaceCount, Places, PlacesElsewhere
 from tokmesh.sessions.query import SessionFilter, SessionPage, SessionQuery
 from tokmesh.sessions.reservations import Reservations, WriteTurns
 from tokmesh.sessions.touch_flush import TouchFlush
 
-__all__ = ["Created", "Rotated", "SessionFilter", "SessionPage", "Sessions"]
-
 REVOKE_USER_MAX: Final = 1000
-# A create makes room for itself; where a quota was lowered, sessions above it go in steps of this many.
-EVICTS_MAX: Final = 1000
 
 _LIVE: Final = int(Status.LIVE)
 _REVOKED: Final = int(Status.REVOKED)
@@ -87,25 +94,9 @@ class SessionSettings(Protocol):
     def quota(self) -> Quota: ...
 
 
-@dataclass(slots=True)
-class Created:
-    """A new session: `tmss-…`, the token (shown once), its absolute end."""
-
-    session_id: str
-    token: str
-    expires_at: int
-
-
-class Rotated(NamedTuple):
-    """A session's new token (shown once), the session's absolute end, the end of the old token's grace."""
-
-    token: str
-    expires_at: int
-    old_valid_until: int
-
-
 class Sessions:
-    """Session rules over `table`, written through `log`. `settings`: `session` of the configuration."""
+    """Session rules over `table`, written through `log`. `settings`: `session` of the configuration. places_elsewhere: tells what a
+    user's sessions that are not in the table hold of the quota; None, itself or of a user: all are in it."""
 
     def __init__(
         self,
@@ -127,7 +118,9 @@ class Sessions:
         self._ulids = UlidSource(self._random)
         self._reservations = Reservations()
         self._turns = WriteTurns()
-        self._query = SessionQuery(table, clock)
+        self._places = PlaceCount(table, self._reservations)
+        self.places_elsewhere: Callable[[str], Awaitable[PlacesElsewhere] | None] | None = None
+        self.query = SessionQuery(table, clock)
         self._touch_flush = TouchFlush(table, log, clock)
         self.configure(settings)
 
@@ -135,8 +128,7 @@ class Sessions:
         """Takes over other limits; sessions that exist keep the ends they have."""
         self._ttl_default_ms = settings.ttl.default_ms
         self._ttl_max_ms = settings.ttl.max_ms
-        self._quota = settings.quota.max_per_user
-        self._evicts_oldest = settings.quota.policy == "evict_oldest"
+        self._places.configure(settings.quota.max_per_user, settings.quota.policy)
 
     @property
     def in_flight(self) -> int:
@@ -155,8 +147,10 @@ class Sessions:
         token: str | None = None,
         *,
         created_by: str = "",
+        hashed: bytes | None = None,
     ) -> Created:
-        """Begins a session. created_by: the key id of the caller, "" for the local administrator.
+        """Begins a session. created_by: the key id of the caller, "" for the local administrator; hashed: instead of a token, where
+        that is not to be known here, and then "" in what is returned.
 
         Raises TM-SESS-4001 (a field's rule), TM-TOKN-4000 and TM-TOKN-4090 (the caller's own token is malformed, or in use by a
         live, remembered or beginning session), TM-SESS-4002 (quota), TM-SYS-5030 (the table is full).
@@ -173,16 +167,23 @@ class Sessions:
         else:
             rules.check_idle_seconds(idle_seconds, self._ttl_max_ms)
         encoded = rules.encode_data(data) if data else b"{}"
+        elsewhere = None
+        if self.places_elsewhere is not None:
+            asking = self.places_elsewhere(user_id)
+            elsewhere = None if asking is None else await asking
         reserved_hash = None
-        if token is None:
+        if token is not None:
+            # Only a token from outside can meet another; 32 random bytes of ours cannot.
+            hashed = reserved_hash = self._free(_hash_of(token))
+        elif hashed is None:
             token = new_token(self._random)
             hashed = token_hash(token)
         else:
-            # Only a token from outside can meet another; 32 random bytes of ours cannot.
-            hashed = reserved_hash = self._free_token_hash(token)
+            token = ""
+            reserved_hash = self._free(hashed)
         now_ms = self._clock.now_ms()
-        session_id = self._ulids.make(now_ms)
-        evicts = self._make_place(user_id, now_ms)
+        session_id = self._ulids.make(now_ms, shard_of(hashed))
+        evicts, places_given = self._places.make(user_id, now_ms, elsewhere)
         expires_at_ms = now_ms + ttl_ms
         record = SessionCreated(
             now_ms, session_id, hashed, user_id, device_id, ip_address, user_agent, created_by, expires_at_ms,
@@ -192,28 +193,24 @@ class Sessions:
         try:
             outcome = await self._log.propose(record)
         finally:
-            self._reservations.release(user_id, session_id, evicts, reserved_hash)
+            self._reservations.release(user_id, session_id, reserved_hash)
         if outcome != _INSERTED:
             raise ApiError(_CREATE_REFUSALS[outcome])
         self._counters.increment(_COUNT_CREATE)
-        if evicts:
-            self._counters.increment(_COUNT_EVICT, len(evicts))
+        if places_given:
+            self._counters.increment(_COUNT_EVICT, places_given)
         return Created(format_session_id(session_id), token, expires_at_ms)
 
-    def get(self, session_id: bytes) -> int:
-        """The entry of a live session. Raises TM-SESS-4040 (unknown, revoked), TM-SESS-4041 (expired)."""
-        return self._live(session_id, self._clock.now_ms())
+    def places(self, user_id: str, shards: int) -> Places:
+        """What the user's sessions of those shards (bits) hold of the quota."""
+        return self._places.held(user_id, self._clock.now_ms(), shards)
 
-    def view(self, entry: int) -> SessionView:
-        """The session at an entry, as values."""
-        return self._table.session(entry)
+    async def get(self, session_id: bytes) -> bytes:
+        """A live session. Raises TM-SESS-4040 (unknown, revoked), TM-SESS-4041 (expired)."""
+        return self._table.session_json(self._live(session_id, self._clock.now_ms()))
 
-    def session_json(self, entry: int) -> bytes:
-        """The session at an entry, as JSON."""
-        return self._table.session_json(entry)
-
-    def touch(self, session_id: bytes, ip_address: str | None = None, user_agent: str | None = None) -> int:
-        """Marks a live session as used now, from this address and agent where given; its entry.
+    async def touch(self, session_id: bytes, ip_address: str | None = None, user_agent: str | None = None) -> bytes:
+        """Marks a live session as used now, from this address and agent where given; the session.
 
         Soft: it reaches the log in bulk (`flush_touched`). Raises TM-SESS-4040, TM-SESS-4041, TM-SESS-4001.
         """
@@ -224,7 +221,12 @@ class Sessions:
         if user_agent is not None:
             user_agent = rules.cut_user_agent(user_agent)
         self._table.touch(session_id, now_ms, ip_address, user_agent)
-        return entry
+        return self._table.session_json(entry)
+
+    async def verdicts(self, hashes: Sequence[bytes], touch: bool) -> list[Judged]:
+        """On tokens that are known by their hash only: a table Verdict and the session, b"" unless it is VALID."""
+        now_ms = self._clock.now_ms()
+        return [self._table.check(hashed, now_ms, now_ms if touch else 0) for hashed in hashes]
 
     async def renew(self, session_id: bytes, ttl_seconds: int | None = None) -> int:
         """Moves the absolute end to `ttl_seconds` (default: as at creation) from now, later or earlier; the new end.
@@ -262,8 +264,8 @@ class Sessions:
         self._counters.increment(Counter.SESSION_UPDATE)
         return version + 1
 
-    async def revoke(self, session_id: bytes) -> bool:
-        """Ends a session, also an expired one, for good; whether this call did (False: it was revoked before).
+    async def revoke(self, session_id: bytes, sync: bool = False) -> Revoked:
+        """Ends a session, also an expired one, for good; 1, or 0 when it was revoked before. sync: then `everywhere`.
 
         Raises TM-SESS-4040 when it is unknown; a revoked session is remembered, and so revoked again with success, for
         `session.tombstone_ttl`.
@@ -272,38 +274,37 @@ class Sessions:
         if entry < 0:
             raise ApiError("TM-SESS-4040")
         now_ms = self._clock.now_ms()
-        if self._table.status(entry, now_ms) == _REVOKED:
-            return bool(await self._confirm(now_ms))
-        count = await self._log.propose(SessionsRevoked(now_ms, (session_id,)))
-        self._counters.increment(Counter.SESSION_REVOKE, count)
-        return bool(count)
+        ids = () if self._table.status(entry, now_ms) == _REVOKED else (session_id,)
+        return await self._revoke(ids, now_ms, sync)
 
-    async def revoke_user(self, user_id: str, except_id: bytes | None = None) -> int:
-        """Ends every live session of a user but `except_id`, also those about to begin, in one record; how many ended. In a cluster
-        also those that have expired here and are remembered: by another node's clock they may live.
+    async def revoke_user(
+        self, user_id: str, except_id: bytes | None = None, sync: bool = False, shards: int = ALL_SHARDS
+    ) -> Revoked:
+        """Ends every live session of a user but `except_id`, also those about to begin; how many ended. In a cluster also those
+        that have expired here and are remembered: by another node's clock they may live. shards (bits): of these only; sync: then
+        `everywhere`.
 
         Raises TM-SESS-4001 for what is no user id, TM-SESS-4002 when they are more than 1000, and ends none then.
         """
         rules.check_user_id(user_id)
         now_ms = self._clock.now_ms()
         of_user = OfUser(self._table, user_id, self._reservations, now_ms)
-        ids = of_user.living(except_id)
+        ids = of_user.living(except_id, shards)
         if len(ids) > REVOKE_USER_MAX:
             raise ApiError("TM-SESS-4002", {"limit": REVOKE_USER_MAX})
         if self._spread is not None:
-            ids += of_user.expired(except_id)
-        if not ids:
-            return await self._confirm(now_ms)
-        count = 0
-        for start in range(0, len(ids), REVOKE_USER_MAX):
-            count += await self._log.propose(SessionsRevoked(now_ms, ids[start : start + REVOKE_USER_MAX]))
-        self._counters.increment(Counter.SESSION_REVOKE, count)
-        return count
+            ids += of_user.expired(except_id, shards)
+        return await self._revoke(ids, now_ms, sync)
 
-    async def _confirm(self, now_ms: int) -> int:
-        """0, when it may be said: in a cluster this node may be alone in knowing that something was revoked."""
-        count: int = 0 if self._spread is None else await self._log.propose(SessionsRevoked(now_ms, ()))
-        return count
+    async def _revoke(self, ids: Sequence[bytes], now_ms: int, sync: bool) -> Revoked:
+        parts = [ids[start : start + REVOKE_USER_MAX] for start in range(0, len(ids), REVOKE_USER_MAX)]
+        if not parts and self._spread is not None:
+            parts = [()]  # that there is nobody to revoke must be confirmed: this node may be alone in knowing it
+        count = 0
+        for part in parts:
+            count += await self._log.propose(SessionsRevoked(now_ms, part))
+        self._counters.increment(Counter.SESSION_REVOKE, count)
+        return Revoked(count, await self.everywhere() if sync else None)
 
     async def everywhere(self) -> Reached | None:
         """Waits until no node of the cluster can answer without what was revoked so far; None on a node alone, where that is so."""
@@ -315,28 +316,32 @@ class Sessions:
         A token in its grace can be rotated, so that an answer that got lost can be asked for again; the token that was lost
         then has the same grace. Raises TM-TOKN-4000, TM-TOKN-4010/4011/4012, TM-SESS-4001.
         """
-        if not is_token(token):
-            raise ApiError("TM-TOKN-4000", {"field": "token"})
+        hashed = _hash_of(token)
         rules.check_grace_seconds(grace_seconds)
-        hashed = token_hash(token)
+        new = new_token_of(shard_of(self._live_by_token(hashed, self._clock.now_ms()).id), self._random)
+        expires_at_ms, old_valid_until_ms = await self.rotate_to(hashed, token_hash(new), grace_seconds)
+        return Rotated(new, expires_at_ms, old_valid_until_ms)
+
+    async def rotate_to(self, hashed: bytes, new_hash: bytes, grace_seconds: int) -> tuple[int, int]:
+        """The same of tokens that are known by their hash only, both of one shard; the session's end, and that of the grace."""
+        rules.check_grace_seconds(grace_seconds)
         session_id = self._live_by_token(hashed, self._clock.now_ms()).id
         await self._turns.enter(session_id)
         try:
             now_ms = self._clock.now_ms()
             expires_at_ms = self._live_by_token(hashed, now_ms).expires_at
-            new = new_token(self._random)
             old_valid_until_ms = min(now_ms + grace_seconds * 1000, expires_at_ms)
-            outcome = await self._log.propose(TokenRotated(now_ms, session_id, token_hash(new), old_valid_until_ms))
+            outcome = await self._log.propose(TokenRotated(now_ms, session_id, new_hash, old_valid_until_ms))
         finally:
             self._turns.leave(session_id)
         if outcome != _DONE:
             raise ApiError("TM-TOKN-4012")  # revoked between decision and commit
         self._counters.increment(Counter.SESSION_ROTATE)
-        return Rotated(new, expires_at_ms, old_valid_until_ms)
+        return expires_at_ms, old_valid_until_ms
 
     async def list(self, session_filter: SessionFilter) -> SessionPage:
         """Live sessions that pass the filter, a page at a time: see session_query.py. Raises TM-ARG-1001, TM-ARG-1003."""
-        return await self._query.run(session_filter)
+        return await self.query.run(session_filter)
 
     async def flush_touched(self) -> int:
         """Writes what was touched since the last call to the log; how many sessions. See touch_flush.py. Raises TM-SYS-5001."""
@@ -370,23 +375,13 @@ class Sessions:
         if outcome != _DONE:
             raise ApiError("TM-SESS-4040")
 
-    def _free_token_hash(self, token: str) -> bytes:
-        if not is_token(token):
-            raise ApiError("TM-TOKN-4000", {"field": "token"})
-        hashed = token_hash(token)
+    def _free(self, hashed: bytes) -> bytes:
         if self._reservations.holds_token(hashed) or self._table.token_known(hashed):
             raise ApiError("TM-TOKN-4090")
         return hashed
 
-    def _make_place(self, user_id: str, now_ms: int) -> tuple[bytes, ...]:
-        """The sessions that must end for one more of the user's to begin; raises TM-SESS-4002 under policy reject."""
-        of_user = OfUser(self._table, user_id, self._reservations, now_ms)
-        if of_user.places_max < self._quota:
-            return ()
-        candidates = of_user.holders_of_places()
-        excess = len(candidates) - self._quota + 1
-        if excess <= 0:
-            return ()
-        if not self._evicts_oldest:
-            raise ApiError("TM-SESS-4002", {"limit": self._quota})
-        return tuple(candidates[: min(excess, EVICTS_MAX)])
+
+def _hash_of(token: str) -> bytes:
+    if not is_token(token):
+        raise ApiError("TM-TOKN-4000", {"field": "token"})
+    return token_hash(token)

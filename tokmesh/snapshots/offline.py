@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from tokmesh._core import wal
 from tokmesh._core.table import Table
 from tokmesh.errors import ApiError
+from tokmesh.ids import ALL_SHARDS
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import decode
 from tokmesh.snapshots.loading import Loaded, load, opener_of
@@ -48,17 +49,22 @@ class Moment(NamedTuple):
 
 
 class State(NamedTuple):
-    """Table and keys as of a record. sequence 0: before the first."""
+    """Table and keys as of a record. sequence 0: before the first; held: the shards (bits) whose sessions it has, which are all but
+    of a node of a cluster that holds a part."""
 
     table: Table
     keyring: KeyRing
     sequence: int
+    held: int = ALL_SHARDS
 
 
 def of_snapshot(path: Path, new_table: NewTable, keys: "KeySet | None", progress: Progress) -> State:
     """Raises SnapshotDamaged, KeyMissing, OSError."""
     loaded = load(path, new_table, keys, None, progress)
-    return State(loaded.table, loaded.keyring, loaded.header.sequence)
+    store = Store(loaded.table, loaded.keyring)
+    for record in loaded.cluster:  # what the node was loading or forgetting is not whole
+        store.take_place(record)
+    return State(loaded.table, loaded.keyring, loaded.header.sequence, store.following.held)
 
 
 def of_moment(
@@ -115,7 +121,8 @@ def rekey(snapshots: Path, keys: "KeySet | None", sealing: bool) -> int:
             try:
                 header = reader.header._replace(key_id=b"", salt=b"")
                 sealer = keys.new_sealer(PURPOSE) if wanted and keys is not None else None
-                copy_contents(reader, opener, SnapshotWriter(draft.fd, header, reader.about(opener), sealer))
+                writer = SnapshotWriter(draft.fd, header, reader.about(opener), sealer)
+                copy_contents(reader, opener, writer, with_cluster=True)
                 draft.publish(file.sequence)
             except BaseException:
                 draft.discard()

@@ -164,7 +164,8 @@ class Restores:
                 header = reader.header._replace(
                     sequence=sequence, time_ms=self._clock.now_ms(), restored=True, key_id=b"", salt=b""
                 )
-                copy_contents(reader, opener, SnapshotWriter(draft.fd, header, self._about, self._new_sealer()))
+                writer = SnapshotWriter(draft.fd, header, self._about, self._new_sealer())
+                copy_contents(reader, opener, writer, with_cluster=False)
                 return draft.publish(sequence)
             except BaseException:
                 draft.discard()
@@ -232,11 +233,16 @@ def _told(error: Exception) -> str:
     return "the server stopped" if isinstance(error, RecoveryCancelled) else "an internal error, which the server's log tells"
 
 
-def copy_contents(reader: SnapshotReader, opener: "Opener | None", writer: SnapshotWriter) -> None:
-    """Everything but who made it and the end, which are the writer's own; syncs the copy. Raises SnapshotDamaged, OSError."""
+def copy_contents(
+    reader: SnapshotReader, opener: "Opener | None", writer: SnapshotWriter, *, with_cluster: bool
+) -> None:
+    """Everything but who made it and the end, which are the writer's own; syncs the copy. with_cluster: also which stream the node
+    follows, for a snapshot that stays this node's. Raises SnapshotDamaged, OSError."""
     for kind, raw in reader.contents(opener):
         if kind == Kind.KEYS:
             writer.add_keys(split_records(raw))
+        elif kind == Kind.CLUSTER and with_cluster:
+            writer.add_cluster(split_records(raw))
         elif kind == Kind.SESSIONS:
             writer.add_sessions(raw)
         elif kind == Kind.END:

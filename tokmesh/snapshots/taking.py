@@ -194,6 +194,8 @@ class Snapshots:
                     await self.take()
 
     def _is_due(self) -> bool:
+        if self._following.loading:  # shards, which a start from a snapshot of this moment would have to load again
+            return False
         if self._paused or self._clock.monotonic_ns() / 1e9 < self._retry_at_s:
             return False
         return self._log.stats()["state"] in ("open", "full") and self.due_ratio() >= 1

@@ -17,7 +17,14 @@ from typing import Final
 
 from prometheus_client.utils import floatToGoString
 
-from tokmesh.telemetry.cluster_metrics import comparison_metrics, membership_metrics, standing_metrics, stream_metrics
+from tokmesh.telemetry.cluster_metrics import (
+    comparison_metrics,
+    membership_metrics,
+    placement_metrics,
+    question_metrics,
+    standing_metrics,
+    stream_metrics,
+)
 from tokmesh.telemetry.metric import NS_PER_SECOND, Label, MetricSpec
 from tokmesh.telemetry.metrics_page import metrics_markdown
 from tokmesh.telemetry.node_metrics import (
@@ -67,8 +74,8 @@ __all__ = [
 
 METRICS: Final[tuple[MetricSpec, ...]] = (
     *session_metrics(), *revocation_metrics(), *api_metrics(), *key_metrics(), *connection_metrics(), *log_metrics(),
-    *snapshot_metrics(), *table_metrics(), *membership_metrics(), *standing_metrics(), *comparison_metrics(), *stream_metrics(),
-    *resource_metrics(),
+    *snapshot_metrics(), *table_metrics(), *membership_metrics(), *standing_metrics(), *comparison_metrics(),
+    *placement_metrics(), *question_metrics(), *stream_metrics(), *resource_metrics(),
     *process_metrics(), *server_metrics(), *tracing_metrics(),
 )  # fmt: skip
 METRICS_BY_NAME: Final = {metric.name: metric for metric in METRICS}

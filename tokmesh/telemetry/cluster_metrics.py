@@ -8,13 +8,16 @@ counts for itself (publications, beats) may be. `catalog.py` puts the rows toget
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tokmesh.ids import SHARDS
 from tokmesh.telemetry.cluster_figures import ClusterFigures, MemberFigures
 from tokmesh.telemetry.metric import Group, Label, MetricSpec, Usage, counter, gauge, seconds
 from tokmesh.telemetry.service_metrics import PROPAGATION_BOUNDS_NS
 
 NODE_BOUND: Final = "the nodes of the cluster; on one node, itself"
 PUBLICATION_OUTCOMES: Final = ("stored", "conflict", "refused", "unknown")
-UNDECODABLE_KINDS: Final = ("beat", "touch", "report")
+UNDECODABLE_KINDS: Final = ("beat", "touch", "report", "question")
+QUESTION_OUTCOMES: Final = ("answered", "refused", "elsewhere", "stale", "absent", "silent", "undecodable")
+ANSWER_OUTCOMES: Final = ("answered", "refused", "elsewhere", "stale")
 NATS_STATES: Final = ("none", "connecting", "connected", "refused", "lost")
 NATS_SYNCS: Final = ("none", "unknown", "always", "off")
 
@@ -164,6 +167,60 @@ def comparison_metrics() -> list[MetricSpec]:
     ]  # fmt: skip
 
 
+def question_metrics() -> list[MetricSpec]:
+    """What nodes ask each other where each holds a part of the sessions; all 0 elsewhere, and on a node alone."""
+    group: Group = "Cluster"
+    return [
+        counter(
+            group, "cluster_questions_total",
+            "Questions to other nodes about sessions that they hold, by outcome: answered; refused (by an error); and the "
+            "node did not hold the session (elsewhere), might not answer (stale), was not there (absent), said nothing in time "
+            "(silent) or something else (undecodable).",
+            Label("outcome", QUESTION_OUTCOMES),
+            usage=Usage(
+                'sum by (outcome) (rate(tokmesh_cluster_questions_total{outcome!~"answered|refused"}[5m]))',
+                "silent: clients got 503, or waited for a second holder. elsewhere: shards were moving.",
+            ),
+        ),
+        counter(
+            group, "cluster_questions_answered_total",
+            "Questions of other nodes that this one has answered, by outcome, as above.",
+            Label("outcome", ANSWER_OUTCOMES),
+        ),
+    ]  # fmt: skip
+
+
+def placement_metrics() -> list[MetricSpec]:
+    """Which shards this node holds, and whether somebody holds each."""
+    group: Group = "Cluster"
+    return [
+        gauge(group, "cluster_shards_held", "Shards, of 64, whose sessions this node holds; all where each holds everything."),
+        gauge(group, "cluster_shards_loading", "Shards whose sessions this node is reading from the stream, so as to hold them."),
+        gauge(
+            group, "cluster_shards_leaving",
+            "Shards that this node holds and answers nothing about any more: it drops them when enough others do.",
+        ),
+        gauge(
+            group, "cluster_shards_unheld",
+            "Shards about whose sessions nobody whom this node hears can be asked, itself neither. 0 on one node.",
+            usage=Usage(
+                "max(tokmesh_cluster_shards_unheld unless on (job, instance) tokmesh_cluster_fenced == 1) > 0",
+                "Requests for sessions of these shards get 503. The nodes that hold them are down: bring one back.",
+            ),
+        ),
+        counter(
+            group, "cluster_shard_records_loaded_total", "Records of sessions read from the stream out of turn, to get shards.",
+            usage=Usage(
+                "sum by (instance) (rate(tokmesh_cluster_shard_records_loaded_total[1m]))",
+                "Nothing, but while nodes come, go or stay away. A node reads at most 20000 a second.",
+            ),
+        ),
+        counter(
+            group, "cluster_shard_loads_failed_total", "Attempts to get or to leave shards that failed; each is made again.",
+        ),
+    ]  # fmt: skip
+
+
 def stream_metrics() -> list[MetricSpec]:
     """About the stream and the way to it; all 0 on a node alone."""
     group: Group = "Cluster"
@@ -257,6 +314,12 @@ def read_cluster(
     values["tokmesh_session_revoke_pending"] = cluster.revokes_pending
     values["tokmesh_session_revoke_oldest_pending_seconds"] = cluster.revoke_oldest_ns / 1e9
     for name, number in (
+        ("shards_held", cluster.shards_held),
+        ("shards_loading", cluster.shards_loading),
+        ("shards_leaving", cluster.shards_leaving),
+        ("shards_unheld", cluster.shards_unheld),
+        ("shard_records_loaded_total", cluster.shard_records_loaded),
+        ("shard_loads_failed_total", cluster.shard_loads_failed),
         ("stream_position", cluster.position),
         ("majority_position", cluster.majority_position),
         ("publications_resent_total", cluster.publications_resent),
@@ -274,6 +337,10 @@ def read_cluster(
         values[f"tokmesh_cluster_{name}"] = number
     values["tokmesh_cluster_publications_total"] = [((name,), cluster.publications[name]) for name in PUBLICATION_OUTCOMES]
     values["tokmesh_cluster_undecodable_total"] = [((kind,), cluster.undecodable[kind]) for kind in UNDECODABLE_KINDS]
+    values["tokmesh_cluster_questions_total"] = [((name,), cluster.questions.get(name, 0)) for name in QUESTION_OUTCOMES]
+    values["tokmesh_cluster_questions_answered_total"] = [
+        ((name,), cluster.questions_answered.get(name, 0)) for name in ANSWER_OUTCOMES
+    ]
     _read_nats(values, cluster.nats_state, cluster.nats_sync, cluster.nats_version)
 
 
@@ -302,7 +369,9 @@ def _read_alone(values: dict[str, Any], node_id: str, sessions_active: float) ->
         values[f"tokmesh_cluster_{name}"] = 0
     for metric in comparison_metrics():
         values[metric.name] = [((node_id,), 0)] if metric.labels else 0
-    for metric in stream_metrics():
+    for metric in placement_metrics():
+        values[metric.name] = SHARDS if metric.name == "tokmesh_cluster_shards_held" else 0
+    for metric in (*question_metrics(), *stream_metrics()):
         values[metric.name] = [((value,), 0) for value in metric.labels[0].values] if metric.labels else 0
     _read_nats(values, "none", "none", "")
 

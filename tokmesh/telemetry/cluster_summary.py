@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tokmesh.ids import SHARDS
 from tokmesh.telemetry.cluster_figures import ClusterFigures, MemberFigures
 
 
@@ -10,7 +11,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
     if cluster is None:
         return {
             "enabled": False,
-            "nodes": [_node(node_id, "active", True, version, sessions, None, 0, 0, 0)],
+            "nodes": [_node(node_id, "active", True, version, SHARDS, sessions, None, 0, 0, 0)],
             **_counts(1, 0),
             "quorum": True,
             "fenced": False,
@@ -18,6 +19,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
             "removed": False,
             "stands_apart": False,
             "compared_seconds_ago": None,
+            "shards": _shards(SHARDS, 0, 0, 0),
             "staleness_seconds": 0,
             "position": 0,
             "majority_position": 0,
@@ -35,6 +37,7 @@ def cluster_summary(node_id: str, version: str, sessions: int, cluster: ClusterF
         "removed": cluster.is_removed,
         "stands_apart": cluster.is_apart,
         "compared_seconds_ago": _seconds(cluster.table_comparison_ns) if cluster.table_comparisons else None,
+        "shards": _shards(cluster.shards_held, cluster.shards_loading, cluster.shards_leaving, cluster.shards_unheld),
         "staleness_seconds": _seconds(cluster.staleness_ns),
         "position": cluster.position,
         "majority_position": cluster.majority_position,
@@ -54,6 +57,10 @@ def _counts(active: int, down: int) -> dict[str, Any]:
     return {"active": active, "down": down, "parity": "even" if (active + down) % 2 == 0 else "odd"}
 
 
+def _shards(held: int, loading: int, leaving: int, unheld: int) -> dict[str, int]:
+    return {"held": held, "loading": loading, "leaving": leaving, "unheld": unheld}
+
+
 def _member(member: MemberFigures, differing_parts: int) -> dict[str, Any]:
     known = member.applied is not None
     figures = member.figures
@@ -62,6 +69,7 @@ def _member(member: MemberFigures, differing_parts: int) -> dict[str, Any]:
         member.state,
         member.is_self,
         figures.version if known else None,
+        figures.held.bit_count() if known else None,
         figures.sessions if known else None,
         member.applied,
         _seconds(member.lag_to_ns),
@@ -75,18 +83,21 @@ def _node(
     status: str,
     is_self: bool,
     version: str | None,
+    shards: int | None,
     sessions: int | None,
     applied: int | None,
     lag_seconds: float | None,
     silent_seconds: float | None,
     differing_parts: int,
 ) -> dict[str, Any]:
-    """lag_seconds: how long it has lacked what this node has; differing_parts: in which its table differs from this node's."""
+    """shards: about which it can be asked; lag_seconds: how long it has lacked what this node has; differing_parts: in which its
+    table differs from this node's."""
     return {
         "id": node_id,
         "status": status,
         "is_self": is_self,
         "version": version,
+        "shards": shards,
         "sessions": sessions,
         "applied": applied,
         "lag_seconds": lag_seconds,

@@ -62,6 +62,7 @@ class Readings:
     cluster_diverged: bool | None = None  # the stream has lost what was acknowledged
     stands_apart: bool | None = None  # its table differs from those of a majority
     differing_parts: float | None = None  # of the member whose table differs most from this node's
+    unheld_shards: float | None = None  # that nobody in reach holds
     quarantined_records: float | None = None  # of the stream, passed over
     cluster_removed: bool | None = None  # this node was taken out of the cluster
     nats_old: bool | None = None
@@ -183,6 +184,12 @@ def _tables_differ(at: Readings) -> str | None:
         return "The table of this node differs from those of a majority: it answers nothing about sessions. Let it begin anew."
     if (at.differing_parts or 0) > 0:
         return f"The tables of this node and of another differ in {at.differing_parts:.0f} of 65 parts: one of them is wrong."
+    return None
+
+
+def _shards_unheld(at: Readings) -> str | None:
+    if (at.unheld_shards or 0) > 0 and not at.cluster_fenced:  # who is cut off knows nothing of who holds what
+        return f"Nobody in reach holds {at.unheld_shards:.0f} of 64 shards: nothing is answered about their sessions."
     return None
 
 
@@ -352,6 +359,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("TokMeshClusterStale", "critical", _cluster_stale),
     Rule("TokMeshDivergence", "critical", _divergence),
     Rule("TokMeshTablesDiffer", "critical", _tables_differ),
+    Rule("TokMeshShardsUnheld", "critical", _shards_unheld),
     Rule("TokMeshStreamRecordsQuarantined", "critical", _records_quarantined),
     Rule("TokMeshApiKeyFailures", "critical", _api_key_failures),
     Rule("TokMeshDiskSpaceLow", "critical", _disk_space_low),

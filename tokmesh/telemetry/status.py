@@ -198,6 +198,7 @@ class Status:
             cluster_diverged=snapshot.number("tokmesh_cluster_diverged") > 0,
             stands_apart=snapshot.number("tokmesh_cluster_stands_apart") > 0,
             differing_parts=snapshot.largest("tokmesh_cluster_table_differences"),
+            unheld_shards=snapshot.number("tokmesh_cluster_shards_unheld"),
             quarantined_records=snapshot.number("tokmesh_cluster_quarantined_records"),
             cluster_removed=snapshot.number("tokmesh_cluster_removed") > 0,
             nats_old=snapshot.number("tokmesh_cluster_nats_old") > 0,

@@ -1,4 +1,4 @@
-"""`/admin/v1/cluster`: the nodes as this one sees them, one taken out of the cluster, this one leaving it."""
+"""`/admin/v1/cluster`: the nodes as this one sees them, one taken out, those away not waited for, this one leaving."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -14,10 +14,11 @@ _NO_FIELDS: Final = BodySpec()
 
 
 class Cluster(Protocol):
-    """What is asked of the cluster; `remove` and `leave` raise ApiError."""
+    """What is asked of the cluster; all but `overview` raise ApiError. rebalance: which members are away."""
 
     def overview(self) -> dict[str, Any]: ...
     async def remove(self, node_id: str) -> None: ...
+    async def rebalance(self) -> list[str]: ...
     async def leave(self) -> None: ...
 
 
@@ -42,6 +43,12 @@ class ClusterHandlers:
         await self._cluster().remove(node_id)
         return {"node_id": node_id, "removed": True}
 
+    async def rebalance(self, request: Request) -> Reply:
+        """POST /admin/v1/cluster/rebalance."""
+        NO_QUERY.parse(request)
+        _NO_FIELDS.parse(request.body)
+        return {"away": await self._cluster().rebalance()}
+
     async def leave(self, request: Request) -> Reply:
         """POST /admin/v1/cluster/leave: then this server stops, as by SIGTERM; this answer still goes out."""
         NO_QUERY.parse(request)
@@ -56,10 +63,15 @@ class ClusterHandlers:
         return self._found
 
 
+def _away(request: Request, data: dict[str, Any]) -> dict[str, object]:
+    return {"away": data["away"]}
+
+
 def cluster_routes(handlers: ClusterHandlers, audited: Audited) -> tuple[Route, ...]:
     """What is here, as rows of the table of routes."""
     return (
         Route("GET", "/admin/v1/cluster/nodes", "admin", handlers.nodes),
         Route("POST", "/admin/v1/cluster/nodes/{node_id}/remove", "admin", audited("cluster.node_removed", handlers.remove)),
+        Route("POST", "/admin/v1/cluster/rebalance", "admin", audited("cluster.rebalanced", handlers.rebalance, facts=_away)),
         Route("POST", "/admin/v1/cluster/leave", "admin", audited("cluster.left", handlers.leave, target="node_id")),
     )

@@ -70,6 +70,14 @@ class Span:
         self.ended_ns = ended_ns
         self.context.offer(self)
 
+    def propagated(self) -> dict[str, str]:
+        """The headers of a message that is sent within it, after W3C Trace Context."""
+        trace_id, span_id = self.ids
+        headers = {"traceparent": f"00-{trace_id}-{span_id}-01"}
+        if self.context.trace_state:
+            headers["tracestate"] = self.context.trace_state
+        return headers
+
     @property
     def ids(self) -> tuple[str, str]:
         """Trace id and span id in hexadecimal, as logs and exemplars show them."""

@@ -8,7 +8,7 @@ from tokmesh._core.sampling import Sampler
 from tokmesh.telemetry.tracing.figures import TracingFigures
 
 if TYPE_CHECKING:
-    from tokmesh.telemetry.tracing import pipeline, traced_log, traced_publishing
+    from tokmesh.telemetry.tracing import pipeline, traced_asking, traced_log, traced_publishing
     from tokmesh.telemetry.tracing.span import Span
     from tokmesh.telemetry.tracing.tracer import RequestTrace, Tracer
 
@@ -70,6 +70,14 @@ class Tracing:
         from tokmesh.telemetry.tracing.traced_publishing import TracedPublishing
 
         return TracedPublishing(stream, self.current)
+
+    def of_asking(self) -> "traced_asking.TracedAsking | None":
+        """What makes spans of questions to other nodes; None while tracing is off."""
+        if self._pipeline is None:
+            return None
+        from tokmesh.telemetry.tracing.traced_asking import TracedAsking
+
+        return TracedAsking(self.current)
 
     def current(self) -> "Span | None":
         """The span of what is being done at this moment; None when it is not traced."""

@@ -45,10 +45,7 @@ class TracedPublishing:
         if parent is None:
             return
         span = Span(parent.context, SPAN_NAME, CLIENT, parent, self._monotonic_ns(), self._attributes)
-        trace_id, span_id = span.ids
-        publication.headers["traceparent"] = f"00-{trace_id}-{span_id}-01"
-        if parent.context.trace_state:
-            publication.headers["tracestate"] = parent.context.trace_state
+        publication.headers.update(span.propagated())
         stored, failed = publication.stored, publication.failed
 
         def is_stored(sequence: int) -> None:
