@@ -187,7 +187,8 @@ def test_it_is_so_across_snapshots_too(seed: int) -> None:
     assert check(readers) > 300
 
 
-def test_what_ends_in_turn_while_it_is_read_out_of_turn_does_not_come_back() -> None:
+def one_that_ended_in_turn_while_it_was_read() -> tuple[PartReader, bytes]:
+    """A node that is loading everything, and the id of a session that its consumer still gives as it was before it ended."""
     histories = Histories(random.Random(1))
     part = PartReader(histories.stream)
     histories._create(0)
@@ -197,6 +198,11 @@ def test_what_ends_in_turn_while_it_is_read_out_of_turn_does_not_come_back() -> 
     part.ask()
     histories.stream.put(session_id, r.SessionsRevoked(histories.stream.now_ms, [session_id]), 10_000)
     part.read()
+    return part, session_id
+
+
+def test_what_ends_in_turn_while_it_is_read_out_of_turn_does_not_come_back() -> None:
+    part, session_id = one_that_ended_in_turn_while_it_was_read()
     part.load(10)
     part.end_load()
     assert part.node.table.find(session_id) < 0
@@ -205,15 +211,7 @@ def test_what_ends_in_turn_while_it_is_read_out_of_turn_does_not_come_back() -> 
 @pytest.mark.parametrize("is_in_snapshot", [False, True])
 def test_nor_does_it_after_a_start_from_a_snapshot_that_was_taken_meanwhile(is_in_snapshot: bool) -> None:
     """What has come in turn before a snapshot is not known to who starts from it: so nothing is being loaded there."""
-    histories = Histories(random.Random(1))
-    part = PartReader(histories.stream)
-    histories._create(0)
-    session_id = histories.sessions[0].session_id
-    part.read()
-    part.begin_load(ALL_SHARDS)
-    part.ask()
-    histories.stream.put(session_id, r.SessionsRevoked(histories.stream.now_ms, [session_id]), 10_000)
-    part.read()
+    part, session_id = one_that_ended_in_turn_while_it_was_read()
     if is_in_snapshot:
         part.take_snapshot()
     part.load(10)
