@@ -27,7 +27,7 @@ from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
 from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.statement import Stating
-from tokmesh.cluster.status import MemberStatus, member_statuses
+from tokmesh.cluster.status import member_statuses
 from tokmesh.cluster.stream import Stream, StreamLost
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.surroundings import ClusterSettings, HasState
@@ -223,10 +223,6 @@ class ClusterNode:
         """What the beats of this node tell."""
         active, holding = self._state.table.stats()["sessions_active"], self.part.holding
         return Figures(int(active), len(self.publishing), self._version, holding.announced, self.part.primary_count)
-
-    def members(self) -> list[MemberStatus]:
-        """Every member as this node sees it."""
-        return list(self.view().members)
 
     def view(self) -> ClusterView:
         """What this node knows of the cluster now. For the loop's thread; what it gives, for any."""
