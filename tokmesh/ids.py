@@ -38,18 +38,15 @@ __all__ = [
     "parse_session_id",
     "redact",
     "shard_of",
+    "shards_in",
     "token_hash",
 ]
 
-SESSION_ID_PREFIX: Final = "tmss-"
 KEY_ID_PREFIX: Final = "tmak-"
-TOKEN_PREFIX: Final = "tmtk_"
 SECRET_PREFIX: Final = "tmas_"
 ULID_BYTES: Final = 16
 SHARDS: Final = 64
 ALL_SHARDS: Final = (1 << SHARDS) - 1  # bits
-TOKEN_CHARS: Final = len(TOKEN_PREFIX) + 43
-SECRET_CHARS: Final = len(SECRET_PREFIX) + 43
 REDACTED: Final = "[redacted]"
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -90,6 +87,11 @@ def parse_key_id(text: str) -> bytes | None:
 def shard_of(raw: bytes) -> int:
     """The shard, 0..63, of a session (16-byte id) or of a token (32-byte hash): as the table counts them (_core/layout.pxd)."""
     return raw[-1] % SHARDS
+
+
+def shards_in(bits: int) -> list[int]:
+    """The shards whose bits are set."""
+    return [shard for shard in range(SHARDS) if bits >> shard & 1]
 
 
 def new_secret(random: RandomSource) -> str:

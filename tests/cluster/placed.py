@@ -78,6 +78,10 @@ class Node:
     def all_here(self) -> bool:
         return self.shards == ALL_SHARDS
 
+    @property
+    def held(self) -> int:
+        return self.shards
+
     def holds(self, shard: int) -> bool:
         return bool(self.shards >> shard & 1)
 

@@ -30,7 +30,6 @@ from tokmesh.cluster.question import (
     refusal,
 )
 from tokmesh.errors import ApiError
-from tokmesh.ids import SHARDS
 from tokmesh.sessions import Revoked, SessionFilter, Sessions
 
 OUTCOMES: Final = ("answered", "refused", "elsewhere", "stale")
@@ -109,7 +108,7 @@ class Answering:
     async def _do(self, question: Question) -> Answer:
         if not self._is_fresh():
             return Answer(Status.STALE, {}, [])
-        held = sum(1 << shard for shard in range(SHARDS) if self._placement.holds(shard))
+        held = self._placement.held
         if question.shards & ~held:
             return Answer(Status.ELSEWHERE, {"held": held}, [])
         try:
@@ -133,17 +132,15 @@ class Answering:
         """Of the first tokens only, where sessions are so large that no more go into an answer."""
         hashes, touch = question.fields["hashes"], question.fields["touch"]
         verdicts: list[int] = []
-        pieces: list[bytes] = []
-        room_bytes = ANSWER_BYTES_MAX - SESSION_JSON_BYTES_MAX
+        pieces = _Pieces()
         for hashed in hashes:
-            if room_bytes < 0:
+            if pieces.are_full:
                 break
             [(verdict, session)] = await self._sessions.verdicts((hashed,), touch)
             verdicts.append(verdict)
             if session:
-                pieces.append(session)
-                room_bytes -= len(session) + 16
-        return _done({"verdicts": verdicts}, *pieces)
+                pieces.add(session)
+        return _done({"verdicts": verdicts}, *pieces.all)
 
     async def _get(self, question: Question) -> Answer:
         return _done({}, await self._sessions.get(**question.fields))
@@ -182,14 +179,29 @@ class Answering:
 
     async def _show(self, question: Question) -> Answer:
         """The first of them only, as with verdicts."""
-        pieces: list[bytes] = []
-        room_bytes = ANSWER_BYTES_MAX - SESSION_JSON_BYTES_MAX
+        pieces = _Pieces()
         for session_id in question.fields["ids"]:
-            if room_bytes < 0:
+            if pieces.are_full:
                 break
-            pieces += self._sessions.query.show((session_id,))
-            room_bytes -= len(pieces[-1]) + 16
-        return _done({}, *pieces)
+            [session] = self._sessions.query.show((session_id,))
+            pieces.add(session)
+        return _done({}, *pieces.all)
+
+
+class _Pieces:
+    """Of one answer, JSON of sessions. are_full: there may be no room for one more."""
+
+    def __init__(self) -> None:
+        self.all: list[bytes] = []
+        self._room_bytes = ANSWER_BYTES_MAX - SESSION_JSON_BYTES_MAX
+
+    @property
+    def are_full(self) -> bool:
+        return self._room_bytes < 0
+
+    def add(self, session: bytes) -> None:
+        self.all.append(session)
+        self._room_bytes -= len(session) + 16
 
 
 def _done(facts: dict[str, Any], *pieces: bytes) -> Answer:

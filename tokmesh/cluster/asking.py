@@ -29,7 +29,7 @@ from tokmesh.cluster.question import (
 )
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
-from tokmesh.ids import SHARDS, shard_of
+from tokmesh.ids import shard_of, shards_in
 
 # What was asked came to: an answer; an error for an answer; nothing done, as the node does not hold the shards, may not answer, or
 # is not there; no answer in time; one that is none.
@@ -58,8 +58,12 @@ class Placement(Protocol):
     def all_here(self) -> bool:
         """This node holds every shard: nothing is ever asked of others."""
 
+    @property
+    def held(self) -> int:
+        """Shards (bits) that this node holds, and may answer for."""
+
     def holds(self, shard: int) -> bool:
-        """Whether this node does, and may answer for it."""
+        """Whether that is one of them."""
 
     def holders(self, shard: int) -> Sequence[str]:
         """Other nodes in reach that do, the best first."""
@@ -218,13 +222,12 @@ class Asking:
         """By node the shards (bits) to ask it for, of those, none for which it was asked in vain. Raises TM-CLST-5030 where there
         is nobody."""
         parts: dict[str, int] = {}
-        for shard in range(SHARDS):
-            if shards >> shard & 1:
-                holders = self._placement.holders(shard)
-                node_id = next((each for each in holders if not vain.get(each, 0) >> shard & 1), None)
-                if node_id is None:
-                    raise no_answer(reason)
-                parts[node_id] = parts.get(node_id, 0) | 1 << shard
+        for shard in shards_in(shards):
+            holders = self._placement.holders(shard)
+            node_id = next((each for each in holders if not vain.get(each, 0) >> shard & 1), None)
+            if node_id is None:
+                raise no_answer(reason)
+            parts[node_id] = parts.get(node_id, 0) | 1 << shard
         return parts
 
     def _others(self, parts: Mapping[str, int]) -> bool:

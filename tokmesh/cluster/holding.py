@@ -234,6 +234,11 @@ class Placement:
         """As Holding's."""
         return self._holding.all_here
 
+    @property
+    def held(self) -> int:
+        """As Holding's `announced`."""
+        return self._holding.announced
+
     def holds(self, shard: int) -> bool:
         """As Holding's."""
         return self._holding.holds(shard)

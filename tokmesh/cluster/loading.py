@@ -31,7 +31,7 @@ from tokmesh.cluster.statement import Statement
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
-from tokmesh.ids import SHARDS
+from tokmesh.ids import shards_in
 from tokmesh.log.interface import Proposal
 from tokmesh.log.record import NodeStated, SessionHeld, SessionsRevoked, SessionStated, ShardLoaded, ShardsHeld
 from tokmesh.log.stream_record import kind_of
@@ -118,7 +118,7 @@ class Loading:
         """How many records came. position: everything up to it is to be read."""
         await self._log.propose_alone(self._start_stated())
         sink = _OutOfTurn(self._log, self._clock, position)
-        names = [self._subjects.shard(shard) for shard in range(SHARDS) if shards >> shard & 1]
+        names = [self._subjects.shard(shard) for shard in shards_in(shards)]
         wanted = {"deliver_policy": "last_per_subject", "filter_subjects": [*names, self._subjects.node(self._log.node_id)]}
         consumer = Consumer(self._link, self._subjects.stream, sink, self._clock, sink.take, wanted)
         await consumer.open()

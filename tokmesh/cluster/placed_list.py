@@ -17,7 +17,7 @@ from tokmesh.cluster.asking import Asking, Caller, Placement, cover_of
 from tokmesh.cluster.beat import is_node_id
 from tokmesh.cluster.question import KEYS_MAX, Answer, Operation
 from tokmesh.errors import ApiError
-from tokmesh.ids import ALL_SHARDS, SHARDS, shard_of
+from tokmesh.ids import ALL_SHARDS, shard_of, shards_in
 from tokmesh.sessions.query import (
     Key,
     Matches,
@@ -108,10 +108,9 @@ class PlacedList:
 
     def _still_holds(self, part: Part) -> bool:
         placement = self._placement
-        shards = [shard for shard in range(SHARDS) if part.shards >> shard & 1]
         if part.node_id == self._node_id:
-            return all(placement.holds(shard) for shard in shards)
-        return all(part.node_id in placement.holders(shard) for shard in shards)
+            return not part.shards & ~placement.held
+        return all(part.node_id in placement.holders(shard) for shard in shards_in(part.shards))
 
     async def _show(self, ids: list[bytes]) -> list[bytes]:
         here = [each for each in ids if self._placement.holds(shard_of(each))]

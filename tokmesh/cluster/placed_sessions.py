@@ -15,7 +15,7 @@ from tokmesh.cluster.asking import Asking, Placement, cover_of, no_answer
 from tokmesh.cluster.placed_list import PlacedList
 from tokmesh.cluster.question import READS, Answer, Operation
 from tokmesh.errors import ApiError
-from tokmesh.ids import SHARDS, RandomSource, is_token, new_token_of, shard_of, token_hash
+from tokmesh.ids import SHARDS, RandomSource, is_token, new_token_of, shard_of, shards_in, token_hash
 from tokmesh.log.interface import Reached
 from tokmesh.sessions import Created, Judged, Revoked, Rotated, SessionFilter, SessionPage, Sessions
 from tokmesh.sessions.places import EVICTS_MAX, Places, PlacesElsewhere
@@ -207,9 +207,7 @@ class PlacedSessions:
     def _shard_to_begin(self) -> int:
         """Any that is held here; if there is none, any that somebody holds."""
         placement = self._placement
-        shards = [shard for shard in range(SHARDS) if placement.holds(shard)] or [
-            shard for shard in range(SHARDS) if placement.holders(shard)
-        ]
+        shards = shards_in(placement.held) or [shard for shard in range(SHARDS) if placement.holders(shard)]
         if not shards:
             raise no_answer("no_holder")
         return random.choice(shards)

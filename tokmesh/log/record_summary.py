@@ -8,7 +8,7 @@ length in bytes only. What is not named here is not shown: a new kind of record 
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from tokmesh.ids import SHARDS, format_key_id, format_session_id, parse_key_id
+from tokmesh.ids import format_key_id, format_session_id, parse_key_id, shards_in
 from tokmesh.log.record import (
     AnyRecord,
     ClusterStated,
@@ -171,11 +171,7 @@ def _place_stated(record: PlaceStated) -> dict[str, Any]:
 
 
 def _shards_held(record: ShardsHeld) -> dict[str, Any]:
-    return {"held": _shards(record.held), "loading": _shards(record.loading)}
-
-
-def _shards(bits: int) -> list[int]:
-    return [shard for shard in range(SHARDS) if bits >> shard & 1]
+    return {"held": shards_in(record.held), "loading": shards_in(record.loading)}
 
 
 def _shard_loaded(record: ShardLoaded) -> dict[str, Any]:
