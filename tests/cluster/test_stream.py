@@ -25,11 +25,14 @@ class FakeLink:
     def __init__(self) -> None:
         self.last_sequence: int | None = 100
         self.created = CREATED
+        self.silent_ns: tuple[int, ...] = ()  # of the stream's other servers
 
     async def ask(self, name: str, body: object, timeout_s: float) -> dict[str, Any]:
         if self.last_sequence is None:
             raise LinkDown("no answer")
-        return {"created": self.created, "config": {}, "state": {"last_seq": self.last_sequence, "messages": 1}}
+        cluster = {"leader": "a", "replicas": [{"name": "b", "active": silent_ns} for silent_ns in self.silent_ns]}
+        state = {"last_seq": self.last_sequence, "messages": 1}
+        return {"created": self.created, "config": {}, "state": state, "cluster": cluster}
 
 
 @pytest.fixture
@@ -66,6 +69,19 @@ def test_a_stream_that_ends_too_early_is_lost_when_it_says_so_for_long(link: Fak
     assert told(link, stream, following, 99) == "LinkDown"
     time.sleep(BEHIND_S)
     assert told(link, stream, following, 99) == "StreamLost"
+
+
+@pytest.mark.parametrize(
+    ("silent_ns", "expected"), [((1, module.HEARD_WITHIN_NS), "StreamLost"), ((module.HEARD_WITHIN_NS,) * 2, "LinkDown")]
+)
+def test_a_server_that_hears_no_majority_is_not_believed_however_long_it_says_so(
+    link: FakeLink, following: Following, silent_ns: tuple[int, ...], expected: str
+) -> None:
+    """It was cut off, with less than others have, and a busy one goes on claiming to lead for longer than the time for that."""
+    stream, link.silent_ns = Stream(link, Subjects("a"), 3), silent_ns  # type: ignore[arg-type]
+    assert told(link, stream, following, 99) == "LinkDown"
+    time.sleep(BEHIND_S)
+    assert told(link, stream, following, 99) == expected
 
 
 @pytest.mark.parametrize("between", [100, None], ids=["a right one", "none"])

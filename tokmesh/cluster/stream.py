@@ -78,10 +78,7 @@ class Stream:
 
     async def has_majority(self, timeout_s: float) -> bool:
         """Whether who says to lead the stream has heard a majority of its servers lately. Raises LinkDown, ApiRefused."""
-        info = await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s)
-        others = (info.get("cluster") or {}).get("replicas") or []
-        heard = sum(not each.get("offline") and int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
-        return 1 + heard > (1 + len(others)) // 2
+        return _hears_majority(await self._link.ask(f"STREAM.INFO.{self.name}", None, timeout_s))
 
     async def holders(self) -> set[str]:
         """Names of the servers that hold it. Raises LinkDown, ApiRefused."""
@@ -92,10 +89,11 @@ class Stream:
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
         try:
-            facts = _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
+            info = await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S)
         except (LinkDown, ApiRefused):
             self._behind_since_s = None  # what is said next may be another server's word
             raise
+        facts = _facts(info)
         if facts.created_ns != following.created_ns:
             raise StreamLost("the stream was made anew: what the one before held is not in it")
         if facts.last_sequence >= following.position:
@@ -103,6 +101,9 @@ class Stream:
             return
         reason = f"the stream ends at {facts.last_sequence}; this node has applied {following.position}"
         now_s = time.monotonic()
+        if not _hears_majority(info):
+            self._behind_since_s = None
+            raise LinkDown(f"{reason}; the server that says so hears no majority of the stream's")
         self._behind_since_s = now_s if self._behind_since_s is None else self._behind_since_s
         if now_s - self._behind_since_s >= BEHIND_S:
             raise StreamLost(reason)
@@ -160,6 +161,13 @@ class Stream:
     def _require(self, config: dict[str, Any], name: str, is_so: bool) -> None:
         if not is_so:
             raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is {config.get(name)!r}")
+
+
+def _hears_majority(info: dict[str, Any]) -> bool:
+    """Whether who says to lead has heard a majority of the stream's servers lately."""
+    others = (info.get("cluster") or {}).get("replicas") or []
+    heard = sum(not each.get("offline") and int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
+    return 1 + heard > (1 + len(others)) // 2
 
 
 def _facts(info: dict[str, Any]) -> StreamFacts:
