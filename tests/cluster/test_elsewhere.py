@@ -319,6 +319,23 @@ def test_a_holder_that_dies_in_the_middle_of_a_write_leaves_its_outcome_unknown(
     run(World(url, a=EVEN, b=ODD), work)
 
 
+def test_a_holder_that_stops_answers_what_is_under_way_and_sends_others_away(url: str) -> None:
+    async def work(here: Node, there: Node, other: Node) -> None:
+        created = await begun(here, THERE)
+        there.held_up = asyncio.Event()
+        writing = asyncio.ensure_future(here.sessions.renew(id_of(created), 60))
+        await until(lambda: len(there.elsewhere.answering), "it is asked")
+        draining = asyncio.ensure_future(there.elsewhere.drain())
+        assert await here.sessions.renew(id_of(created), 60)
+        assert (here.asked["stale"], other.answered["answered"]) == (1, 1)
+        assert not draining.done()
+        there.held_up.set()
+        await draining
+        assert await writing and here.asked["silent"] == 0
+
+    run(World(url, a=EVEN, b=ODD, c=ODD), work)
+
+
 @pytest.mark.parametrize("answer", [b"", b"\x01", b"\x02" + bytes(20), encode_answer(Answer(Status.DONE, {"x": 1}, []))])
 def test_an_answer_that_is_none_is_no_answer(url: str, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placed_sessions, "READ_S", 0.5)

@@ -174,6 +174,25 @@ def test_what_this_node_proposed_is_told_its_outcome_among_what_others_did(tmp_p
     play(tmp_path, script)
 
 
+def test_what_no_majority_is_known_to_have_ends_with_the_log(tmp_path: Path) -> None:
+    """Whoever waits for a proposal cannot be cancelled: a stopping node would wait for ever for what it does for another."""
+
+    async def script(world: World) -> None:
+        unanswered = world.log.propose_alone(Statement("s", session(1), 0, 0, ""))
+        stored = world.log.propose_alone(Statement("s", session(2), 0, 0, ""))
+        assert world.publishing.put_last is not None
+        world.publishing.put_last.stored(5)
+        assert not unanswered.done() and not stored.done()
+        world.log.stop()
+        for future in (unanswered, stored):
+            error = future.exception()
+            assert isinstance(error, ApiError) and error.details == {"reason": "no_quorum", "outcome": "unknown"}
+        refused = world.log.propose(session(3)).exception()
+        assert isinstance(refused, ApiError) and refused.code == "TM-SYS-5030"
+
+    play(tmp_path, script)
+
+
 def test_there_is_room_until_too_much_waits_for_the_own_log(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         position = 0

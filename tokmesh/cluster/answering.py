@@ -34,6 +34,7 @@ from tokmesh.sessions import Revoked, SessionFilter, Sessions
 
 OUTCOMES: Final = ("answered", "refused", "elsewhere", "stale")
 TASKS_MAX: Final = 1024
+DRAIN_S: Final = 3.0  # longer than a statement may take to be published
 
 # The request that another node asks for, while that is worked on; "" outside of any.
 asked_request_id: ContextVar[str] = ContextVar("asked_request_id", default="")
@@ -53,6 +54,7 @@ class Answering:
         self._placement = placement
         self._is_fresh = is_fresh
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_draining = False
         self._work: dict[Operation, Callable[[Question], Awaitable[Answer]]] = {
             Operation.VERDICTS: self._verdicts,
             Operation.GET: self._get,
@@ -74,8 +76,14 @@ class Answering:
         """Answers from now on. Raises LinkDown."""
         await self._link.subscribe(self._subject, self._asked)
 
+    async def drain(self) -> None:
+        """Begins nothing more, whoever asks is told to ask another; what is under way has DRAIN_S to come to its answer."""
+        self._is_draining = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=DRAIN_S)
+
     async def stop(self) -> None:
-        """What is under way ends; nobody is told what came of it."""
+        """What is under way ends; nobody is told what came of it. Statements that it waits for must have an outcome by now."""
         await end(*self._tasks)
 
     def __len__(self) -> int:
@@ -106,7 +114,7 @@ class Answering:
         await self._tell(answer, reply)
 
     async def _do(self, question: Question) -> Answer:
-        if not self._is_fresh():
+        if self._is_draining or not self._is_fresh():
             return Answer(Status.STALE, {}, [])
         held = self._placement.held
         if question.shards & ~held:

@@ -12,7 +12,7 @@ from tokmesh.sessions import Sessions
 
 class Elsewhere:
     """sessions: this node's. may_answer: whether it may say anything about sessions now. request_id: of the request whose handler
-    runs, or "". Life: start, when the link has a connection; stop."""
+    runs, or "". Life: start, when the link has a connection; drain; stop."""
 
     def __init__(
         self,
@@ -34,6 +34,10 @@ class Elsewhere:
         """Raises LinkDown."""
         await self.asking.start()
         await self.answering.listen()
+
+    async def drain(self) -> None:
+        """Others are sent away, those that were not get their answers; what this node asks goes on."""
+        await self.answering.drain()
 
     async def stop(self) -> None:
         """Whoever waits for an answer gets none, here or elsewhere."""

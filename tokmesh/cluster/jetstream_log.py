@@ -109,6 +109,13 @@ class JetStreamLog:
         self._own.start(loop, self._apply_own, self._apply_batch)
         self._taken = self._following.position
 
+    def stop(self) -> None:
+        """Takes nothing more. What is under way has an unknown outcome: nobody tells any more what others have applied, and whoever
+        waits for a proposal cannot be cancelled."""
+        self._refusal = partial(ApiError, "TM-SYS-5030", retry_after_s=1)
+        for part in list(self._parts.values()):
+            self._has_failed(part, unknown_outcome())
+
     @property
     def group_records(self) -> int:
         """As FileLog's."""

@@ -162,6 +162,8 @@ class ClusterNode:
 
     async def stop(self) -> None:
         """Ends what runs; the own log stays."""
+        if self.elsewhere is not None:
+            await self.elsewhere.drain()
         await end(self._watching)
         await self.part.stop()
         await self._missed.stop()
@@ -170,6 +172,7 @@ class ClusterNode:
         await self._comparing.stop()
         await self._follower.stop()
         await self.publishing.stop()
+        self.log.stop()
         if self.elsewhere is not None:  # what others asked for has an outcome now
             await self.elsewhere.stop()
         await self._beating.stop()
