@@ -46,6 +46,7 @@ from tokmesh._core.router cimport Router
 from tokmesh._core.sampling cimport Sampler, parent_kind
 from tokmesh._core.validate cimport Validator
 
+TURNED_AWAY_MAX = 128    # connections beyond max_connections, each for some seconds
 NEVER_NS = (1 << 63) - 1    # slow_ns and fresh_until_ns without a limit
 _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
 
@@ -116,6 +117,7 @@ cdef class Server:
         self.slow_ns = self.fresh_until_ns = NEVER_NS
         self.fence_reason = "stale"
         self._open = set()
+        self._turned_away = set()
         self._timer = loop.call_later(_TICK_S, self._tick)
 
     # Connections
@@ -129,7 +131,15 @@ cdef class Server:
         self._open.add(connection)
         self.counters.add(CONNECTION_OPENED, 1)
 
+    cdef bint turns_away(self, object connection) except -1:
+        """Whether a connection beyond the limit may stay until it has been told so."""
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            return False
+        self._turned_away.add(connection)
+        return True
+
     cdef void closed(self, object connection) except *:
+        self._turned_away.discard(connection)
         if connection in self._open:
             self._open.discard(connection)
             self.counters.add(CONNECTION_CLOSED, 1)
@@ -140,7 +150,7 @@ cdef class Server:
         self._timer = self.loop.call_later(_TICK_S, self._tick)
         self.responder.set_date(self.clock.now_ms())
         now_ns = self.clock.monotonic_ns()
-        for connection in list(self._open):
+        for connection in [*self._open, *self._turned_away]:
             connection.check_time(now_ns)
 
     # Stopping
@@ -160,7 +170,7 @@ cdef class Server:
             expiry.cancel()
         self._timer.cancel()
         left = list(self._open)
-        for connection in left:
+        for connection in [*left, *self._turned_away]:
             connection.abort()
         return not left
 
