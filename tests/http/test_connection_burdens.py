@@ -2,11 +2,12 @@
 descriptor beyond the limit for longer than it takes to say so."""
 
 import asyncio
+import socket
 import time
 import tracemalloc
 from typing import Any
 
-from tests.support.wire import RecordingTransport, Wire
+from tests.support.wire import HEALTH, RecordingTransport, Wire, ask
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import Counter
 from tokmesh._core.server import TURNED_AWAY_MAX
@@ -20,6 +21,32 @@ class NamelessTransport(RecordingTransport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return None
+
+
+class LocalTransport(RecordingTransport):
+    """The administration socket, with a peer of this very process."""
+
+    def __init__(self, own: socket.socket) -> None:
+        super().__init__()
+        self.own = own
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.own if name == "socket" else default
+
+
+def test_clients_do_not_lock_out_the_operator_of_the_host(loop: asyncio.AbstractEventLoop) -> None:
+    """What is to be done about too many connections is done through the administration socket."""
+    wire = Wire(loop, max_connections=1)
+    wire.connect()
+    own, other = socket.socketpair()
+    with own, other:
+        connection, transport = Connection(wire.server, True), LocalTransport(own)
+        connection.connection_made(transport)
+        assert [reply.status for reply in ask(connection, transport, HEALTH)] == [200]
+        wire.server.begin_drain()
+        refused = LocalTransport(own)
+        Connection(wire.server, True).connection_made(refused)
+        assert refused.closed
 
 
 def test_peer_that_reset_before_it_was_accepted_is_let_go(wire: Wire) -> None:

@@ -85,7 +85,9 @@ cdef class Channel:
                 return
             self.peer_ip = peer_name[0]
             self.peer_address = parse_peer(self.peer_ip)
-        if self.server.connections >= self.server.limits.max_connections or self.server.draining:
+        # The administration socket has no limit: its peers are the host's, and what is done about a flood is done through it.
+        is_beyond = not self.is_local and self.server.connections >= self.server.limits.max_connections
+        if is_beyond or self.server.draining:
             self._turn_away()
             return
         self.server.opened(self)
