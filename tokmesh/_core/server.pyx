@@ -33,6 +33,7 @@ from tokmesh._core.principal cimport (
     GRANT_STALE,
     KEY_DISABLED,
     KEY_EXPIRED,
+    KEY_RATE_LIMITED,
     ROLE_ADMIN,
     ROLE_ISSUER,
     ROLE_METRICS,
@@ -221,12 +222,12 @@ cdef class Server:
             head.grant = self.authenticator.cached(head.credential)
             if head.grant is None:
                 return 0
-        refusal = head.grant.check(now_ms)
+        refusal = head.grant.state(now_ms)
         if refusal == GRANT_STALE:
             head.grant = self.authenticator.cached(head.credential)
             if head.grant is None:
                 return 0
-            refusal = head.grant.check(now_ms)
+            refusal = head.grant.state(now_ms)
         if refusal != GRANTED:
             self._refuse(refusal)
         if not self._address_admitted(head.grant, peer_address):
@@ -235,6 +236,9 @@ cdef class Server:
         if mask and not mask & head.grant.api_key.role:
             self.counters.add(AUTH_ROLE, 1)
             raise ApiError("TM-AUTH-4030")
+        # Last: what is refused for another reason takes nothing of the rate that those have who may use the key.
+        if not head.grant.api_key.take(now_ms):
+            self._refuse(KEY_RATE_LIMITED)
         head.admitted = head.grant.api_key
         self.counters.add(AUTH_OK, 1)
         return 1
