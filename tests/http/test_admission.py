@@ -6,6 +6,7 @@ In memory, so that a test chooses what has come when; the same with a real serve
 import asyncio
 import time
 from functools import partial
+from ipaddress import ip_network
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.wire import CREDENTIAL, HEALTH, OneKey, RecordingTransport, W
 from tokmesh._core.clock import Clock
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import Counter
-from tokmesh._core.principal import Grant
+from tokmesh._core.principal import ApiKey, Grant
 from tokmesh.errors import ApiError
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -318,3 +319,14 @@ def test_a_request_behind_a_slow_body_has_its_own_time(loop: asyncio.AbstractEve
     connection.data_received(b"  " + HEALTH[:5])
     connection.check_time(now_ns + 980_000_000)
     assert statuses(transport) == [200]
+
+
+def test_who_may_not_use_a_key_uses_nothing_of_its_rate(wire: Wire) -> None:
+    """A key that is known elsewhere than where it may be used is no means to keep those out who may."""
+    elsewhere = (ip_network("192.0.2.0/24"),)
+    wire.authenticator.key = ApiKey("tmak-test", "validator", networks=elsewhere, rate_per_second=2)
+    connection, transport = wire.connect()
+    assert [ask(connection, transport, validate(b"{}"))[0].status for _ in range(5)] == [403] * 5
+    wire.authenticator.key = ApiKey("tmak-test", "metrics", rate_per_second=2)
+    connection, transport = wire.connect()
+    assert [ask(connection, transport, validate(b"{}"))[0].status for _ in range(5)] == [403] * 5

@@ -124,10 +124,11 @@ class Wire:
             Limits(**limits), logging.getLogger("tokmesh.test"),
         )  # fmt: skip
 
-    def connect(self) -> tuple[Connection, RecordingTransport]:
+    def connect(self, *, half_closes: bool = False) -> tuple[Connection, RecordingTransport]:
         """A new connection and what it writes to."""
         connection = Connection(self.server)
         transport = RecordingTransport()
+        transport.half_closes = half_closes
         connection.connection_made(transport)
         return connection, transport
 

@@ -13,6 +13,10 @@ from tokmesh.config.keys import KEYS, KEYS_BY_ENVIRONMENT, KEYS_BY_NAME, SECTION
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# Ten mappings merged into each of ten, and so on: a million pairs in 300 bytes.
+MERGES = b"a0: &a0 {k: 1}\n" + b"".join(b"a%d: &a%d {<<: [%b]}\n" % (n, n, b"*a%d," % (n - 1) * 10) for n in range(1, 7))
+
+
 def test_no_configuration_at_all_is_valid() -> None:
     loaded = load(environment={})
     assert loaded.settings == Settings()
@@ -163,6 +167,10 @@ def test_relative_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> No
         (b"server: {http: {address: {host: x}}}\n", "TM-CFG-1001"),
         (b"server: {http: {address: }}\n", "TM-CFG-1001"),
         (b"[" * 5000, "TM-CFG-1001"),
+        (b"server: {http: {max_headers: 0x" + b"f" * 5000 + b"}}\n", "TM-CFG-1001"),
+        (b"? 0x" + b"f" * 5000 + b"\n: 1\n", "TM-CFG-1001"),
+        (b"server: {http: {max_headers: " + b"1:" * 3000 + b"1.5}}\n", "TM-CFG-1001"),
+        (MERGES, "TM-CFG-1001"),
         (b"#" * ((1 << 20) + 1), "TM-CFG-1002"),
     ],
 )
@@ -229,6 +237,14 @@ def test_rules_over_several_keys(tmp_path: Path) -> None:
         "server.https.address": "127.0.0.1:5080",
     }
     assert load_errors(same) == [("TM-CFG-1005", "server.https.address")]
+
+
+@pytest.mark.parametrize("password", ["hush", "x/hush", "hu@hush", "hush@"])
+def test_errors_never_repeat_the_password_of_a_url(password: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([("telemetry.tracing.endpoint", f"http://user:{password}@collector/v1")], environment={})
+    assert "hush" not in str(caught.value)
+    assert "http://[redacted]@collector/v1" in str(caught.value)
 
 
 def test_errors_never_repeat_a_credential() -> None:

@@ -36,6 +36,7 @@ cdef class Channel:
         Py_ssize_t charged_bytes     # this connection's part of the server's buffered_bytes
 
     cdef void pump(self) except *
+    cdef void _turn_away(self) except *
     cdef bint busy(self) noexcept
     cdef Py_ssize_t held_bytes(self) noexcept
     cdef void recharge(self) noexcept

@@ -85,11 +85,21 @@ cdef class Channel:
                 return
             self.peer_ip = peer_name[0]
             self.peer_address = parse_peer(self.peer_ip)
-        if self.server.connections >= self.server.limits.max_connections or self.server.draining:
-            self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
-            self.settle()
+        # The administration socket has no limit: its peers are the host's, and what is done about a flood is done through it.
+        is_beyond = not self.is_local and self.server.connections >= self.server.limits.max_connections
+        if is_beyond or self.server.draining:
+            self._turn_away()
             return
         self.server.opened(self)
+
+    cdef void _turn_away(self) except *:
+        """Tells the peer to come back; of many at once the others are dropped, since each holds a descriptor until it has gone."""
+        if self.server.turns_away(self):
+            self.reject(Rejected(503, "TM-SYS-5030", Counter.CONNECTION_REFUSED), self.idle_since_ns)
+            self.settle()
+        else:
+            self.server.counters.increment(Counter.CONNECTION_REFUSED)
+            self.abort()
 
     def connection_lost(self, exc) -> None:
         self.closing = True

@@ -36,4 +36,5 @@ cdef class Grant:
         readonly uint32_t generation
         readonly int64_t verified_until_ms
 
+    cdef int state(self, int64_t now_ms) noexcept nogil     # all but the rate
     cdef int check(self, int64_t now_ms) noexcept nogil

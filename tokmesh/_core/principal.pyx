@@ -59,16 +59,20 @@ cdef class Grant:
         self.generation = api_key.generation
         self.verified_until_ms = verified_until_ms
 
-    cdef int check(self, int64_t now_ms) noexcept nogil:
+    cdef int state(self, int64_t now_ms) noexcept nogil:
         if not self.api_key.active:
             return KEY_DISABLED
         if self.generation != self.api_key.generation or now_ms >= self.verified_until_ms:
             return GRANT_STALE
         if self.api_key.expires_at_ms != 0 and now_ms >= self.api_key.expires_at_ms:
             return KEY_EXPIRED
-        if not self.api_key.take(now_ms):
-            return KEY_RATE_LIMITED
         return GRANTED
+
+    cdef int check(self, int64_t now_ms) noexcept nogil:
+        cdef int state = self.state(now_ms)
+        if state == GRANTED and not self.api_key.take(now_ms):
+            return KEY_RATE_LIMITED
+        return state
 
     def refusal(self, int64_t now_ms) -> int:
         """GRANTED or why not, as of `now_ms`; takes one request from the key's rate."""

@@ -217,13 +217,20 @@ cdef class MessageReader:
     cdef Py_ssize_t _chunked_end(self) except -1:
         """Up to where the next piece of a chunked body goes: behind an empty line, which is how the message ends, or all there is.
 
-        Feeding no further keeps the parser from eating the next request. The line may have begun in the piece before.
+        Feeding no further keeps the parser from eating the next request. The line may have begun in the piece before. What is
+        behind a piece is not copied to look into it: a body may be made of empty lines.
         """
-        window = self._line_tail + self._raw[self._at:]
-        cdef Py_ssize_t found = window.find(b"\r\n\r\n")
-        cdef Py_ssize_t size = len(window) if found < 0 else found + 4
-        cdef Py_ssize_t end = self._at + size - PyBytes_GET_SIZE(self._line_tail)
-        self._line_tail = window[max(size - 3, 0):size]
+        cdef Py_ssize_t end = PyBytes_GET_SIZE(self._raw), found
+        tail = self._line_tail
+        found = (tail + self._raw[self._at:self._at + 3]).find(b"\r\n\r\n")
+        if found >= 0:
+            end = self._at + found + 4 - len(tail)
+        else:
+            found = self._raw.find(b"\r\n\r\n", self._at)
+            if found >= 0:
+                end = found + 4
+        tail += self._raw[max(self._at, end - 3):end]
+        self._line_tail = tail[max(len(tail) - 3, 0):]
         return end
 
     def _feed(self, piece: bytes) -> None:

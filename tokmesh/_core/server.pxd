@@ -53,11 +53,13 @@ cdef class Server:
         int _validate_number
         readonly Py_ssize_t buffered_bytes    # of bodies and what waits behind them, held or given room, all connections together
         set _open                      # connections
+        set _turned_away               # those beyond the limit that are being told so, none of them in _open
         object _drained                # future while someone waits for the last connection
         readonly bint draining
         object _timer
 
     cdef void opened(self, object connection) except *
+    cdef bint turns_away(self, object connection) except -1
     cdef void closed(self, object connection) except *
     cdef void resolve(self, Head head) except *
     cdef int authorize(self, Head head, int64_t now_ms, object peer_address) except -1

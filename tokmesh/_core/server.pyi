@@ -15,6 +15,7 @@ from tokmesh._core.sampling import Sampler
 from tokmesh._core.validate import Validator
 
 NEVER_NS: int
+TURNED_AWAY_MAX: int
 
 class _Authenticator(Protocol):
     def cached(self, credential: bytes) -> Grant | None: ...

@@ -33,6 +33,7 @@ from tokmesh._core.principal cimport (
     GRANT_STALE,
     KEY_DISABLED,
     KEY_EXPIRED,
+    KEY_RATE_LIMITED,
     ROLE_ADMIN,
     ROLE_ISSUER,
     ROLE_METRICS,
@@ -46,6 +47,7 @@ from tokmesh._core.router cimport Router
 from tokmesh._core.sampling cimport Sampler, parent_kind
 from tokmesh._core.validate cimport Validator
 
+TURNED_AWAY_MAX = 128    # connections beyond max_connections, each for some seconds
 NEVER_NS = (1 << 63) - 1    # slow_ns and fresh_until_ns without a limit
 _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-outs
 
@@ -116,6 +118,7 @@ cdef class Server:
         self.slow_ns = self.fresh_until_ns = NEVER_NS
         self.fence_reason = "stale"
         self._open = set()
+        self._turned_away = set()
         self._timer = loop.call_later(_TICK_S, self._tick)
 
     # Connections
@@ -129,7 +132,15 @@ cdef class Server:
         self._open.add(connection)
         self.counters.add(CONNECTION_OPENED, 1)
 
+    cdef bint turns_away(self, object connection) except -1:
+        """Whether a connection beyond the limit may stay until it has been told so."""
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            return False
+        self._turned_away.add(connection)
+        return True
+
     cdef void closed(self, object connection) except *:
+        self._turned_away.discard(connection)
         if connection in self._open:
             self._open.discard(connection)
             self.counters.add(CONNECTION_CLOSED, 1)
@@ -140,7 +151,7 @@ cdef class Server:
         self._timer = self.loop.call_later(_TICK_S, self._tick)
         self.responder.set_date(self.clock.now_ms())
         now_ns = self.clock.monotonic_ns()
-        for connection in list(self._open):
+        for connection in [*self._open, *self._turned_away]:
             connection.check_time(now_ns)
 
     # Stopping
@@ -160,7 +171,7 @@ cdef class Server:
             expiry.cancel()
         self._timer.cancel()
         left = list(self._open)
-        for connection in left:
+        for connection in [*left, *self._turned_away]:
             connection.abort()
         return not left
 
@@ -211,12 +222,12 @@ cdef class Server:
             head.grant = self.authenticator.cached(head.credential)
             if head.grant is None:
                 return 0
-        refusal = head.grant.check(now_ms)
+        refusal = head.grant.state(now_ms)
         if refusal == GRANT_STALE:
             head.grant = self.authenticator.cached(head.credential)
             if head.grant is None:
                 return 0
-            refusal = head.grant.check(now_ms)
+            refusal = head.grant.state(now_ms)
         if refusal != GRANTED:
             self._refuse(refusal)
         if not self._address_admitted(head.grant, peer_address):
@@ -225,6 +236,9 @@ cdef class Server:
         if mask and not mask & head.grant.api_key.role:
             self.counters.add(AUTH_ROLE, 1)
             raise ApiError("TM-AUTH-4030")
+        # Last: what is refused for another reason takes nothing of the rate that those have who may use the key.
+        if not head.grant.api_key.take(now_ms):
+            self._refuse(KEY_RATE_LIMITED)
         head.admitted = head.grant.api_key
         self.counters.add(AUTH_OK, 1)
         return 1

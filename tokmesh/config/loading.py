@@ -30,6 +30,7 @@ from tokmesh.config.keys import (
     build_settings,
     value_of,
 )
+from tokmesh.config.strict_yaml import StrictLoader
 from tokmesh.config.values import BadValue
 
 __all__ = ["ConfigError", "Loaded", "Problem", "Settings", "changed_keys", "load", "shown_lines", "why_unreadable"]
@@ -46,7 +47,7 @@ _NOT_SETTINGS: Final = re.compile(
 )
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/.](?:[A-Za-z0-9/._:-]*[A-Za-z0-9])?")  # needs no quotes in YAML
 _CREDENTIAL: Final = re.compile(r"tm(tk|as)_[A-Za-z0-9_-]+")
-_USER_OF_URL: Final = re.compile(r"(?<=://)[^/@\s,]+(?=@)")
+_USER_OF_URL: Final = re.compile(r"(?<=://)[^\s,]+(?=@)")  # to the last @: a password may hold one
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +188,6 @@ def _from_environment(variables: Mapping[str, str], base: Path, problems: list[P
             problems.append(_unknown(name, "environment", KEYS_BY_ENVIRONMENT))
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """safe_load that refuses a key given twice in one mapping instead of keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node.value, str) and key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {str(key_node.value)[:100]!r} is given twice", key_node.start_mark
-                )
-            if isinstance(key_node.value, str):
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
 def _from_file(path: Path | None, text: bytes | None, folder: Path, problems: list[Problem]) -> Iterator[_Given]:
     """The values of a YAML file, or of the text given in its place; problems of its syntax end it, not the other sources."""
     if path is None and text is None:
@@ -215,7 +201,7 @@ def _from_file(path: Path | None, text: bytes | None, folder: Path, problems: li
         problems.append(Problem("TM-CFG-1002", "--config", source, f"it is larger than {FILE_BYTES_MAX} bytes"))
         return
     try:
-        document = yaml.load(content, Loader=_StrictLoader)
+        document = yaml.load(content, Loader=StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source} line {mark.line + 1}" if mark is not None else source

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 FILE_MODE_MASK: Final = 0o077
 SWITCH_INTERVAL_S: Final = 0.0005
+DESCRIPTORS_BESIDE: Final = 1024  # handshakes under way, connections beyond the limit, files
 _PR_SET_DUMPABLE: Final = 4
 # mallopt(3): a block below it comes from the heap, whose pages stay; the answer to a batch of 1000 tokens has half a megabyte,
 # and mapping and unmapping that for each answer cost a tenth of it.
@@ -41,7 +42,7 @@ def tune(connections_max: int, logger: logging.Logger) -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES)
         mallopt(_M_TRIM_THRESHOLD, 4 * HEAP_BLOCK_BYTES)
-    wanted = connections_max + 256
+    wanted = connections_max + DESCRIPTORS_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return

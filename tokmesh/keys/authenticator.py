@@ -29,6 +29,7 @@ from tokmesh.keys.argon2_pool import Argon2Pool, Argon2Settings
 TAG_BYTES: Final = 32
 SALT_BYTES: Final = 16
 CREDENTIAL_BYTES_MAX: Final = 128
+KEY_ID_BYTES: Final = 31
 _CREDENTIAL: Final = re.compile(rb"([Tt][Mm][Aa][Kk]-[0-9A-Za-z]{26}):(tmas_[0-9A-Za-z]{43})")
 _NO_SALT: Final = bytes(SALT_BYTES)
 _NO_TAG: Final = bytes(TAG_BYTES)
@@ -128,7 +129,9 @@ class Authenticator:
         self._pool.close()
 
     def _digest(self, credential: bytes) -> bytes:
-        return blake2b(credential, key=self._cache_key, digest_size=32).digest()
+        # A key's id has one digest, however it is written: each would cost a run of Argon2 and a place in the cache.
+        folded = credential[:KEY_ID_BYTES].lower() + credential[KEY_ID_BYTES:]
+        return blake2b(folded, key=self._cache_key, digest_size=32).digest()
 
     def _prefilter(self, credential: bytes) -> tuple[StoredKey, bytes]:
         match = _CREDENTIAL.fullmatch(credential) if len(credential) <= CREDENTIAL_BYTES_MAX else None
