@@ -29,7 +29,8 @@ class FakeLink:
     async def ask(self, name: str, body: object, timeout_s: float) -> dict[str, Any]:
         if self.last_sequence is None:
             raise LinkDown("no answer")
-        return {"created": self.created, "config": {}, "state": {"last_seq": self.last_sequence, "messages": 1}}
+        state = {"last_seq": self.last_sequence, "last_ts": self.created, "messages": 1}
+        return {"created": self.created, "config": {}, "state": state}
 
 
 @pytest.fixture

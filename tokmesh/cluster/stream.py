@@ -34,10 +34,11 @@ class StreamLost(Exception):
 
 
 class StreamFacts(NamedTuple):
-    """created_ns: when it was made, Unix; last_sequence: of its last record ever."""
+    """created_ns: when it was made, Unix; last_sequence: of its last record ever, which was stored at last_ms."""
 
     created_ns: int
     last_sequence: int
+    last_ms: int
 
 
 class Stored(NamedTuple):
@@ -163,7 +164,8 @@ class Stream:
 
 
 def _facts(info: dict[str, Any]) -> StreamFacts:
-    return StreamFacts(_unix_ns(info["created"]), int(info["state"]["last_seq"]))
+    state = info["state"]
+    return StreamFacts(_unix_ns(info["created"]), int(state["last_seq"]), _unix_ns(state["last_ts"]) // 1_000_000)
 
 
 def _unix_ns(text: str) -> int:
