@@ -34,7 +34,6 @@ WRONG_LAST_SEQUENCE: Final = 10071  # and its number is told
 RECORD_UNDER_WAY: Final = 10164  # the same, by one that is being stored
 ID_UNDER_WAY: Final = 10158  # this very message is being stored
 UNAVAILABLE: Final = 503
-MS_NS: Final = 1_000_000
 
 logger = logging.getLogger("tokmesh.cluster")
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.subjects import Subjects
-from tokmesh.following import Following
+from tokmesh.following import MS_NS, Following
 
 NOT_FOUND: Final = 10059
 DUPLICATE_WINDOW_NS: Final = 120_000_000_000
@@ -165,7 +165,7 @@ class Stream:
 
 def _facts(info: dict[str, Any]) -> StreamFacts:
     state = info["state"]
-    return StreamFacts(_unix_ns(info["created"]), int(state["last_seq"]), _unix_ns(state["last_ts"]) // 1_000_000)
+    return StreamFacts(_unix_ns(info["created"]), int(state["last_seq"]), _unix_ns(state["last_ts"]) // MS_NS)
 
 
 def _unix_ns(text: str) -> int:
