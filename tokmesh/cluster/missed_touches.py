@@ -87,7 +87,7 @@ class MissedTouches:
         table.idle_ends_from_ms = clock.now_ms() + HOLD_MS  # the replay goes no further than to the time of the start
 
     async def listen(self) -> None:
-        """Answers who asks, also before this node belongs: what it knows is true. Raises LinkDown."""
+        """Answers who asks, also before this node belongs: what it knows is true."""
         await self._link.subscribe(self._subjects.activity(self._quorum.node_id), self._asked)
 
     async def stop(self) -> None:

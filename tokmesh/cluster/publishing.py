@@ -95,7 +95,7 @@ class Publishing:
         self.outcomes = {"stored": 0, "conflict": 0, "refused": 0, "unknown": 0}
 
     async def start(self) -> None:
-        """When there is a connection. Raises LinkDown."""
+        """When there was a connection."""
         self._inbox = self._link.new_inbox()
         await self._link.subscribe(f"{self._inbox}.*", self._answered)
         loop = asyncio.get_running_loop()
