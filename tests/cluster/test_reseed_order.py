@@ -18,6 +18,7 @@ from tokmesh.cluster.stream import Stream
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.config.keys import NatsSettings
 from tokmesh.errors import ApiError
+from tokmesh.ids import ALL_SHARDS, shard_of
 from tokmesh.log import record as r
 from tokmesh.log.stream_record import Envelope
 
@@ -51,9 +52,10 @@ class Stopped(Node):
             self.follow(record)
 
     @staticmethod
-    def session(number: int) -> r.SessionStated:
+    def session(number: int, **fields: int) -> r.SessionStated:
         begun_ms = NOW_MS - 10 * HOUR_MS
-        return stated(number, time_ms=begun_ms, created_at_ms=begun_ms, last_active_ms=begun_ms, expires_at_ms=NOW_MS + HOUR_MS)
+        times = {"time_ms": begun_ms, "created_at_ms": begun_ms, "last_active_ms": begun_ms, "expires_at_ms": NOW_MS + HOUR_MS}
+        return stated(number, **{**times, **fields})
 
     def follow(self, record: r.AnyRecord) -> None:
         self.position += 1
@@ -184,6 +186,40 @@ def test_a_disabled_key_stays_so_whichever_node_is_the_first(url: str) -> None:
                 await world.reseed(node)
             assert not await world.key_active()
             await world.lose()
+
+    run(url, work)
+
+
+def test_a_session_that_ended_early_as_its_life_was_made_shorter_does_not_get_the_longer_one_back(url: str) -> None:
+    async def work(world: World) -> None:
+        for is_first in (True, False):
+            nodes = [Stopped(NOW_MS - HOUR_MS - by_ms, LIVES, ENDED) for by_ms in (0, 2 * MINUTE_MS)]
+            end_ms = NOW_MS - HOUR_MS - MINUTE_MS
+            shorter = Stopped.session(ENDED, version=2, time_ms=end_ms - 1, expires_at_ms=end_ms)
+            nodes[0].follow(r.SessionHeld(shorter.time_ms, ulid(ENDED), NOW_MS + HOUR_MS, shorter))
+            nodes[0].follow(r.PlaceStated(NOW_MS - HOUR_MS))
+            while nodes[0].table.advance(NOW_MS - HOUR_MS, 1000):
+                pass
+            for node in nodes if is_first else nodes[::-1]:
+                await world.reseed(node)
+            assert await world.sessions() == [LIVES]
+            await world.lose()
+
+    run(url, work)
+
+
+def test_a_node_ends_no_session_whose_shard_it_has_left(url: str) -> None:
+    async def work(world: World) -> None:
+        node = Stopped(NOW_MS - HOUR_MS, LIVES, ENDED)
+        shorter = Stopped.session(ENDED, version=2, time_ms=NOW_MS - HOUR_MS)
+        node.follow(r.SessionHeld(shorter.time_ms, ulid(ENDED), NOW_MS + 2 * HOUR_MS, shorter))
+        node.follow(r.PlaceStated(NOW_MS - HOUR_MS))
+        node.apply(r.ShardsHeld(NOW_MS, ALL_SHARDS ^ 1 << shard_of(ulid(ENDED)), 0))
+        while node.table.forgetting:
+            node.table.forget(1000)
+        await world.reseed(Stopped(NOW_MS - HOUR_MS, ENDED))
+        await world.reseed(node)
+        assert ENDED in await world.sessions()
 
     run(url, work)
 

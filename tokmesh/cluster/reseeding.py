@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from tokmesh._core.clock import Clock
-from tokmesh._core.table import Table
+from tokmesh._core.table import Status, Table
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import WRONG_LAST_SEQUENCE
 from tokmesh.cluster.recall import Recall
@@ -28,6 +28,7 @@ from tokmesh.cluster.stream import Stored, Stream, StreamFacts
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
+from tokmesh.ids import shard_of
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import (
     ClusterStated,
@@ -162,6 +163,9 @@ class Reseeding:
 
     def _sessions(self) -> Iterator[Statement]:
         now_ms = self._clock.now_ms()
+        for record in self._following.records():
+            if isinstance(record, SessionHeld) and self._is_over(record.session_id, now_ms):
+                yield self._stating.revocation(record.session_id, now_ms)  # another may know only of its longer life
         for revoked in (True, False):  # so that what was revoked is not there for a moment
             cursor = 0
             while cursor >= 0:
@@ -171,6 +175,13 @@ class Reseeding:
                         yield self._stating.revocation(self._table.session(entry).id, now_ms)
                     else:
                         yield self._stating.session(entry, now_ms)
+
+    def _is_over(self, session_id: bytes, now_ms: int) -> bool:
+        """Whether a session ended that this node held."""
+        if not self._following.held >> shard_of(session_id) & 1:
+            return False
+        entry = self._table.find(session_id)
+        return entry < 0 or self._table.status(entry, now_ms) != Status.LIVE
 
     async def _put(self, statement: Statement) -> bool:
         """Whether it is in the stream by this call; False: what is there is as new. Raises LinkDown, ApiRefused."""
