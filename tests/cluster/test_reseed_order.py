@@ -73,7 +73,7 @@ class World:
         stating = Stating(SUBJECTS, node.table, node.keyring, node.store.following, TOMBSTONE_MS, HOUR_MS)
         reseeding = Reseeding(
             self.link, self.stream, SUBJECTS, stating, node.table, node.keyring, node.store.following, Clock(), "tmnd-a", 1,
-            recall_of(node.store.following.time_ms, node.ran_until_ms, TOMBSTONE_MS), lambda done, total: None,
+            recall_of(node.store.following, node.ran_until_ms, TOMBSTONE_MS), lambda done, total: None,
         )  # fmt: skip
         figures, bound = await reseeding.run(anyway=anyway)
         node.apply(bound)
@@ -203,6 +203,27 @@ def test_a_session_that_ended_early_as_its_life_was_made_shorter_does_not_get_th
             for node in nodes if is_first else nodes[::-1]:
                 await world.reseed(node)
             assert await world.sessions() == [LIVES]
+            await world.lose()
+
+    run(url, work)
+
+
+@pytest.mark.parametrize("is_snapshot", [True, False])
+def test_a_node_remembers_of_a_shard_nothing_that_had_ended_before_it_was_loaded(is_snapshot: bool, url: str) -> None:
+    """Who held it then has left it since, or is lost: a node that was away for a moment only has for good what had ended."""
+
+    async def work(world: World) -> None:
+        part, loaded_ms = ALL_SHARDS ^ 1 << shard_of(ulid(ENDED)), NOW_MS - HOUR_MS - MINUTE_MS
+        for first_is_away in (True, False):
+            holder = Stopped(NOW_MS - HOUR_MS, LIVES, ran_until_ms=loaded_ms if is_snapshot else 0)
+            holder.apply(r.ShardsHeld(loaded_ms, part ^ 1 << shard_of(ulid(LIVES)), 0))
+            if not is_snapshot:
+                holder.apply(r.ShardsHeld(loaded_ms - 1, holder.store.following.held, 1 << shard_of(ulid(ENDED))))
+                holder.apply(r.ShardsHeld(loaded_ms, holder.store.following.held | 1 << shard_of(ulid(ENDED)), 0))
+            away = Stopped(loaded_ms - 1, ENDED)
+            first, second = (away, holder) if first_is_away else (holder, away)
+            await world.reseed(first)
+            await world.refused(second)
             await world.lose()
 
     run(url, work)

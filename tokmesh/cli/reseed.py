@@ -58,7 +58,7 @@ async def _reseed(settings: Settings, *, anyway: bool) -> int:
             subjects, state.table, state.keyring, following, settings.session.tombstone_ttl_ms, settings.session.ttl.max_ms
         )
         incarnation = data_directory.next_incarnation(settings.storage.dir, clock)
-        recall = recall_of(following.time_ms, state.snapshot_ms, settings.session.tombstone_ttl_ms)
+        recall = recall_of(following, state.snapshot_ms, settings.session.tombstone_ttl_ms)
         reseeding = Reseeding(
             link, stream, subjects, stating, state.table, state.keyring, following, clock, node_id, incarnation, recall, _tell
         )

@@ -7,6 +7,8 @@ far may have for good what the other has forgotten as ended, unless it had come 
 from typing import NamedTuple
 
 from tokmesh.cluster.statement import SLACK_MS
+from tokmesh.following import Following
+from tokmesh.ids import ALL_SHARDS
 
 
 class Recall(NamedTuple):
@@ -26,8 +28,11 @@ class Recall(NamedTuple):
         return Recall(min(self.known_ms, other.known_ms), max(self.since_ms, other.since_ms))
 
 
-def recall_of(known_ms: int, snapshot_ms: int, tombstone_ttl_ms: int) -> Recall:
-    """Of a node that has come to records of that time; snapshot_ms: when the snapshot was taken that it was loaded from, or 0: a
-    node that was cut off goes on forgetting. Clocks may differ by as much as SLACK_MS."""
+def recall_of(following: Following, snapshot_ms: int, tombstone_ttl_ms: int) -> Recall:
+    """Of a node; snapshot_ms: when the snapshot was taken that it was loaded from, or 0: a node that was cut off goes on
+    forgetting. Of shards that it has loaded it knows nothing of what had ended before. Clocks may differ by as much as SLACK_MS."""
+    known_ms = following.time_ms
     since_ms = max(known_ms, snapshot_ms) - max(tombstone_ttl_ms - SLACK_MS, 0)
-    return Recall(known_ms, min(known_ms, since_ms))
+    if following.held != ALL_SHARDS:  # a snapshot does not tell when they were loaded
+        since_ms = max(since_ms, snapshot_ms)
+    return Recall(known_ms, min(known_ms, max(since_ms, following.loaded_ms)))
