@@ -54,7 +54,8 @@ class Place(NamedTuple):
 class Following:
     """See the module. created_ns: when the stream was made, Unix; 0: none is followed. held, loading: shards (bits). members: ids
     of the nodes that belong to the cluster; incarnations: of each node's last start. quarantined: positions of records that meant
-    nothing here. place: the last one seen, if any; placed: told of each that is applied, while the table is as of it."""
+    nothing here. loaded_ms: when it last came to hold a shard, Unix, 0 where that is not known. place: the last one seen, if any;
+    placed: told of each that is applied, while the table is as of it."""
 
     __slots__ = (
         "_held_max",
@@ -68,6 +69,7 @@ class Following:
         "created_ns",
         "held",
         "incarnations",
+        "loaded_ms",
         "loading",
         "members",
         "place",
@@ -90,6 +92,7 @@ class Following:
         self.quarantined_total = 0
         self.held = ALL_SHARDS
         self.loading = 0
+        self.loaded_ms = 0
         self._seen: set[bytes] = set()  # sessions of shards that are being loaded, of which a record has come in its turn
         self.place: Place | None = None
         self.placed: Callable[[Place], None] | None = None
@@ -151,6 +154,8 @@ class Following:
     def set_shards(self, record: ShardsHeld) -> int:
         """The shards (bits) of which nothing is kept any more. For Store.apply."""
         before = self.held | self.loading
+        if record.held & self.loading:
+            self.loaded_ms = record.time_ms
         self.held = record.held & before
         self.loading = record.loading & ~self.held
         if not self.loading:

@@ -46,6 +46,7 @@ class State:
         self.snapshots_directory = settings.storage.dir / SNAPSHOT_DIRECTORY
         make_directory(self.snapshots_directory)
         self.snapshots_unusable: list[Path] = []  # that the start met
+        self.snapshot_ms = 0  # when the one was taken that it was loaded from
         self.node_id = node_id
         self.new_table = partial(Table, tombstone_ttl_ms=settings.session.tombstone_ttl_ms)
         self.table = self.new_table()
@@ -117,6 +118,7 @@ class State:
         self.table.exchange(loaded.table)
         self.keyring.exchange(loaded.keyring)
         self.store.applied_sequence = loaded.header.sequence
+        self.snapshot_ms = loaded.header.time_ms
         for record in loaded.cluster:
             self.store.take_place(record)
         seconds = (self.clock.monotonic_ns() - started_ns) / 1e9

@@ -64,6 +64,14 @@ def test_keys_that_differ_are_told_as_such_and_outvote_like_sessions() -> None:
     assert verdict == ({B: 1}, frozenset({B}), frozenset({B}))
 
 
+def test_reports_of_places_that_never_come_keep_no_place_from_being_compared() -> None:
+    place = Place()
+    for odd in range(PLACES_MAX + 1):
+        place.comparison.hear(Report(C, 1, 2**63 + odd, False, ALL_SHARDS, SAME))
+    assert [place.next(b=wrong_in(7))[0] for _ in range(3)][-1] == {B: 1}
+    assert place.comparison.compared_total == 3
+
+
 def test_only_what_both_have_is_compared() -> None:
     place = Place(copies=2, held={A: 0b0011, B: 0b0110, C: 0b1100})
     everything = wrong_in(*range(64))

@@ -1,6 +1,7 @@
 """A stream that was lost is noticed before anything wrong is said, and put back from what the nodes have."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ def delete_stream(cluster: Cluster) -> None:
     asyncio.run(delete())
 
 
-def reseed(cluster: Cluster, number: int) -> Any:
+def reseed(cluster: Cluster, number: int, *more: str) -> Any:
     node = cluster.nodes[number]
     urls = ",".join(cluster.nats.urls)
     options = (*SETTINGS, f"--cluster.nats.servers={urls}", f"--cluster.node_id=tmnd-{number}")
-    return node.command_line("cluster", "reseed", f"--storage.dir={node.directory}", *options)
+    return node.command_line("cluster", "reseed", f"--storage.dir={node.directory}", *options, *more)
 
 
 def refused_start(node: TokMeshProcess) -> str:
@@ -69,6 +70,31 @@ def test_a_lost_stream_is_put_back_from_the_nodes_session_for_session(tmp_path: 
             credential = f"{made['key_id']}:{made['key_secret']}"
             status, _ = cluster.nodes[number].request("POST", "/tokens/validate", json={"token": new}, key=credential)
             assert status == 200
+
+
+def test_what_was_revoked_while_a_node_was_away_does_not_come_back_from_its_directory(tmp_path: Path) -> None:
+    forgets = "--session.tombstone_ttl=1s"
+    with Cluster(tmp_path, nodes=3, servers=1, args=[forgets]) as cluster:
+        revoked, kept = cluster.create(0), cluster.create(0)
+        away = cluster.nodes[2]
+        cluster.wait_verdict(2, kept["token"], True)
+        assert away.stop() == 0
+        assert cluster.ask(0, "POST", f"/sessions/{revoked['session_id']}/revoke", {"sync": True})[0] == 200
+        for node in cluster.nodes[:2]:
+            assert node.stop() == 0
+        delete_stream(cluster)
+        assert reseed(cluster, 1, forgets).returncode == 0
+        refused = reseed(cluster, 2, forgets)
+        assert refused.returncode != 0 and "TM-CLST-5050" in refused.stderr and "this node was away" in refused.stderr
+        for folder in ("log", "snapshots"):
+            shutil.rmtree(away.directory / folder)
+        for node in cluster.nodes[1:]:
+            node.spawn()
+        for node in cluster.nodes[1:]:
+            node.wait_ready()
+        for number in (1, 2):
+            assert cluster.verdict(number, kept["token"]) is True
+            assert cluster.verdict(number, revoked["token"]) in ("TM-TOKN-4010", "TM-TOKN-4012")
 
 
 def test_a_stream_deleted_and_made_anew_under_running_nodes_stops_their_answers(tmp_path: Path) -> None:

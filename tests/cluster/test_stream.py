@@ -31,7 +31,7 @@ class FakeLink:
         if self.last_sequence is None:
             raise LinkDown("no answer")
         cluster = {"leader": "a", "replicas": [{"name": "b", "active": silent_ns} for silent_ns in self.silent_ns]}
-        state = {"last_seq": self.last_sequence, "messages": 1}
+        state = {"last_seq": self.last_sequence, "last_ts": self.created, "messages": 1}
         return {"created": self.created, "config": {}, "state": state, "cluster": cluster}
 
 

@@ -32,7 +32,7 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
     mutant(
         "call a question answered that was asked before the node was away again",
         "cluster/missed_touches.py",
-        "before != (self._falls, self._link.reconnects)",
+        "before != (self._looks_away, self._link.reconnects)",
         "before[1] != self._link.reconnects",
         "tests/cluster/test_missed_touches.py",
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.kills import strace
+from tests.support.small_disk import fill, small_disk
 from tests.support.waiting import wait_until
 from tokmesh.config import ConfigError
 from tokmesh.host.apart import AGAIN_MS, Anew, Apart, begin_anew
@@ -115,6 +116,21 @@ def test_a_node_stands_apart_whatever_its_file_says(content: bytes, tmp_path: Pa
     begin_anew(tmp_path)
     apart = Apart(tmp_path)
     assert apart.reason and len(apart.reason) <= 1024 and apart.anew is None
+
+
+def test_what_a_full_disk_did_not_take_is_written_down_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        ballast = disk / "ballast"
+        fill(ballast)
+        decided: list[bool] = []
+        Apart(disk, lambda: decided.append(True)).begin("its table differs", T0, CREATED_NS, CLUSTER_ID)
+        wait_until(lambda: "could not be written down" in caplog.text, "it is told")
+        assert Apart(disk).reason is None and not decided
+        ballast.unlink()
+        wait_until(lambda: Apart(disk).reason == "its table differs", "it is written down")
+        wait_until(lambda: decided, "that is told")
 
 
 def test_a_node_of_which_it_cannot_be_seen_does_not_start(tmp_path: Path) -> None:

@@ -219,6 +219,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         each.set_defaults(module="members")
     reseed = _add(actions, "reseed", "put what this host's stopped server has back into a stream that was lost", CLUSTER_EXAMPLES)
     reseed.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+    reseed.add_argument("--anyway", action="store_true", help="of a node that was away too: revoked sessions may come back")
     _add_settings_options(reseed)
     reseed.set_defaults(module="reseed")
     init = _add(actions, "init", "print the configuration of a new cluster's NATS servers", CLUSTER_EXAMPLES)

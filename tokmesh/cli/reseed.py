@@ -26,12 +26,13 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if apart is not None:
         raise ApiError("TM-CLST-5050", {"reason": f"this node stands apart: {apart}", "cure": "reseed from the others"})
     process.harden()
-    return asyncio.run(_reseed(loaded))
+    return asyncio.run(_reseed(loaded, anyway=options.anyway))
 
 
-async def _reseed(settings: Settings) -> int:
+async def _reseed(settings: Settings, *, anyway: bool) -> int:
     from tokmesh._core.clock import Clock
     from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+    from tokmesh.cluster.recall import recall_of
     from tokmesh.cluster.reseeding import Reseeding
     from tokmesh.cluster.statement import Stating
     from tokmesh.cluster.stream import Stream, StreamRefused
@@ -57,11 +58,12 @@ async def _reseed(settings: Settings) -> int:
             subjects, state.table, state.keyring, following, settings.session.tombstone_ttl_ms, settings.session.ttl.max_ms
         )
         incarnation = data_directory.next_incarnation(settings.storage.dir, clock)
+        recall = recall_of(following, state.snapshot_ms, settings.session.tombstone_ttl_ms)
         reseeding = Reseeding(
-            link, stream, subjects, stating, state.table, state.keyring, following, clock, node_id, incarnation, _tell
+            link, stream, subjects, stating, state.table, state.keyring, following, clock, node_id, incarnation, recall, _tell
         )
         try:
-            figures, bound = await reseeding.run()
+            figures, bound = await reseeding.run(anyway=anyway)
         except (LinkDown, ApiRefused, StreamRefused) as error:
             raise ApiError("TM-CLST-5030", {"reason": str(error)}) from error
         state.log.start(asyncio.get_running_loop(), state.store.apply)

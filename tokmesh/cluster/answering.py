@@ -73,7 +73,7 @@ class Answering:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of what others asked
 
     async def listen(self) -> None:
-        """Answers from now on. Raises LinkDown."""
+        """Answers from now on."""
         await self._link.subscribe(self._subject, self._asked)
 
     async def drain(self) -> None:

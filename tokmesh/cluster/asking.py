@@ -119,7 +119,7 @@ class Asking:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of questions
 
     async def start(self) -> None:
-        """When there is a connection. Raises LinkDown."""
+        """When there was a connection."""
         self._inbox = self._link.new_inbox()
         await self._link.subscribe(f"{self._inbox}.*", self._answered)
 

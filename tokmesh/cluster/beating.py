@@ -52,7 +52,7 @@ class Beating:
         self.own_ids_heard = 0  # beats with our node id that are not ours
 
     async def listen(self) -> None:
-        """Hears the others, and says nothing yet: another process of our node id would give way to a beat. Raises LinkDown."""
+        """Hears the others, and says nothing yet: another process of our node id would give way to a beat."""
         await self._link.subscribe(self._subject, self._heard)
 
     def start(self) -> None:

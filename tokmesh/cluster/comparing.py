@@ -98,7 +98,7 @@ class Comparing:
         self.differing: dict[str, int] = {}  # parts of the table, by other members; those without any are left out
 
     async def listen(self) -> None:
-        """Hears the others. Raises LinkDown."""
+        """Hears the others."""
         await self._link.subscribe(self._subjects.reports, self._heard)
 
     def start(self) -> None:

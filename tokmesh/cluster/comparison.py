@@ -10,7 +10,8 @@ has another, as often in a row; a place without such a majority neither counts n
 every node that reported is: then the comparing is wrong, or nobody is right. Reports of nodes that stand apart already are no
 votes. Every node judges by the same reports, so that all come to the same.
 
-Bounds: reports of PLACES_MAX places are kept, one a node, of members only when they are judged.
+Bounds: reports of PLACES_MAX places are kept, one a node, of members only when they are judged. They are the earliest that are
+still to be judged: places that never come keep out none that does.
 """
 
 from collections import Counter
@@ -55,7 +56,7 @@ class Comparison:
         if len(reports) < SENDERS_MAX:
             reports[report.node_id] = report
         if len(self._reports) > PLACES_MAX:
-            del self._reports[min(self._reports)]
+            del self._reports[max(self._reports)]
 
     def judge(self, position: int, members: Iterable[str]) -> Verdict:
         """What follows from the reports of places before `position`, which is the next."""

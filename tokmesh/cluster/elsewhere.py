@@ -31,7 +31,7 @@ class Elsewhere:
         self.sessions = PlacedSessions(sessions, placement, self.asking, node_id, max_staleness_ms / 1000)
 
     async def start(self) -> None:
-        """Raises LinkDown."""
+        """Asks and answers from now on."""
         await self.asking.start()
         await self.answering.listen()
 

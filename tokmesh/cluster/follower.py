@@ -38,8 +38,7 @@ class Follower:
         self, link: Link, stream: Stream, following: Following, sink: Sink, clock: Clock, lost: Callable[[str], None]
     ) -> None:
         self._link = link
-        self._source = stream
-        self._stream = stream.name
+        self._stream = stream
         self._following = following
         self._sink = sink
         self._clock = clock
@@ -61,7 +60,7 @@ class Follower:
         while True:  # ends by cancellation
             try:
                 # A consumer that begins beyond the end of a stream made anew would deliver nothing and say nothing.
-                await self._source.verify(self._following)
+                await self._stream.verify(self._following)
                 await self._consume()
             except StreamLost as error:
                 self._lost(str(error))
@@ -75,11 +74,11 @@ class Follower:
 
     async def _consume(self) -> None:
         """Follows by one consumer until that ends. Raises LinkDown, ApiRefused when none can be had, StreamLost."""
-        consumer = Consumer(self._link, self._stream, self._sink, self._clock, self._take)
+        consumer = Consumer(self._link, self._stream.name, self._sink, self._clock, self._take)
         await consumer.open()
         self.consumers_made += 1
         try:
-            await self._source.verify(self._following)  # again: it may have been made anew in between
+            await self._stream.verify(self._following)  # again: it may have been made anew in between
             await consumer.watch()
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
@@ -115,7 +114,7 @@ class Follower:
             try:
                 self.fetches += 1
                 body = {"seq": self._recent.oldest, "batch": FETCH_RECORDS, "next_by_subj": ">"}
-                await self._link.publish(f"$JS.API.DIRECT.GET.{self._stream}", orjson.dumps(body), reply=inbox)
+                await self._link.publish(f"$JS.API.DIRECT.GET.{self._stream.name}", orjson.dumps(body), reply=inbox)
                 await asyncio.wait_for(done.wait(), FETCH_TIMEOUT_S)
                 if proof.is_other:
                     logger.warning("a replica has other records than were taken from the stream: nothing is taken from it")

@@ -21,10 +21,10 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome
 from tokmesh.cluster.pending import Part, Pending
-from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
+from tokmesh.cluster.publishing import Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
 from tokmesh.errors import ApiError
-from tokmesh.following import Following
+from tokmesh.following import MS_NS, Following
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.interface import Proposal
 from tokmesh.log.record import (

@@ -136,7 +136,8 @@ class Link:
             raise LinkDown(words_of(error)) from error
 
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
-        """Calls `handler` for each message, one after the other, on this connection and every later one."""
+        """Calls `handler` for each message, one after the other, on this connection and every later one. Where there is none just
+        now, nothing is heard until there is."""
         subscription = Subscription(subject, handler)
         self._subscriptions.add(subscription)
         if self._connection is not None and self.connected:

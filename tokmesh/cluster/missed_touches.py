@@ -32,6 +32,7 @@ from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
+from tokmesh.following import MS_NS
 
 FORMAT: Final = 1
 PIECE_BYTES_MAX: Final = ACTIVITY_PIECE_BYTES_MAX
@@ -43,7 +44,6 @@ ALL_S: Final = 300.0  # for all that one member tells: more than any table takes
 PAUSE_SHARE: Final = 4.0  # a member's pause lasts as many times as the making of the piece before it
 HOLD_MS: Final = 5_000  # idle ends are put off by this at a time: longer than from one look to the next
 CLOCKS_MS: Final = 60_000  # clocks of members may differ by as much
-MS_NS: Final = 1_000_000
 
 _QUESTION: Final = struct.Struct("<BQQ")
 _ANSWER: Final = struct.Struct("<BQ")
@@ -80,14 +80,14 @@ class MissedTouches:
         self._caught_up = caught_up
         self._current_ms = 0  # when this node was last looked at and current, and not behind
         self._fell_behind_ms = 0
-        self._falls = 0
+        self._looks_away = 0  # at which it was not current
         self._reconnects = 0  # of the link, as of the last time all was heard
         self._asking: asyncio.Task[None] | None = None
         self.is_behind = True
         table.idle_ends_from_ms = clock.now_ms() + HOLD_MS  # the replay goes no further than to the time of the start
 
     async def listen(self) -> None:
-        """Answers who asks, also before this node belongs: what it knows is true. Raises LinkDown."""
+        """Answers who asks, also before this node belongs: what it knows is true."""
         await self._link.subscribe(self._subjects.activity(self._quorum.node_id), self._asked)
 
     async def stop(self) -> None:
@@ -101,7 +101,7 @@ class MissedTouches:
             if not self.is_behind:
                 self.is_behind = True
                 self._fell_behind_ms = now_ms
-            self._falls += 1
+            self._looks_away += 1
             self._table.idle_ends_from_ms = now_ms + HOLD_MS
             return
         self._table.idle_ends_from_ms = now_ms + HOLD_MS if self.is_behind or self._is_loading() else 0
@@ -117,7 +117,7 @@ class MissedTouches:
     async def ask(self, node_ids: Iterable[str]) -> None:
         """Returns when each of these has told what it knows, or was passed over. For who has applied what they have."""
         asked = sorted(node_ids)
-        before = (self._falls, self._link.reconnects)
+        before = (self._looks_away, self._link.reconnects)
         since_ms = max(0, self._current_ms - self._quorum.max_staleness_ns // MS_NS - CLOCKS_MS)
         counts = await asyncio.gather(*(self._ask(node_id, since_ms) for node_id in asked))
         if self._was_away(before):
@@ -136,7 +136,7 @@ class MissedTouches:
         sessions that are being loaded this node has heard nothing. They are asked again when it was away meanwhile."""
         while True:  # until then, or the caller gives up
             asked = self._quorum.present(self._clock.monotonic_ns())
-            before = (self._falls, self._link.reconnects)
+            before = (self._looks_away, self._link.reconnects)
             if len(asked) + 1 >= self._quorum.majority:
                 await asyncio.gather(*(self._ask(node_id, 0) for node_id in asked))
                 if not self._was_away(before):
@@ -144,8 +144,8 @@ class MissedTouches:
             await asyncio.sleep(RETRY_S)
 
     def _was_away(self, before: tuple[int, int]) -> bool:
-        """Since falls and reconnects were these."""
-        return not self._link.connected or before != (self._falls, self._link.reconnects)
+        """Since it had looked so often while it was not current, and there had been so many reconnects."""
+        return not self._link.connected or before != (self._looks_away, self._link.reconnects)
 
     async def _ask(self, node_id: str, since_ms: int) -> int:
         count = cursor = 0

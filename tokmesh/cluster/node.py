@@ -35,13 +35,13 @@ from tokmesh.cluster.syncing import Syncing
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.cluster.view import ClusterView, Standing, Viewer
 from tokmesh.errors import ApiError
+from tokmesh.following import MS_NS
 from tokmesh.log.interface import Reached
 from tokmesh.log.record import AnyRecord
 
 TICK_S: Final = 0.1
 POLL_S: Final = 0.02
 FAILOVER_NS: Final = 10_000_000_000  # the stream may need this long to have another leader; reads go on, and so does readiness
-MS_NS: Final = 1_000_000
 
 logger = logging.getLogger("tokmesh.cluster")
 

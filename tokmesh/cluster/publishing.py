@@ -34,7 +34,6 @@ WRONG_LAST_SEQUENCE: Final = 10071  # and its number is told
 RECORD_UNDER_WAY: Final = 10164  # the same, by one that is being stored
 ID_UNDER_WAY: Final = 10158  # this very message is being stored
 UNAVAILABLE: Final = 503
-MS_NS: Final = 1_000_000
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -96,7 +95,7 @@ class Publishing:
         self.outcomes = {"stored": 0, "conflict": 0, "refused": 0, "unknown": 0}
 
     async def start(self) -> None:
-        """When there is a connection. Raises LinkDown."""
+        """When there was a connection."""
         self._inbox = self._link.new_inbox()
         await self._link.subscribe(f"{self._inbox}.*", self._answered)
         loop = asyncio.get_running_loop()

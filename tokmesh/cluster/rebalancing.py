@@ -61,7 +61,7 @@ class Rebalancing:
         self.loads_failed_total = 0
 
     async def listen(self) -> None:
-        """Hears who is told not to wait. Raises LinkDown."""
+        """Hears who is told not to wait."""
         await self._link.subscribe(self._subject, self._heard)
 
     def start(self) -> None:

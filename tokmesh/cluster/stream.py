@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.subjects import Subjects
-from tokmesh.following import Following
+from tokmesh.following import MS_NS, Following
 
 NOT_FOUND: Final = 10059
 DUPLICATE_WINDOW_NS: Final = 120_000_000_000
@@ -34,10 +34,11 @@ class StreamLost(Exception):
 
 
 class StreamFacts(NamedTuple):
-    """created_ns: when it was made, Unix; last_sequence: of its last record ever."""
+    """created_ns: when it was made, Unix; last_sequence: of its last record ever, which was stored at last_ms."""
 
     created_ns: int
     last_sequence: int
+    last_ms: int
 
 
 class Stored(NamedTuple):
@@ -171,7 +172,8 @@ def _hears_majority(info: dict[str, Any]) -> bool:
 
 
 def _facts(info: dict[str, Any]) -> StreamFacts:
-    return StreamFacts(_unix_ns(info["created"]), int(info["state"]["last_seq"]))
+    state = info["state"]
+    return StreamFacts(_unix_ns(info["created"]), int(state["last_seq"]), _unix_ns(state["last_ts"]) // MS_NS)
 
 
 def _unix_ns(text: str) -> int:

@@ -14,6 +14,7 @@ import logging
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +28,7 @@ BEGAN_NAME: Final = "began_anew"
 SET_ASIDE_NAME: Final = "set_aside"
 AGAIN_MS: Final = 3_600_000
 REASON_BYTES_MAX: Final = 1024
+RETRY_S: Final = 1.0
 _UNFINISHED: Final = ".tmp"  # what a process left that died while it wrote: worth nothing, and a start removes it
 _ANEW: Final = re.compile(r"^begins anew: ([0-9]{1,18}) ([0-9]{1,19}) ([0-9a-f]{32})$", re.ASCII | re.MULTILINE)
 
@@ -74,11 +76,17 @@ class Apart:
 
     def _write(self) -> None:
         text = f"{self.reason}\n{self.anew.encode() if self.anew is not None else ''}"
-        try:
-            write_durably(self._directory / APART_NAME, text.encode())
-        except OSError as error:
-            logger.error("that this node stands apart could not be written down", extra={"reason": str(error.strerror)})
-            return
+        told = ""
+        while True:  # until it is: a start before that would answer from the wrong table. The thread ends with the process
+            try:
+                write_durably(self._directory / APART_NAME, text.encode())
+                break
+            except OSError as error:
+                reason = str(error.strerror)
+            if reason != told:
+                told = reason
+                logger.error("that this node stands apart could not be written down; tried again", extra={"reason": reason})
+            time.sleep(RETRY_S)
         if self.anew is not None and self._decided is not None:
             self._decided()
 
