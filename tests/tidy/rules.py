@@ -5,6 +5,7 @@ Words that a rule bans are spelled in pieces here, so that this file obeys it.
 """
 
 import ast
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 
@@ -21,6 +22,7 @@ _MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|Us
 _ERROR_CODE = re.compile(r"\bTM-[A-Z]+-\d{4}\b")
 _MAKE_COMMAND = re.compile(r"(?:^|[`$]|&&|;)\s*make(?:\s+[A-Z_]+=\S+)*\s+([a-z][a-z-]*)", re.MULTILINE)
 _MAKE_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 _C_FUNCTION_END = re.compile(r"^}")
 _C_FUNCTION_START = re.compile(r"^[a-zA-Z_].*\)\s*{\s*$|^[a-zA-Z_][^;]*\($")
 _BUILD_TIME_CYTHON = re.compile(r"^\s*(include\s+[\"']|DEF\s+\w+|IF\s+.+:\s*$)")
@@ -162,6 +164,18 @@ def check_make_commands(source: Source, makefile: Source) -> Iterator[Finding]:
         for target in _MAKE_COMMAND.findall(line):
             if target not in targets:
                 yield Finding(source.path, number, f"`make {target}`: the Makefile has no such target")
+
+
+def check_linked(pages: Iterable[Source], documents: Iterable[Source]) -> Iterator[Finding]:
+    """Every page is led to by a link of another document."""
+    linked: dict[str, set[str]] = {}  # page's path → documents that lead to it
+    for document in documents:
+        for target in _LINK.findall(document.text):
+            path = os.path.normpath(os.path.join(os.path.dirname(document.path), target))
+            linked.setdefault(path, set()).add(document.path)
+    for page in pages:
+        if not linked.get(page.path, set()) - {page.path}:
+            yield Finding(page.path, 1, "no document links to it")
 
 
 def check_changelog(changelog: Source, version: str) -> Iterator[Finding]:

@@ -94,6 +94,12 @@ def test_documented_make_commands_exist() -> None:
     assert_none(found for each in select(".md") for found in rules.check_make_commands(each, BY_PATH["Makefile"]))
 
 
+def test_every_page_of_the_documentation_is_linked() -> None:
+    # A runbook is led to by its alert: tests/observability/test_rules.py.
+    pages = [each for each in select(".md", under=("docs/",)) if not each.path.startswith("docs/runbooks/")]
+    assert_none(rules.check_linked(pages, select(".md")))
+
+
 def test_changelog_tells_of_this_version() -> None:
     assert_none(rules.check_changelog(BY_PATH["CHANGELOG.md"], __version__))
 

@@ -64,6 +64,12 @@ CASES: list[tuple[Check, str, str, str]] = [
 ]
 
 
+def test_page_that_no_other_links_to_is_found() -> None:
+    page, other = Source("docs/a.md", "[a](a.md)\n"), Source("docs/b/c.md", "[a](../a.md#top)\n")
+    assert [found.path for found in rules.check_linked([page], [page])] == ["docs/a.md"]
+    assert not list(rules.check_linked([page], [page, other]))
+
+
 @pytest.mark.parametrize(("check", "path", "bad", "good"), CASES)
 def test_rule_bites_the_bad_and_spares_the_good(check: Check, path: str, bad: str, good: str) -> None:
     assert len(list(check(Source(path, bad)))) == 1
