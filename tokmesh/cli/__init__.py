@@ -216,7 +216,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         each.add_argument("--json", action="store_true", help="print JSON")
         each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
         _add_settings_options(each)
-        each.set_defaults(module="members")
+        each.set_defaults(module="cluster")
     reseed = _add(actions, "reseed", "put what this host's stopped server has back into a stream that was lost", CLUSTER_EXAMPLES)
     reseed.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
     _add_settings_options(reseed)
@@ -232,7 +232,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
     init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
     init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
     init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")
-    init.set_defaults(module="cluster")
+    init.set_defaults(module="cluster_init")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
