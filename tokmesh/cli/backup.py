@@ -22,7 +22,7 @@ from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_FAILURE, EX_OK, ApiError
 
 if TYPE_CHECKING:
-    from tokmesh.snapshots.offline import State
+    from tokmesh.snapshots.offline import Restorable
 
 SNAPSHOTS: Final = "/admin/v1/backups/snapshots"
 RESTORES: Final = "/admin/v1/backups/restores"
@@ -204,7 +204,7 @@ def _restore_stopped(what: str | None, moment: Any, settings: Settings) -> int:
     return EX_OK
 
 
-def _part(state: "State") -> str:
+def _part(state: "Restorable") -> str:
     """That other nodes of the cluster held the rest, if so."""
     from tokmesh.ids import ALL_SHARDS, SHARDS
 
