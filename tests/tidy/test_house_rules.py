@@ -83,6 +83,12 @@ def test_arrows_between_modules() -> None:
     package = select(".py", ".pyx", ".pxd", under=("tokmesh/",))
     known_modules = frozenset(source.module for source in package)
     assert_none(layers.check_arrows(package, known_modules))
+    assert_none(layers.check_arrows_used(package, known_modules))
+
+
+def test_arrows_go_down_and_the_architecture_tells_them() -> None:
+    assert_none(layers.check_order(layers.ARROWS))
+    assert_none(layers.check_rooms(BY_PATH["ARCHITECTURE.md"], layers.ARROWS))
 
 
 def test_error_codes_are_in_the_table() -> None:

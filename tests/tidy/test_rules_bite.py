@@ -99,6 +99,7 @@ def arrows(path: str, text: str) -> list[Finding]:
         ("tokmesh/api/sessions.py", "from tokmesh._core import table\n"),
         ("tokmesh/telemetry/catalog.py", "from tokmesh.sessions import Sessions\n"),
         ("tokmesh/app.py", "from tokmesh.cli import main\n"),
+        ("tokmesh/store.py", "from tokmesh import __version__\n"),
         ("tokmesh/novelty.py", "import os\n"),
     ],
 )
@@ -111,13 +112,46 @@ def test_wrong_arrow_is_found(path: str, text: str) -> None:
     [
         ("tokmesh/_core/table.pyx", "from libc.stdint cimport int64_t\nfrom tokmesh._core.clock cimport Clock\nimport time\n"),
         ("tokmesh/api/sessions.py", "from tokmesh.sessions import Sessions\nfrom tokmesh import errors\n"),
-        ("tokmesh/app.py", "from tokmesh import __version__, api, store\n"),
+        ("tokmesh/app.py", "from tokmesh import __version__, api, keys\n"),
         ("tokmesh/log/__init__.py", "from . import record\n"),
         ("tokmesh/store.py", "from tokmesh.log.record import decode\n"),
     ],
 )
 def test_right_arrow_is_left_alone(path: str, text: str) -> None:
     assert arrows(path, text) == []
+
+
+def test_stated_arrow_that_nothing_takes_is_found() -> None:
+    known = frozenset({"tokmesh", *(f"tokmesh.{room}" for room in layers.ARROWS if room)})
+    lines = {room: [f"from tokmesh import {each or '__version__'}\n" for each in layers.ARROWS[room]] for room in layers.ARROWS}
+    taken = {room: Source(f"tokmesh/{room}.py", "".join(lines[room])) for room in lines}
+    assert not list(layers.check_arrows_used(taken.values(), known))
+    taken["log"] = Source("tokmesh/log.py", "from tokmesh import storage, ids, _core\n")
+    assert [found.message.split(":")[0] for found in layers.check_arrows_used(taken.values(), known)] == [
+        "states an arrow from log to errors"
+    ]
+
+
+def test_arrow_that_goes_up_is_found() -> None:
+    down = {"app": frozenset({"log"}), "log": frozenset({"errors"}), "errors": frozenset[str]()}
+    assert not list(layers.check_order(down))
+    assert len(list(layers.check_order({**down, "log": frozenset({"app", "errors"})}))) == 1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("| `app.py` | x | `log` |",),
+        ("| `log/` | x | nothing |", "| `app.py` | x | `log` |"),
+        ("| `app.py` | x | nothing |", "| `log/` | x | nothing |"),
+        ("| `app.py` | x | `log`, `cli` |", "| `log/` | x | nothing |"),
+    ],
+)
+def test_room_that_the_architecture_tells_wrongly_is_found(rows: tuple[str, ...]) -> None:
+    arrows = {"app": frozenset({"log", "errors"}), "log": frozenset({"errors"}), "errors": frozenset[str]()}
+    right = "| `app.py` | x | `log` of theirs |\n| `log/` | x | nothing |\n"
+    assert not list(layers.check_rooms(Source("A.md", right), arrows))
+    assert len(list(layers.check_rooms(Source("A.md", "\n".join(rows)), arrows))) == 1
 
 
 def test_functions_of_cython_are_found_with_their_parts() -> None:
