@@ -1,6 +1,6 @@
 """The one table of errors: code, HTTP status, message, CLI exit code.
 
-Every refusal a client, an operator or a script can meet is a row here (contract §4). A message is fixed text: it never
+Every refusal a client, an operator or a script can meet is a row here. A message is fixed text: it never
 carries input, an exception's text or a secret; what varies goes into `details`, built by the code that raises.
 """
 

@@ -1,4 +1,4 @@
-"""House rules that read one file at a time (DESIGN "House rules"), and the few that read several.
+"""House rules that read one file at a time, and the few that read several.
 
 Each is a generator of Findings over one Source; which files it is asked about is decided in test_house_rules.py.
 Words that a rule bans are spelled in pieces here, so that this file obeys it.
@@ -19,6 +19,7 @@ LONG_FILES: dict[str, tuple[int, str]] = {}
 
 _UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|Us" + r"ers)/\w")
+_FOREIGN_TEXT = re.compile(r"\b(?:[Cc]on" + r"tract|CON" + r"TRACT|DES" + r"IGN|GO" + r"ALS)(?:\.md\b| §| \")")
 _ERROR_CODE = re.compile(r"\bTM-[A-Z]+-\d{4}\b")
 _MAKE_COMMAND = re.compile(r"(?:^|[`$]|&&|;)\s*make(?:\s+[A-Z_]+=\S+)*\s+([a-z][a-z-]*)", re.MULTILINE)
 _MAKE_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
@@ -93,6 +94,13 @@ def check_machine_paths(source: Source) -> Iterator[Finding]:
     for number, line in enumerate(source.lines, 1):
         if match := _MACHINE_PATH.search(line):
             yield Finding(source.path, number, f"{match[0]}…: a path of one machine")
+
+
+def check_foreign_texts(source: Source) -> Iterator[Finding]:
+    """No word of a text that the repository has not: docs/ and ARCHITECTURE.md say it."""
+    for number, line in enumerate(source.lines, 1):
+        if match := _FOREIGN_TEXT.search(line):
+            yield Finding(source.path, number, f"{match[0]}: not of this repository; docs/ or ARCHITECTURE.md says it")
 
 
 def check_asserts(source: Source) -> Iterator[Finding]:

@@ -59,6 +59,10 @@ def test_no_path_of_one_machine() -> None:
     assert_none(found for each in SOURCES for found in rules.check_machine_paths(each))
 
 
+def test_no_word_of_texts_that_are_not_here() -> None:
+    assert_none(found for each in SOURCES for found in rules.check_foreign_texts(each))
+
+
 def test_no_assertion_on_what_came_from_outside() -> None:
     assert_none(found for each in select(".py", ".pyx", under=("tokmesh/",)) for found in rules.check_asserts(each))
 

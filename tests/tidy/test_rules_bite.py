@@ -43,6 +43,8 @@ CASES: list[tuple[Check, str, str, str]] = [
     (rules.check_unfinished, "a.h", "/* FIX" + "ME */\n", "/* fixed */\n"),
     (rules.check_machine_paths, "a.md", "see /wo" + "rk/shared\n", "see build/work/shared\n"),
     (rules.check_machine_paths, "Makefile", "PYTHON = /ro" + "ot/bin/python\n", "PYTHON = /usr/bin/python3\n"),
+    (rules.check_foreign_texts, "a.py", "# as con" + "tract §3 says\n", "# as RFC 9110 §3 says: a contract\n"),
+    (rules.check_foreign_texts, "a.pyx", "# DES" + 'IGN "The rooms"\n', '# ARCHITECTURE.md "The rooms"\n'),
     (rules.check_asserts, "a.py", "def f(body):\n    assert len(body) < 9\n", "def f(state):\n    assert state == 1\n"),
     (rules.check_asserts, "a.py", "def decode(x):\n    assert x[0] == 1\n", "def decode(x):\n    assert x.log is not None\n"),
     (rules.check_asserts, "a.pyx", "def f(frame):\n    assert frame[0]\n", "def f(state):\n    assert state\n"),

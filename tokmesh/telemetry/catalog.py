@@ -1,7 +1,7 @@
 """The catalogue of metrics: every metric this server exposes, once.
 
 Invariants: a name is here exactly once; a label either lists all its values or says what bounds them, and no value is
-ever an identifier of a session, token, key or user (contract §5). The rows are in `service_metrics.py`,
+ever an identifier of a session, token, key or user (docs/metrics.md). The rows are in `service_metrics.py`,
 `node_metrics.py` and others beside them; `readings.py` fills the families in, `exposition.py` renders them, and `metrics_page.py` writes the
 reference: `python -m tokmesh.telemetry.catalog > docs/metrics.md`. Whatever names a metric elsewhere, such as a rule or a
 dashboard, is checked with `series_labels`.
