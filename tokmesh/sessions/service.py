@@ -228,12 +228,12 @@ class Sessions:
         now_ms = self._clock.now_ms()
         return [self._table.check(hashed, now_ms, now_ms if touch else 0) for hashed in hashes]
 
-    async def renew(self, session_id: bytes, ttl_seconds: int | None = None) -> int:
-        """Moves the absolute end to `ttl_seconds` (default: as at creation) from now, later or earlier; the new end.
+    async def renew(self, session_id: bytes, ttl_seconds: int) -> int:
+        """Moves the absolute end to `ttl_seconds` from now, later or earlier; the new end.
 
         Raises TM-SESS-4001, TM-SESS-4040, TM-SESS-4041.
         """
-        ttl_ms = self._ttl_default_ms if ttl_seconds is None else rules.ttl_ms(ttl_seconds, self._ttl_max_ms)
+        ttl_ms = rules.ttl_ms(ttl_seconds, self._ttl_max_ms)
         await self._turns.enter(session_id)
         try:
             now_ms = self._clock.now_ms()
