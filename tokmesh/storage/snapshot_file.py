@@ -196,7 +196,7 @@ def _join_records(records: list[bytes]) -> bytes:
 
 
 def split_records(raw: bytes) -> list[bytes]:
-    """The records of a KEYS chunk. What is cut comes out cut, which its decoder tells."""
+    """The records of a KEYS or CLUSTER chunk. What is cut comes out cut, which its decoder tells."""
     records, at = [], 0
     while at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
