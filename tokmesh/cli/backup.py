@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokmesh import __version__
 from tokmesh.cli.config import load_options
-from tokmesh.cli.local import call, download, upload
+from tokmesh.cli.local import call, download, path_segment, upload
 from tokmesh.cli.progress import Bar
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_FAILURE, EX_OK, ApiError
@@ -66,16 +66,11 @@ def _told(item: dict[str, Any]) -> str:
 
 def _fetch(options: argparse.Namespace, settings: Settings) -> int:
     target = Path(options.file)
+    snapshot = path_segment(options.snapshot_id, "snapshot_id", "must be the id of a snapshot, as `tokmesh backup list` shows it")
     with Bar(f"fetching {options.snapshot_id}") as bar:
-        download(settings.storage.dir, f"{SNAPSHOTS}/{_path_segment(options.snapshot_id)}/file", target, bar.tell)
+        download(settings.storage.dir, f"{SNAPSHOTS}/{snapshot}/file", target, bar.tell)
     print(f"{options.snapshot_id} is in {target}")
     return EX_OK
-
-
-def _path_segment(snapshot_id: str) -> str:
-    if not (snapshot_id.isascii() and snapshot_id.replace("-", "").isalnum() and len(snapshot_id) <= 64):
-        raise ApiError("TM-ARG-1001", {"snapshot_id": "must be the id of a snapshot, as `tokmesh backup list` shows it"})
-    return snapshot_id
 
 
 def _verify(options: argparse.Namespace, settings: Settings) -> int:

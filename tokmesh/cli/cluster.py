@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokmesh.cli.config import load_options
-from tokmesh.cli.local import call
+from tokmesh.cli.local import call, path_segment
 from tokmesh.cli.starting import waits_for
 from tokmesh.cli.table import print_rows
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
@@ -34,7 +34,8 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         settings = [*settings, ("storage.dir", options.dir)]
     directory = load_options(options, settings).settings.storage.dir
     if options.action == "remove":
-        told = call(directory, "POST", f"{NODES}/{_path_segment(options.node_id)}/remove", {})
+        node_id = path_segment(options.node_id, "node_id", "must be the id of a node, tmnd-…")
+        told = call(directory, "POST", f"{NODES}/{node_id}/remove", {})
         print(json.dumps(told) if options.json else f"{told['node_id']} is no member any more")
         return EX_OK
     if options.action == "rebalance":
@@ -122,10 +123,3 @@ def _text(value: object) -> str:
 
 def _seconds(value: float | None, more: str = "") -> str:
     return "-" if value is None else f"{value:.3f} s{more}"
-
-
-def _path_segment(node_id: str) -> str:
-    """The id as one segment of a path. Raises TM-ARG-1001 for what cannot be an id, before it travels."""
-    if not (node_id.isascii() and node_id.replace("-", "").isalnum() and len(node_id) <= 64):
-        raise ApiError("TM-ARG-1001", {"node_id": "must be the id of a node, tmnd-…"})
-    return node_id

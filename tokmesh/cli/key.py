@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokmesh.cli.config import load_options
-from tokmesh.cli.local import call
+from tokmesh.cli.local import call, path_segment
 from tokmesh.cli.table import print_rows
 from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
@@ -26,16 +26,10 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if options.action == "list":
         return _list(options, directory)
     status = "active" if options.action == "enable" else "disabled"
-    data = call(directory, "POST", f"/admin/v1/keys/{_path_segment(options.key_id)}/status", {"status": status})
-    print(json.dumps(data) if options.json else f"{options.key_id.lower()} {status}")
+    key_id = path_segment(options.key_id, "key_id", "must be the id of an API key, tmak-…").lower()
+    data = call(directory, "POST", f"/admin/v1/keys/{key_id}/status", {"status": status})
+    print(json.dumps(data) if options.json else f"{key_id} {status}")
     return EX_OK
-
-
-def _path_segment(key_id: str) -> str:
-    """The id as one segment of a path. Raises TM-ARG-1001 for what cannot be an id, before it travels."""
-    if not (key_id.isascii() and key_id.replace("-", "").isalnum() and len(key_id) <= 64):
-        raise ApiError("TM-ARG-1001", {"key_id": "must be the id of an API key, tmak-…"})
-    return key_id.lower()
 
 
 def _expiry_ms(text: str) -> int:
