@@ -32,8 +32,6 @@ POLL_S: Final = 0.2
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     loaded = load_options(options, settings).settings
     actions: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
         "create": _create, "list": _list, "fetch": _fetch, "verify": _verify, "restore": _restore,

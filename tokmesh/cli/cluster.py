@@ -30,8 +30,6 @@ _SHARDS: Final = {"held": "held here", "loading": "being loaded", "leaving": "be
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (the server's refusal, or TM-SYS-5030 without a server) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     directory = load_options(options, settings).settings.storage.dir
     if options.action == "remove":
         node_id = path_segment(options.node_id, "node_id", "must be the id of a node, tmnd-…")

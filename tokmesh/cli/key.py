@@ -18,8 +18,6 @@ PAGES_MAX: Final = 10_000
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (the server's refusal, or TM-SYS-5030 without a server) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     directory = load_options(options, settings).settings.storage.dir
     if options.action == "create":
         return _create(options, directory)

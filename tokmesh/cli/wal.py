@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     loaded = load_options(options, settings).settings
     try:
         keys = SegmentKeys(read_keys(loaded.storage.encryption), loaded.storage.encryption.enabled)
-        with Inspection(Path(options.dir) if options.dir else loaded.storage.dir, keys) as inspection:
+        with Inspection(Path(options.source) if options.source else loaded.storage.dir, keys) as inspection:
             if options.action == "salvage":
                 return _salvage(options, inspection, loaded)
             return _Reading(inspection).finish(_ACTIONS[options.action](options))
