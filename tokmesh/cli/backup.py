@@ -18,6 +18,7 @@ from tokmesh import __version__
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call, download, path_segment, upload
 from tokmesh.cli.progress import Bar
+from tokmesh.cli.table import shown_time
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_FAILURE, EX_OK, ApiError
 
@@ -57,9 +58,9 @@ def _list(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _told(item: dict[str, Any]) -> str:
-    taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(item["taken_at"] / 1000))
     marks = [mark for mark in ("encrypted", "restored") if item[mark]]
-    return "  ".join([item["id"], taken, f"{item['sessions']} sessions", f"{item['size_bytes']} bytes", *marks])
+    counts = (f"{item['sessions']} sessions", f"{item['size_bytes']} bytes")
+    return "  ".join([item["id"], shown_time(item["taken_at"]), *counts, *marks])
 
 
 def _fetch(options: argparse.Namespace, settings: Settings) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call, path_segment
-from tokmesh.cli.table import print_rows
+from tokmesh.cli.table import print_rows, shown_time
 from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
 
@@ -66,7 +66,7 @@ def _list(options: argparse.Namespace, directory: Path) -> int:
     rows = [("KEY ID", "ROLE", "STATUS", "EXPIRES", "DESCRIPTION")]
     for item in items:
         expires_at = item.get("expires_at")
-        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_at / 1000)) if expires_at else "never"
+        expires = shown_time(expires_at) if expires_at else "never"
         rows.append((item["key_id"], item["role"], item["status"], expires, _printable(item.get("description", ""))))
     print_rows(rows)
     return EX_OK
