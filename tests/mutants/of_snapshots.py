@@ -72,8 +72,8 @@ TAKING: Final = (
     mutant(
         "skip the directory's sync behind a snapshot's rename",
         "storage/snapshot_directory.py",
-        "            sync(directory_fd)\n        finally:\n            os.close(directory_fd)\n        self._close()\n",
-        "            pass\n        finally:\n            os.close(directory_fd)\n        self._close()\n",
+        "        sync_directory(self._directory)\n        self._close()\n",
+        "        self._close()\n",
         NAMED,
     ),
     mutant(
