@@ -152,7 +152,7 @@ LOADING: Final = (
     mutant(
         "go on writing while a restore runs",
         "snapshots/restoring.py",
-        "            await self._log.suspend(_refusal)  # also while it is only read: what is written now would be gone soon\n",
+        "            await self._log.suspend(restore_under_way)  # while it is only read, too: what is written now would be gone\n",
         "",
         TAKEN,
     ),

@@ -11,6 +11,7 @@ from tokmesh._core.counters import NAMES
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS
 from tokmesh.telemetry import catalog
 from tokmesh.telemetry.catalog import METRICS, MetricSpec, series_labels
+from tokmesh.telemetry.metric import NS_PER_SECOND
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -128,7 +129,7 @@ def test_metric_is_well_formed(metric: MetricSpec) -> None:
     assert metric.help.endswith(".") and "\n" not in metric.help and "|" not in metric.help
     if metric.unit:
         assert metric.name.removesuffix("_total").endswith("_" + metric.unit)
-    assert metric.divisor == (catalog.NS_PER_SECOND if metric.type == "histogram" and metric.unit == "seconds" else 1)
+    assert metric.divisor == (NS_PER_SECOND if metric.type == "histogram" and metric.unit == "seconds" else 1)
     for label in metric.labels:
         assert label.name not in FORBIDDEN_LABELS
         assert bool(label.values) != bool(label.bound), "either a closed set or what bounds it"

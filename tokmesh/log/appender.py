@@ -26,6 +26,7 @@ from tokmesh.storage.segment import (
     Segment,
     SyncFailed,
     adopt_spare,
+    frame_overhead,
     make_spare,
     open_directory,
     remove_spare,
@@ -237,11 +238,6 @@ def sync_failure(errno: int) -> LogFailed:
 
 def _reserve_bytes(segment_bytes: int) -> int:
     return min(RESERVE_BYTES_MAX, segment_bytes // RESERVE_SHARE)
-
-
-def frame_overhead(encrypted: bool) -> int:
-    """Bytes of a frame beside its payload."""
-    return wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if encrypted else 0)
 
 
 def frame_bytes_max(segment_bytes: int, encrypted: bool) -> int:

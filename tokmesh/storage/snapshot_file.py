@@ -173,7 +173,7 @@ class SnapshotWriter:
 
     def _add(self, kind: Kind, raw: bytes) -> None:
         stored = self._compressor.compress(raw)
-        extra = 0 if self._sealer is None else 16
+        extra = 0 if self._sealer is None else wal.TAG_BYTES
         head = _CHUNK.pack(kind, self._number, len(raw), len(stored) + extra)
         if self._sealer is not None:
             stored = self._sealer.seal(self._number, self._head + head, stored)

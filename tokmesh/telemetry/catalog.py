@@ -25,14 +25,11 @@ from tokmesh.telemetry.cluster_metrics import (
     standing_metrics,
     stream_metrics,
 )
-from tokmesh.telemetry.metric import NS_PER_SECOND, Label, MetricSpec
+from tokmesh.telemetry.metric import MetricSpec
 from tokmesh.telemetry.metrics_page import metrics_markdown
 from tokmesh.telemetry.node_metrics import (
     GC_GENERATIONS,
-    LEVELS,
     LOG_STATES,
-    PRESSURE_EXTENTS,
-    PRESSURE_RESOURCES,
     log_metrics,
     process_metrics,
     resource_metrics,
@@ -55,16 +52,11 @@ from tokmesh.telemetry.tracing_metrics import tracing_metrics
 __all__ = [
     "AUTH_RESULTS",
     "GC_GENERATIONS",
-    "LEVELS",
     "LOG_STATES",
     "METRICS",
     "METRICS_BY_NAME",
-    "NS_PER_SECOND",
-    "PRESSURE_EXTENTS",
-    "PRESSURE_RESOURCES",
     "PROPAGATION_BOUNDS_NS",
     "REJECT_REASONS",
-    "Label",
     "MetricSpec",
     "bound_text",
     "golden",
