@@ -355,18 +355,6 @@ def texts(rule: str) -> Kind:
     return Kind(rule, "", lambda value, _base: tuple(_items(value)), lambda value: f"[{', '.join(value)}]")
 
 
-def text(rule: str, length_max: int) -> Kind:
-    """Any text of bounded length."""
-
-    def parse(value: object, _base: Path) -> str:
-        given = _text(value)
-        if len(given) > length_max:
-            raise BadValue(OUT_OF_RANGE)
-        return given
-
-    return Kind(rule, "", parse)
-
-
 def _path(value: object, base: Path) -> Path:
     given = _text(value)
     if "\0" in given or len(given) > 4096:

@@ -83,12 +83,6 @@ class Appender(Tail):
         self.no_room_reason: str | None = None  # the last refusal of the disk, in its words
 
     @property
-    def frame_bytes_max(self) -> int:
-        """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its
-        own."""
-        return frame_bytes_max(self._segment_bytes_max, encrypted=self._keys.sealing)
-
-    @property
     def encrypted(self) -> bool:
         """Whether what is written now is encrypted."""
         return self._segment.sealer is not None

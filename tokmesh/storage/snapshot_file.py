@@ -164,12 +164,10 @@ class SnapshotWriter:
         """Whole images, at most RAW_BYTES_MAX bytes."""
         self._add(Kind.SESSIONS, images)
 
-    def finish(self, images: int) -> Totals:
+    def finish(self, images: int) -> None:
         """Writes the end and syncs the file. images: how many were added."""
-        totals = Totals(images, self._keys, self._raw_bytes)
-        self._add(Kind.END, orjson.dumps(totals._asdict()))
+        self._add(Kind.END, orjson.dumps(Totals(images, self._keys, self._raw_bytes)._asdict()))
         os.fsync(self._fd)
-        return totals
 
     def _add(self, kind: Kind, raw: bytes) -> None:
         stored = self._compressor.compress(raw)
