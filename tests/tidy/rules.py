@@ -21,6 +21,7 @@ _UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X
 _MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|Us" + r"ers)/\w")
 _FOREIGN_TEXT = re.compile(r"\b(?:[Cc]on" + r"tract|CON" + r"TRACT|DES" + r"IGN|GO" + r"ALS)(?:\.md\b| §| \")")
 _ERROR_CODE = re.compile(r"\bTM-[A-Z]+-\d{4}\b")
+_ERROR_ROW = re.compile(r'^\s+"(TM-[A-Z]+-\d{4})": .*?(# reserved)?$')
 _MAKE_COMMAND = re.compile(r"(?:^|[`$]|&&|;)\s*make(?:\s+[A-Z_]+=\S+)*\s+([a-z][a-z-]*)", re.MULTILINE)
 _MAKE_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -163,6 +164,14 @@ def check_error_codes(source: Source, known_codes: Iterable[str]) -> Iterator[Fi
         for code in _ERROR_CODE.findall(line):
             if code not in known:
                 yield Finding(source.path, number, f"{code} is not in errors.ERRORS")
+
+
+def check_errors_raised(table: Source, others: Iterable[Source]) -> Iterator[Finding]:
+    """Every row of the table of errors is raised somewhere, unless it is marked as reserved: then it is not."""
+    raised = {code for source in others for code in re.findall(r'"(TM-[A-Z]+-\d{4})"', source.text)}
+    for number, line in enumerate(table.lines, 1):
+        if (match := _ERROR_ROW.match(line)) and (match[1] in raised) == (match[2] is not None):
+            yield Finding(table.path, number, f"{match[1]} is reserved, and raised" if match[2] else f"nothing raises {match[1]}")
 
 
 def check_make_commands(source: Source, makefile: Source) -> Iterator[Finding]:

@@ -100,6 +100,11 @@ def test_error_codes_are_in_the_table() -> None:
     assert_none(found for each in written for found in rules.check_error_codes(each, ERRORS))
 
 
+def test_every_error_is_raised_or_reserved() -> None:
+    others = [each for each in select(".py", ".pyx", under=("tokmesh/",)) if each.path != "tokmesh/errors.py"]
+    assert_none(rules.check_errors_raised(BY_PATH["tokmesh/errors.py"], others))
+
+
 def test_documented_make_commands_exist() -> None:
     assert_none(found for each in select(".md") for found in rules.check_make_commands(each, BY_PATH["Makefile"]))
 

@@ -56,6 +56,13 @@ CASES: list[tuple[Check, str, str, str]] = [
     (rules.check_clock, "a.py", "now = time.time()\n", "now = clock.now_ms()\n"),
     (rules.check_clock, "a.py", "now = datetime.now(UTC)\n", "now = datetime.fromtimestamp(x, UTC)\n"),
     (lambda it: rules.check_error_codes(it, ["TM-A-1000"]), "a.py", 'raise ApiError("TM-A-1001")\n', '"TM-A-1000"\n'),
+    (
+        lambda it: rules.check_errors_raised(it, [Source("b.py", 'raise ApiError("TM-A-1001")\n')]),
+        "a.py",
+        '    "TM-A-1001": 1,  # reserved\n    "TM-A-1002": 1,  # reserved\n',
+        '    "TM-A-1001": 1,\n    "TM-A-1002": 1,  # reserved\n',
+    ),
+    (lambda it: rules.check_errors_raised(it, []), "a.py", '    "TM-A-1001": ErrorSpec(1),\n', '    "TM-A-1001": 1,  # reserved\n'),
     (lambda it: rules.check_changelog(it, "1.2.3"), "a.md", "## 1.2.30\n", "## 1.2.3 (2030-01-01)\n"),
     (
         lambda it: rules.check_make_commands(it, Source("Makefile", "run: build\n\techo\n")),
