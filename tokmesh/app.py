@@ -32,7 +32,7 @@ from tokmesh.api.routes import build_routes
 from tokmesh.api.spool import remove_leftovers
 from tokmesh.backups import Backups
 from tokmesh.config import ConfigError, LiveConfig, Loaded, Settings
-from tokmesh.derived import limits_of, posture_of, scope_of
+from tokmesh.derived import limits_of, posture_of
 from tokmesh.errors import EX_FAILURE, EX_OK, ApiError
 from tokmesh.host import data_directory, process
 from tokmesh.host.clock_discipline import clock_synchronised
@@ -53,6 +53,7 @@ from tokmesh.telemetry.logs import JsonLinesHandler, configure_logging, reset_lo
 from tokmesh.telemetry.logs.audit import AuditTrail
 from tokmesh.telemetry.logs.audit_file import AuditFile
 from tokmesh.telemetry.logs.level import LogLevel
+from tokmesh.telemetry.logs.scope import scope_of
 from tokmesh.telemetry.logs.uncaught import log_loop_error, log_uncaught
 from tokmesh.telemetry.loop_lag import LoopLag
 from tokmesh.telemetry.readings import Family, Propagation, Sources

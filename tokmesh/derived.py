@@ -1,25 +1,9 @@
-"""What parts of the server are told of the settings, and log lines of the request they belong to: plain translations."""
+"""What parts of the server are told of the settings: plain translations."""
 
-from typing import TYPE_CHECKING
-
-from tokmesh._core.request import Request
 from tokmesh._core.server import Limits
 from tokmesh.config import Settings
 from tokmesh.config.keys import HttpSettings
 from tokmesh.telemetry.status import Posture
-
-if TYPE_CHECKING:
-    from tokmesh.telemetry.tracing.span import Span
-
-
-def scope_of(request: Request | None, span: "Span | None") -> dict[str, str]:
-    """The fields of a log line that belongs to a request, and to a span if that is traced."""
-    if request is None:
-        return {}
-    if span is None:
-        return {"request_id": request.request_id}
-    trace_id, span_id = span.ids
-    return {"request_id": request.request_id, "trace_id": trace_id, "span_id": span_id}
 
 
 def limits_of(http: HttpSettings) -> Limits:

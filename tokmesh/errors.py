@@ -1,6 +1,6 @@
 """The one table of errors: code, HTTP status, message, CLI exit code.
 
-Every refusal a client, an operator or a script can meet is a row here (contract §4). A message is fixed text: it never
+Every refusal a client, an operator or a script can meet is a row here. A message is fixed text: it never
 carries input, an exception's text or a secret; what varies goes into `details`, built by the code that raises.
 """
 
@@ -25,6 +25,7 @@ class ErrorSpec(NamedTuple):
     exit_code: int
 
 
+# A row marked "reserved" is raised by no part of this version.
 ERRORS: Final[dict[str, ErrorSpec]] = {
     "TM-SYS-4000": ErrorSpec(400, "Bad request", EX_DATAERR),
     "TM-SYS-4040": ErrorSpec(404, "No such route", EX_DATAERR),
@@ -37,8 +38,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TM-AUTH-4010": ErrorSpec(401, "API key required", EX_USAGE),
     "TM-AUTH-4011": ErrorSpec(401, "API key not valid", EX_DATAERR),
     "TM-AUTH-4012": ErrorSpec(401, "API key disabled or expired", EX_DATAERR),
-    "TM-AUTH-4014": ErrorSpec(401, "Request timestamp outside the allowed window", EX_DATAERR),
-    "TM-AUTH-4015": ErrorSpec(401, "Nonce already used", EX_DATAERR),
+    "TM-AUTH-4014": ErrorSpec(401, "Request timestamp outside the allowed window", EX_DATAERR),  # reserved
+    "TM-AUTH-4015": ErrorSpec(401, "Nonce already used", EX_DATAERR),  # reserved
     "TM-AUTH-4030": ErrorSpec(403, "Role does not permit this operation", EX_DATAERR),
     "TM-AUTH-4031": ErrorSpec(403, "Address not allowed", EX_DATAERR),
     "TM-SESS-4001": ErrorSpec(400, "Session field breaks a rule", EX_DATAERR),
@@ -55,14 +56,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TM-ARG-1001": ErrorSpec(400, "Bad argument", EX_USAGE),
     "TM-ARG-1002": ErrorSpec(400, "Missing argument", EX_USAGE),
     "TM-ARG-1003": ErrorSpec(400, "Conflicting arguments", EX_USAGE),
-    "TM-ADMIN-4030": ErrorSpec(403, "Administration is not permitted for this key", EX_DATAERR),
+    "TM-ADMIN-4030": ErrorSpec(403, "Administration is not permitted for this key", EX_DATAERR),  # reserved
     "TM-ADMIN-4031": ErrorSpec(403, "Administration is not permitted from this address", EX_DATAERR),
     "TM-ADMIN-4041": ErrorSpec(404, "No such administrative resource", EX_DATAERR),
     "TM-ADMIN-4091": ErrorSpec(409, "Administrative conflict", EX_DATAERR),
     "TM-ADMIN-4130": ErrorSpec(413, "Upload too large", EX_DATAERR),
     "TM-ADMIN-4221": ErrorSpec(422, "Backup file not valid", EX_DATAERR),
     "TM-ADMIN-4291": ErrorSpec(429, "Too many administrative jobs", EX_UNAVAILABLE),
-    "TM-ADMIN-5001": ErrorSpec(500, "Administrative job failed", EX_FAILURE),
+    "TM-ADMIN-5001": ErrorSpec(500, "Administrative job failed", EX_FAILURE),  # reserved
     "TM-ADMIN-5031": ErrorSpec(503, "Restore under way", EX_UNAVAILABLE),
     "TM-CLST-4090": ErrorSpec(409, "Node id in use", EX_CONFIG),
     "TM-CLST-5030": ErrorSpec(503, "No quorum", EX_UNAVAILABLE),

@@ -1,4 +1,4 @@
-"""Identifiers and credentials: making, parsing, folding, hashing, redacting (contract §1).
+"""Identifiers and credentials: making, parsing, folding, hashing, redacting (docs/api.md, "Identifiers").
 
 Public identifiers are ULIDs behind a type and a dash (`tmss-`, `tmak-`), 16 bytes inside the server, 26 lower-case Crockford
 characters outside; input is folded to lower case. Secrets are 32 random bytes behind a type and an underscore (`tmtk_`,

@@ -1,4 +1,4 @@
-"""The one applier: `Store.apply` is the only code that changes the table and the key ring (DESIGN §1).
+"""The one applier: `Store.apply` is the only code that changes the table and the key ring (ARCHITECTURE.md, "The picture").
 
 It takes no clock and no randomness: a record carries both. It is idempotent by sequence: a record at or below
 `applied_sequence` changes nothing. Replay at start and a normal write are the same call; during replay the table's timer

@@ -57,7 +57,7 @@ def make(directory: Path, groups: Iterable[Group]) -> Growth:
         assert outcome == Outcome.INSERTED
         slowest_ns = max(slowest_ns, took_ns)
         above += took_ns > 1_000_000
-    state = offline.State(table, KeyRing(), 1)
+    state = offline.Restorable(table, KeyRing(), 1)
     about = About(data_directory.node_id(directory, clock), __version__)
     offline.restore(state, directory / "snapshots", directory / "log", about, now_ms, None)
     return Growth(slowest_ns / 1e6, above)

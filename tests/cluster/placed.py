@@ -5,7 +5,7 @@ session. One clock stands still for all of them. Who holds what, and who is in r
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -190,11 +190,3 @@ def run(world: World, work: Callable[..., Awaitable[None]], timeout_s: float = 6
 def shards_of(*shards: int) -> int:
     """As bits."""
     return sum(1 << shard for shard in shards)
-
-
-def ids_by_shard(ids: Iterable[bytes]) -> dict[int, list[bytes]]:
-    """Session ids by their shard."""
-    found: dict[int, list[bytes]] = {}
-    for each in ids:
-        found.setdefault(shard_of(each), []).append(each)
-    return found

@@ -8,7 +8,10 @@ from tests.http.route_cases import CASES
 from tests.support.server import TokMeshProcess
 from tokmesh.errors import ERRORS
 
-REFERENCE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+ROOT = Path(__file__).parents[2]
+REFERENCE = (ROOT / "docs" / "api.md").read_text()
+# Codes with a status that no answer carries: a command tells them, or they end a start.
+NOT_ANSWERED = {"TM-ADMIN-4031", "TM-CLST-4090", "TM-CLST-5050"}
 EXAMPLE_TIMEOUT_S = 10
 
 
@@ -53,3 +56,9 @@ def test_codes_have_the_status_and_message_of_the_table() -> None:
     for status, code in re.findall(r"(\d{3}) `(TM-[A-Z]+-\d+)`", REFERENCE):
         assert ERRORS[code].status == int(status), (status, code)
     assert set(re.findall(r"TM-[A-Z]+-\d{4}", REFERENCE)) <= set(ERRORS)
+
+
+def test_every_code_that_is_answered_is_on_the_page() -> None:
+    sources = [path for suffix in ("py", "pyx") for path in (ROOT / "tokmesh").rglob(f"*.{suffix}") if path.name != "errors.py"]
+    raised = {code for path in sources for code in re.findall(r'"(TM-[A-Z]+-\d{4})"', path.read_text()) if ERRORS[code].status}
+    assert raised - set(re.findall(r"^\| `(TM-[A-Z]+-\d+)` \| \d+", REFERENCE, re.MULTILINE)) == NOT_ANSWERED

@@ -72,8 +72,8 @@ TAKING: Final = (
     mutant(
         "skip the directory's sync behind a snapshot's rename",
         "storage/snapshot_directory.py",
-        "            sync(directory_fd)\n        finally:\n            os.close(directory_fd)\n        self._close()\n",
-        "            pass\n        finally:\n            os.close(directory_fd)\n        self._close()\n",
+        "        sync_directory(self._directory)\n        self._close()\n",
+        "        self._close()\n",
         NAMED,
     ),
     mutant(
@@ -152,7 +152,7 @@ LOADING: Final = (
     mutant(
         "go on writing while a restore runs",
         "snapshots/restoring.py",
-        "            await self._log.suspend(_refusal)  # also while it is only read: what is written now would be gone soon\n",
+        "            await self._log.suspend(restore_under_way)  # while it is only read, too: what is written now would be gone\n",
         "",
         TAKEN,
     ),

@@ -13,7 +13,7 @@ from tokmesh.telemetry.exposition import Exposition
 from tokmesh.telemetry.negotiation import OPENMETRICS, TEXT
 
 GOLDEN = Path(__file__).with_name("golden_metrics.txt")
-# The user's own names (contract §5); promtool may complain of nothing else.
+# Names that clients rely on; promtool may complain of nothing else.
 OBJECTIONS = {
     'tokmesh_cluster_nodes_total non-counter metrics should not have "_total" suffix',
     'tokmesh_sessions_active_total non-counter metrics should not have "_total" suffix',

@@ -22,7 +22,7 @@ TEST_FILES: Final = sorted((RULES / "tests").glob("*.yaml"))
 WHOLE_NUMBERS: Final = {"TokMeshNodeDown", "TokMeshRestarting", "TokMeshVersionMismatch"}
 PRIORITIES: Final = {"critical": "P0", "warning": "P1"}
 
-# The contract's names; the rest is beyond it.
+# Names that are relied on; the rest is beyond them.
 CRITICAL: Final = {
     "TokMeshWalFsyncFailed", "TokMeshQuorumLost", "TokMeshApiKeyFailures", "TokMeshDiskSpaceLow", "TokMeshRevokeStuck",
     "TokMeshDown",

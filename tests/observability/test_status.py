@@ -13,7 +13,7 @@ from tests.observability.fakes import Fakes, cluster_figures, of_a_cluster
 from tests.observability.test_server import value
 from tests.support.server import TokMeshProcess
 from tokmesh.telemetry.exposition import Exposition
-from tokmesh.telemetry.snapshot import Buckets, Snapshot
+from tokmesh.telemetry.numbers import Buckets, Numbers
 from tokmesh.telemetry.status import Posture, Status
 from tokmesh.telemetry.trends import SAMPLE_SECONDS, WINDOW_SECONDS, Sample, Trends
 
@@ -49,24 +49,24 @@ def test_a_difference_of_histograms_is_what_was_observed_between() -> None:
     assert Buckets(BOUNDS, (3, 5, 9, 9), 2.5).since(Buckets(BOUNDS, (1, 2, 4, 4), 1.0)) == Buckets(BOUNDS, (2, 3, 5, 5), 1.5)
 
 
-def test_a_snapshot_sums_what_was_asked_for(tmp_path: Path) -> None:
+def test_numbers_sum_what_was_asked_for(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path)
     fakes.meter.others = [("GET", "unmatched", "404", 7), ("POST", "unmatched", "404", 2)]
     fakes.meter.latency.record(1, 3_000_000)
-    snapshot = asyncio.run(Exposition(fakes.sources).examine(Snapshot))
-    assert snapshot.number("tokmesh_api_requests_total", status="404") == 9
-    assert snapshot.number("tokmesh_api_requests_total", status="404", method="GET") == 7
-    assert snapshot.number("tokmesh_api_requests_total", status="4*", route="unmatched") == 9
-    assert snapshot.by("tokmesh_api_requests_total", "status")["404"] == 9
-    assert snapshot.by("tokmesh_api_requests_total", "method", status="404") == {"GET": 7, "POST": 2}
+    numbers = asyncio.run(Exposition(fakes.sources).examine(Numbers))
+    assert numbers.number("tokmesh_api_requests_total", status="404") == 9
+    assert numbers.number("tokmesh_api_requests_total", status="404", method="GET") == 7
+    assert numbers.number("tokmesh_api_requests_total", status="4*", route="unmatched") == 9
+    assert numbers.by("tokmesh_api_requests_total", "status")["404"] == 9
+    assert numbers.by("tokmesh_api_requests_total", "method", status="404") == {"GET": 7, "POST": 2}
     durations = "tokmesh_api_request_duration_seconds"
-    assert snapshot.buckets(durations, route="/tokens/validate").counts[-1] == 1
-    assert snapshot.buckets(durations, route="/sessions/{session_id}").counts[-1] == 0
-    assert snapshot.buckets(durations).sum == pytest.approx(0.003)
+    assert numbers.buckets(durations, route="/tokens/validate").counts[-1] == 1
+    assert numbers.buckets(durations, route="/sessions/{session_id}").counts[-1] == 0
+    assert numbers.buckets(durations).sum == pytest.approx(0.003)
     with pytest.raises(KeyError):
-        snapshot.number("tokmesh_no_such_metric")
+        numbers.number("tokmesh_no_such_metric")
     with pytest.raises(ValueError):
-        snapshot.number("tokmesh_api_requests_total", color="red")
+        numbers.number("tokmesh_api_requests_total", color="red")
 
 
 def at(seconds: float) -> Sample:
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_null_and_no_condition(tmp_path: Path) -> None:
     exposition = Exposition(fakes.sources)
     status = Status("tmnd-one", posture, exposition.examine, lambda: {"storage": "why"}, lambda: None)
     summary = asyncio.run(status.summary())
-    assert math.isnan(asyncio.run(exposition.examine(Snapshot)).number("tokmesh_disk_free_bytes"))
+    assert math.isnan(asyncio.run(exposition.examine(Numbers)).number("tokmesh_disk_free_bytes"))
     assert summary["disk"] == {"free_bytes": None, "total_bytes": None}
     codes = [condition["code"] for condition in summary["conditions"]]
     assert "TokMeshDiskSpaceLow" not in codes and "TokMeshClockUnsynchronised" not in codes

@@ -18,11 +18,10 @@ from tokmesh._core.table import Table
 from tokmesh._core.validate import Validator
 from tokmesh.api.answer import Reply, Request
 from tokmesh.api.route import Route
-from tokmesh.derived import scope_of
 from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource
 from tokmesh.telemetry.logs.formatter import JsonFormatter
-from tokmesh.telemetry.logs.scope import ScopeFilter
+from tokmesh.telemetry.logs.scope import ScopeFilter, scope_of
 from tokmesh.telemetry.tracing.span import Span
 from tokmesh.telemetry.tracing.tracer import Tracer
 

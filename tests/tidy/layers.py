@@ -1,9 +1,11 @@
-"""Arrows between modules: who may import whom (DESIGN "The rooms").
+"""Arrows between modules: who may import whom (ARCHITECTURE.md "The rooms").
 
-    cli → app → api → sessions, keys → log, store → _core;  telemetry is read by api, set up by app, and told by no one.
+    cli → app → api → sessions, keys → log → storage → _core; app → node_log → cluster → sessions, store → log;
+    app → backups → state → snapshots → store → log;  telemetry is read by api, set up by app, and told by no one.
 
-ARROWS lists, for each room, the rooms it may import besides itself. A room that is not listed is a finding, so that a new one
-gets its arrows stated. Imports inside functions and under TYPE_CHECKING count: an arrow is an arrow.
+ARROWS lists, for each room, the rooms it imports besides itself. Rooms stand in the order of the house: an arrow goes to a room
+further down. A room that is not listed is a finding, so that a new one gets its arrows stated, and so is an arrow that nothing
+uses. Imports inside functions and under TYPE_CHECKING count: an arrow is an arrow.
 """
 
 import ast
@@ -12,72 +14,35 @@ from collections.abc import Iterable, Iterator
 
 from tests.tidy.sources import Finding, Source
 
-LEAVES = frozenset({"errors", "ids"})
 ARROWS: dict[str, frozenset[str]] = {
-    "": frozenset(),  # tokmesh/__init__.py
-    "__main__": frozenset({"cli"}),
-    "_core": frozenset({"errors"}),  # a table that imports nothing: below everything
-    "errors": frozenset(),
-    "ids": frozenset({"_core", "errors"}),
-    "cluster": frozenset({"_core", "following", "keyring", "log", "sessions", "store", *LEAVES}),
-    "following": frozenset({"_core", "log", *LEAVES}),
-    "derived": frozenset({"_core", "config", "telemetry"}),
-    "node_log": frozenset({"_core", "cluster", "config", "host", "log", "sessions", "state"}),
-    "config": frozenset({"errors"}),
-    "log": frozenset({"_core", "storage", *LEAVES}),
-    "storage": frozenset({"_core", *LEAVES}),  # reached through log, app and the tools of cli only
-    "keyring": frozenset({"_core", "log", *LEAVES}),
-    "store": frozenset({"_core", "following", "log", "keyring", *LEAVES}),
-    "sessions": frozenset({"_core", "log", "store", "config", *LEAVES}),
-    "keys": frozenset({"_core", "log", "store", "keyring", "config", *LEAVES}),
-    "console": frozenset(),  # files for a browser, and the code that reads them
-    "telemetry": frozenset({"_core", "", *LEAVES}),
-    "api": frozenset(
-        {"_core", "sessions", "keys", "keyring", "telemetry", "console", "config", "backups", "snapshots", "", *LEAVES}
-    ),
-    "snapshots": frozenset({"_core", "following", "keyring", "log", "storage", "store", *LEAVES}),
-    "state": frozenset({"_core", "config", "keyring", "log", "snapshots", "storage", "store", *LEAVES}),
-    "backups": frozenset({"_core", "config", "snapshots", "state", "storage", *LEAVES}),
-    "host": frozenset({"_core", "config", "storage", *LEAVES}),  # what surrounds the server on its machine
-    "app": frozenset(
-        {
-            "_core",
-            "api",
-            "backups",
-            "sessions",
-            "keys",
-            "log",
-            "state",
-            "storage",
-            "store",
-            "telemetry",
-            "config",
-            "derived",
-            "host",
-            "node_log",
-            "",
-            *LEAVES,
-        }
-    ),
-    # log, storage: of a stopped server
-    "cli": frozenset(
-        {
-            "_core",
-            "app",
-            "cluster",
-            "config",
-            "console",
-            "derived",
-            "host",
-            "log",
-            "snapshots",
-            "state",
-            "storage",
-            "telemetry",
-            "",
-            *LEAVES,
-        }
-    ),
+    room: frozenset("" if each == "tokmesh" else each for each in imported.split())
+    for room, imported in (  # tokmesh: the version in tokmesh/__init__.py
+        ("__main__", "cli"),
+        ("cli", "app derived cluster state snapshots host log storage config telemetry console ids _core errors tokmesh"),
+        ("app", "derived api node_log backups state sessions keys host storage config telemetry _core errors tokmesh"),
+        ("derived", "config telemetry _core"),
+        ("api", "backups sessions keys snapshots keyring config telemetry console ids _core errors"),
+        ("node_log", "cluster state sessions host log config _core"),
+        ("cluster", "sessions store following keyring log ids _core errors"),
+        ("backups", "state snapshots storage config ids"),
+        ("state", "snapshots store keyring log storage config _core"),
+        ("sessions", "log ids _core errors"),
+        ("keys", "keyring log ids _core errors"),
+        ("snapshots", "store following keyring log storage ids _core errors"),
+        ("store", "following keyring log ids _core"),
+        ("following", "log ids _core"),
+        ("keyring", "log ids _core"),
+        ("log", "storage ids _core errors"),
+        ("host", "storage config ids _core errors"),
+        ("storage", "_core errors"),
+        ("config", "errors"),
+        ("telemetry", "ids _core errors"),
+        ("console", ""),
+        ("ids", "_core"),
+        ("_core", "errors"),
+        ("errors", ""),
+        ("", ""),
+    )
 }
 # Narrower than a room: module or package prefix → prefixes it must not import, and why.
 FORBIDDEN: tuple[tuple[str, str, str], ...] = (
@@ -93,6 +58,9 @@ FORBIDDEN: tuple[tuple[str, str, str], ...] = (
     ),
 )
 
+# What the architecture's table of rooms leaves out: the entry, and what everybody may know.
+OPEN = frozenset({"__main__", "ids", "errors", ""})
+_ROOM_ROW = re.compile(r"\| `(?P<room>\w+)(?:/|\.py)` \| [^|]* \| (?P<known>[^|]*) \|$")
 _CYTHON_IMPORT = re.compile(
     r"^\s*(?:from\s+(?P<source>[\w.]+)\s+c?import\s+(?P<names>.+)|c?import\s+(?P<modules>[\w., ]+))", re.MULTILINE
 )
@@ -145,16 +113,53 @@ def check_arrows(sources: Iterable[Source], known_modules: frozenset[str]) -> It
             for importer, imported, reason in FORBIDDEN:
                 if _within(source.module, importer) and _within(name, imported):
                     yield Finding(source.path, line, f"imports {name}: {reason}")
-            if name not in known_modules or (name == "tokmesh" and not _is_bare_import(source, line)):
-                continue
-            target = room_of(name)
-            if target != room and target not in ARROWS[room]:
+            target = _target(source, line, name, known_modules)
+            if target is not None and target not in ARROWS[room]:
                 yield Finding(source.path, line, f"imports {name}: no arrow from {room or 'tokmesh'} to {target or 'tokmesh'}")
 
 
-def _is_bare_import(source: Source, line: int) -> bool:
+def check_arrows_used(sources: Iterable[Source], known_modules: frozenset[str]) -> Iterator[Finding]:
+    """Every arrow of ARROWS is one that some module takes."""
+    taken = {
+        (room_of(source.module), _target(source, line, name, known_modules))
+        for source in sources
+        for line, name in imported_modules(source)
+    }
+    for room, targets in ARROWS.items():
+        for target in sorted(targets):
+            if (room, target) not in taken:
+                yield Finding("tests/tidy/layers.py", 1, f"states an arrow from {room} to {target or 'tokmesh'}: nothing takes it")
+
+
+def check_order(arrows: dict[str, frozenset[str]]) -> Iterator[Finding]:
+    """Every arrow goes down the list."""
+    places = {room: place for place, room in enumerate(arrows)}
+    for room, targets in arrows.items():
+        for target in sorted(targets):
+            if places[target] <= places[room]:
+                yield Finding("tests/tidy/layers.py", 1, f"lets {room} import {target}, which stands above it")
+
+
+def check_rooms(architecture: Source, arrows: dict[str, frozenset[str]]) -> Iterator[Finding]:
+    """The table of rooms has each of ARROWS that is not OPEN, in that order, and what it may know that is not OPEN."""
+    told: list[str] = []
+    for line, text in enumerate(architecture.lines, 1):
+        if (match := _ROOM_ROW.match(text)) is not None and match["room"] in arrows:
+            told.append(match["room"])
+            known = arrows[match["room"]] - OPEN
+            if frozenset(re.findall(r"`(\w+)`", match["known"])) != known:
+                yield Finding(architecture.path, line, f"{match['room']} may know {', '.join(sorted(known)) or 'nothing'}")
+    if told != [room for room in arrows if room not in OPEN]:
+        yield Finding(architecture.path, 1, f"the rooms {' '.join(told)} are not those of ARROWS, in that order")
+
+
+def _target(source: Source, line: int, name: str, known_modules: frozenset[str]) -> str | None:
+    """The room that an import leads to; None: it stays in its own, or leads out of the package."""
     # `from tokmesh import ids` is about ids; only its names beside modules (the version) make it about the package itself.
-    return "__version__" in source.lines[line - 1]
+    if name not in known_modules or (name == "tokmesh" and "__version__" not in source.lines[line - 1]):
+        return None
+    target = room_of(name)
+    return None if target == room_of(source.module) else target
 
 
 def _within(name: str, prefix: str) -> bool:

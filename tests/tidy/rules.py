@@ -1,10 +1,11 @@
-"""House rules that read one file at a time (DESIGN "House rules"), and the few that read several.
+"""House rules that read one file at a time, and the few that read several.
 
 Each is a generator of Findings over one Source; which files it is asked about is decided in test_house_rules.py.
 Words that a rule bans are spelled in pieces here, so that this file obeys it.
 """
 
 import ast
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 
@@ -18,9 +19,12 @@ LONG_FILES: dict[str, tuple[int, str]] = {}
 
 _UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|Us" + r"ers)/\w")
+_FOREIGN_TEXT = re.compile(r"\b(?:[Cc]on" + r"tract|CON" + r"TRACT|DES" + r"IGN|GO" + r"ALS)(?:\.md\b| §| \")")
 _ERROR_CODE = re.compile(r"\bTM-[A-Z]+-\d{4}\b")
+_ERROR_ROW = re.compile(r'^\s+"(TM-[A-Z]+-\d{4})": .*?(# reserved)?$')
 _MAKE_COMMAND = re.compile(r"(?:^|[`$]|&&|;)\s*make(?:\s+[A-Z_]+=\S+)*\s+([a-z][a-z-]*)", re.MULTILINE)
 _MAKE_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 _C_FUNCTION_END = re.compile(r"^}")
 _C_FUNCTION_START = re.compile(r"^[a-zA-Z_].*\)\s*{\s*$|^[a-zA-Z_][^;]*\($")
 _BUILD_TIME_CYTHON = re.compile(r"^\s*(include\s+[\"']|DEF\s+\w+|IF\s+.+:\s*$)")
@@ -93,6 +97,13 @@ def check_machine_paths(source: Source) -> Iterator[Finding]:
             yield Finding(source.path, number, f"{match[0]}…: a path of one machine")
 
 
+def check_foreign_texts(source: Source) -> Iterator[Finding]:
+    """No word of a text that the repository has not: docs/ and ARCHITECTURE.md say it."""
+    for number, line in enumerate(source.lines, 1):
+        if match := _FOREIGN_TEXT.search(line):
+            yield Finding(source.path, number, f"{match[0]}: not of this repository; docs/ or ARCHITECTURE.md says it")
+
+
 def check_asserts(source: Source) -> Iterator[Finding]:
     """No assertion on bytes from a peer or a disk: those get a status or a code.
 
@@ -155,6 +166,14 @@ def check_error_codes(source: Source, known_codes: Iterable[str]) -> Iterator[Fi
                 yield Finding(source.path, number, f"{code} is not in errors.ERRORS")
 
 
+def check_errors_raised(table: Source, others: Iterable[Source]) -> Iterator[Finding]:
+    """Every row of the table of errors is raised somewhere, unless it is marked as reserved: then it is not."""
+    raised = {code for source in others for code in re.findall(r'"(TM-[A-Z]+-\d{4})"', source.text)}
+    for number, line in enumerate(table.lines, 1):
+        if (match := _ERROR_ROW.match(line)) and (match[1] in raised) == (match[2] is not None):
+            yield Finding(table.path, number, f"{match[1]} is reserved, and raised" if match[2] else f"nothing raises {match[1]}")
+
+
 def check_make_commands(source: Source, makefile: Source) -> Iterator[Finding]:
     """Every `make TARGET` that a document shows is a target of the Makefile."""
     targets = frozenset(_MAKE_TARGET.findall(makefile.text))
@@ -162,6 +181,18 @@ def check_make_commands(source: Source, makefile: Source) -> Iterator[Finding]:
         for target in _MAKE_COMMAND.findall(line):
             if target not in targets:
                 yield Finding(source.path, number, f"`make {target}`: the Makefile has no such target")
+
+
+def check_linked(pages: Iterable[Source], documents: Iterable[Source]) -> Iterator[Finding]:
+    """Every page is led to by a link of another document."""
+    linked: dict[str, set[str]] = {}  # page's path → documents that lead to it
+    for document in documents:
+        for target in _LINK.findall(document.text):
+            path = os.path.normpath(os.path.join(os.path.dirname(document.path), target))
+            linked.setdefault(path, set()).add(document.path)
+    for page in pages:
+        if not linked.get(page.path, set()) - {page.path}:
+            yield Finding(page.path, 1, "no document links to it")
 
 
 def check_changelog(changelog: Source, version: str) -> Iterator[Finding]:

@@ -59,6 +59,10 @@ def test_no_path_of_one_machine() -> None:
     assert_none(found for each in SOURCES for found in rules.check_machine_paths(each))
 
 
+def test_no_word_of_texts_that_are_not_here() -> None:
+    assert_none(found for each in SOURCES for found in rules.check_foreign_texts(each))
+
+
 def test_no_assertion_on_what_came_from_outside() -> None:
     assert_none(found for each in select(".py", ".pyx", under=("tokmesh/",)) for found in rules.check_asserts(each))
 
@@ -83,6 +87,12 @@ def test_arrows_between_modules() -> None:
     package = select(".py", ".pyx", ".pxd", under=("tokmesh/",))
     known_modules = frozenset(source.module for source in package)
     assert_none(layers.check_arrows(package, known_modules))
+    assert_none(layers.check_arrows_used(package, known_modules))
+
+
+def test_arrows_go_down_and_the_architecture_tells_them() -> None:
+    assert_none(layers.check_order(layers.ARROWS))
+    assert_none(layers.check_rooms(BY_PATH["ARCHITECTURE.md"], layers.ARROWS))
 
 
 def test_error_codes_are_in_the_table() -> None:
@@ -90,8 +100,19 @@ def test_error_codes_are_in_the_table() -> None:
     assert_none(found for each in written for found in rules.check_error_codes(each, ERRORS))
 
 
+def test_every_error_is_raised_or_reserved() -> None:
+    others = [each for each in select(".py", ".pyx", under=("tokmesh/",)) if each.path != "tokmesh/errors.py"]
+    assert_none(rules.check_errors_raised(BY_PATH["tokmesh/errors.py"], others))
+
+
 def test_documented_make_commands_exist() -> None:
     assert_none(found for each in select(".md") for found in rules.check_make_commands(each, BY_PATH["Makefile"]))
+
+
+def test_every_page_of_the_documentation_is_linked() -> None:
+    # A runbook is led to by its alert: tests/observability/test_rules.py.
+    pages = [each for each in select(".md", under=("docs/",)) if not each.path.startswith("docs/runbooks/")]
+    assert_none(rules.check_linked(pages, select(".md")))
 
 
 def test_changelog_tells_of_this_version() -> None:

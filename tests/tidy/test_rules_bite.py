@@ -43,6 +43,8 @@ CASES: list[tuple[Check, str, str, str]] = [
     (rules.check_unfinished, "a.h", "/* FIX" + "ME */\n", "/* fixed */\n"),
     (rules.check_machine_paths, "a.md", "see /wo" + "rk/shared\n", "see build/work/shared\n"),
     (rules.check_machine_paths, "Makefile", "PYTHON = /ro" + "ot/bin/python\n", "PYTHON = /usr/bin/python3\n"),
+    (rules.check_foreign_texts, "a.py", "# as con" + "tract §3 says\n", "# as RFC 9110 §3 says: a contract\n"),
+    (rules.check_foreign_texts, "a.pyx", "# DES" + 'IGN "The rooms"\n', '# ARCHITECTURE.md "The rooms"\n'),
     (rules.check_asserts, "a.py", "def f(body):\n    assert len(body) < 9\n", "def f(state):\n    assert state == 1\n"),
     (rules.check_asserts, "a.py", "def decode(x):\n    assert x[0] == 1\n", "def decode(x):\n    assert x.log is not None\n"),
     (rules.check_asserts, "a.pyx", "def f(frame):\n    assert frame[0]\n", "def f(state):\n    assert state\n"),
@@ -54,6 +56,13 @@ CASES: list[tuple[Check, str, str, str]] = [
     (rules.check_clock, "a.py", "now = time.time()\n", "now = clock.now_ms()\n"),
     (rules.check_clock, "a.py", "now = datetime.now(UTC)\n", "now = datetime.fromtimestamp(x, UTC)\n"),
     (lambda it: rules.check_error_codes(it, ["TM-A-1000"]), "a.py", 'raise ApiError("TM-A-1001")\n', '"TM-A-1000"\n'),
+    (
+        lambda it: rules.check_errors_raised(it, [Source("b.py", 'raise ApiError("TM-A-1001")\n')]),
+        "a.py",
+        '    "TM-A-1001": 1,  # reserved\n    "TM-A-1002": 1,  # reserved\n',
+        '    "TM-A-1001": 1,\n    "TM-A-1002": 1,  # reserved\n',
+    ),
+    (lambda it: rules.check_errors_raised(it, []), "a.py", '    "TM-A-1001": ErrorSpec(1),\n', '    "TM-A-1001": 1,  # reserved\n'),
     (lambda it: rules.check_changelog(it, "1.2.3"), "a.md", "## 1.2.30\n", "## 1.2.3 (2030-01-01)\n"),
     (
         lambda it: rules.check_make_commands(it, Source("Makefile", "run: build\n\techo\n")),
@@ -62,6 +71,12 @@ CASES: list[tuple[Check, str, str, str]] = [
         "`make run`, or make it yourself\n",
     ),
 ]
+
+
+def test_page_that_no_other_links_to_is_found() -> None:
+    page, other = Source("docs/a.md", "[a](a.md)\n"), Source("docs/b/c.md", "[a](../a.md#top)\n")
+    assert [found.path for found in rules.check_linked([page], [page])] == ["docs/a.md"]
+    assert not list(rules.check_linked([page], [page, other]))
 
 
 @pytest.mark.parametrize(("check", "path", "bad", "good"), CASES)
@@ -93,6 +108,7 @@ def arrows(path: str, text: str) -> list[Finding]:
         ("tokmesh/api/sessions.py", "from tokmesh._core import table\n"),
         ("tokmesh/telemetry/catalog.py", "from tokmesh.sessions import Sessions\n"),
         ("tokmesh/app.py", "from tokmesh.cli import main\n"),
+        ("tokmesh/store.py", "from tokmesh import __version__\n"),
         ("tokmesh/novelty.py", "import os\n"),
     ],
 )
@@ -105,13 +121,46 @@ def test_wrong_arrow_is_found(path: str, text: str) -> None:
     [
         ("tokmesh/_core/table.pyx", "from libc.stdint cimport int64_t\nfrom tokmesh._core.clock cimport Clock\nimport time\n"),
         ("tokmesh/api/sessions.py", "from tokmesh.sessions import Sessions\nfrom tokmesh import errors\n"),
-        ("tokmesh/app.py", "from tokmesh import __version__, api, store\n"),
+        ("tokmesh/app.py", "from tokmesh import __version__, api, keys\n"),
         ("tokmesh/log/__init__.py", "from . import record\n"),
         ("tokmesh/store.py", "from tokmesh.log.record import decode\n"),
     ],
 )
 def test_right_arrow_is_left_alone(path: str, text: str) -> None:
     assert arrows(path, text) == []
+
+
+def test_stated_arrow_that_nothing_takes_is_found() -> None:
+    known = frozenset({"tokmesh", *(f"tokmesh.{room}" for room in layers.ARROWS if room)})
+    lines = {room: [f"from tokmesh import {each or '__version__'}\n" for each in layers.ARROWS[room]] for room in layers.ARROWS}
+    taken = {room: Source(f"tokmesh/{room}.py", "".join(lines[room])) for room in lines}
+    assert not list(layers.check_arrows_used(taken.values(), known))
+    taken["log"] = Source("tokmesh/log.py", "from tokmesh import storage, ids, _core\n")
+    assert [found.message.split(":")[0] for found in layers.check_arrows_used(taken.values(), known)] == [
+        "states an arrow from log to errors"
+    ]
+
+
+def test_arrow_that_goes_up_is_found() -> None:
+    down = {"app": frozenset({"log"}), "log": frozenset({"errors"}), "errors": frozenset[str]()}
+    assert not list(layers.check_order(down))
+    assert len(list(layers.check_order({**down, "log": frozenset({"app", "errors"})}))) == 1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("| `app.py` | x | `log` |",),
+        ("| `log/` | x | nothing |", "| `app.py` | x | `log` |"),
+        ("| `app.py` | x | nothing |", "| `log/` | x | nothing |"),
+        ("| `app.py` | x | `log`, `cli` |", "| `log/` | x | nothing |"),
+    ],
+)
+def test_room_that_the_architecture_tells_wrongly_is_found(rows: tuple[str, ...]) -> None:
+    arrows = {"app": frozenset({"log", "errors"}), "log": frozenset({"errors"}), "errors": frozenset[str]()}
+    right = "| `app.py` | x | `log` of theirs |\n| `log/` | x | nothing |\n"
+    assert not list(layers.check_rooms(Source("A.md", right), arrows))
+    assert len(list(layers.check_rooms(Source("A.md", "\n".join(rows)), arrows))) == 1
 
 
 def test_functions_of_cython_are_found_with_their_parts() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.server import run_command
 from tokmesh import __version__
 from tokmesh.cli import build_parser, main, split_settings
+from tokmesh.cli.table import shown_time
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,11 @@ def test_every_command_explains_itself(line: list[str], capsys: pytest.CaptureFi
     assert text.startswith("usage: tokmesh")
     if line in (["serve"], ["key"], ["config"], ["doctor"], ["top"], ["wal"], ["wal", "salvage"], ["storage", "rekey"]):
         assert "examples:" in text
+
+
+def test_a_time_beyond_any_calendar_ends_no_command() -> None:
+    assert shown_time(1_734_567_890_999) == "2024-12-19T00:24:50Z"
+    assert shown_time(2**70) == f"{2**70} ms"
 
 
 def test_settings_are_taken_in_both_spellings() -> None:

@@ -131,7 +131,6 @@ def test_accepted(kind: Kind, given_value: object, expected: object) -> None:
         (kinds.directory(), "", OUT_OF_RANGE),
         (kinds.directory(), "a\0b", OUT_OF_RANGE),
         (kinds.pattern("a+", "x"), "b", OUT_OF_RANGE),
-        (kinds.text("x", 3), "abcd", OUT_OF_RANGE),
     ],
 )
 def test_refused(kind: Kind, given_value: object, code: str) -> None:
@@ -163,7 +162,6 @@ def test_no_value_raises_anything_but_bad_value(value: object) -> None:
         kinds.directory(),
         kinds.optional_file(),
         kinds.texts("x"),
-        kinds.text("x", 9),
         kinds.number_or("auto", 1, 2),
         kinds.choice("a"),
     ):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.sanitizers import bits_of
-from tokmesh.storage import encryption
+from tokmesh._core import wal
 from tokmesh.storage.encryption import KeySet, UnknownKey
 
 KEY = bytes(range(32))
@@ -22,7 +22,7 @@ def test_what_was_sealed_is_opened(counter: int, aad: bytes, plaintext: bytes) -
     keys = KeySet([KEY])
     sealer = keys.new_sealer(b"test")
     sealed = sealer.seal(counter, aad, plaintext)
-    assert len(sealed) == len(plaintext) + encryption.TAG_BYTES
+    assert len(sealed) == len(plaintext) + wal.TAG_BYTES
     assert keys.opener(sealer.key_id, sealer.salt, b"test").open(counter, aad, sealed) == plaintext
 
 

@@ -229,7 +229,7 @@ def test_a_list_under_way_while_a_restore_replaces_the_table_ends_well(monkeypat
     asyncio.run(play())
 
 
-def test_bad_pages_orders_and_cursors_are_refused() -> None:
+def test_bad_orders_and_cursors_are_refused() -> None:
     async def scenario(domain: Domain) -> None:
         await fill(domain)
 
@@ -238,11 +238,10 @@ def test_bad_pages_orders_and_cursors_are_refused() -> None:
                 await domain.sessions.list(SessionFilter(**fields))
             return code_of(caught.value)
 
-        for bad in ({"size": 0}, {"size": 101}, {"page": 0}, {"sort_by": "id"}, {"sort_by": "data"}):
-            assert await refusal(**bad) == "TM-ARG-1001"
+        for bad in ("id", "data"):
+            assert await refusal(sort_by=bad) == "TM-ARG-1001"
         cursor = (await domain.sessions.list(SessionFilter(size=2))).next_cursor
         assert cursor is not None
-        assert await refusal(cursor=cursor, page=2) == "TM-ARG-1003"
         assert await refusal(cursor=cursor, sort_by="user_id") == "TM-ARG-1003"
         assert await refusal(cursor=cursor, descending=False) == "TM-ARG-1003"
         for junk in ("", "x", "!!!!", cursor[:-4], cursor + "AAAA", "ü", "A" * 3000, "bnVsbA", "WzEsMiwzXQ", "W10"):

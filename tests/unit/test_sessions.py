@@ -148,7 +148,7 @@ def test_quota_reject_counts_live_sessions_only() -> None:
         assert (await refused(domain.sessions.create("ann"))).code == "TM-SESS-4002"
         await domain.sessions.revoke(id16(third))
         await domain.sessions.create("ann")
-        assert code_of(await refused(domain.sessions.renew(id16(short)))) == "TM-SESS-4041"
+        assert code_of(await refused(domain.sessions.renew(id16(short), 60))) == "TM-SESS-4041"
 
     run(scenario, quota=2)
 
@@ -239,7 +239,7 @@ def test_revoke_is_idempotent_and_final() -> None:
         assert (await domain.sessions.revoke(id16(created))).ended == 0
         assert code_of(await refused(domain.sessions.get(id16(created)))) == "TM-SESS-4040"
         for call in (
-            domain.sessions.renew(id16(created)),
+            domain.sessions.renew(id16(created), 60),
             domain.sessions.update(id16(created), {}),
         ):
             assert (await refused(call)).code == "TM-SESS-4040"

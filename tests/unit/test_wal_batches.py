@@ -15,9 +15,10 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh.errors import ApiError
 from tokmesh.log import appender, file_log
-from tokmesh.log.appender import frame_bytes_max, frame_overhead
+from tokmesh.log.appender import frame_bytes_max
 from tokmesh.log.file_log import FileLog
 from tokmesh.log.settling import TURN_RECORDS_MAX
+from tokmesh.storage.segment import frame_overhead
 
 CLOCK = Clock()
 

@@ -1,7 +1,7 @@
 """The server's clock: wall time that cannot be set back or forward under it.
 
 `now_ms` is the wall clock at start plus what a monotonic clock has counted since, so that an administrator or a bad NTP server
-moving the wall clock by ten years moves no expiry (DESIGN §4, "clock steps"). A restart anchors anew.
+moving the wall clock by ten years moves no expiry. A restart anchors anew.
 """
 
 from libc.stdint cimport int64_t

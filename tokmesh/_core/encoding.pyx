@@ -30,7 +30,7 @@ for _position in range(64):
 
 
 cdef bint is_token(const char* text, Py_ssize_t size) noexcept nogil:
-    """Whether `text` has the form of a token: contract §1."""
+    """Whether `text` has the form of a token."""
     cdef Py_ssize_t position
     cdef uint8_t all_base64url = 1
     if size != TOKEN_SIZE or memcmp(text, b"tmtk_", 5) != 0:

@@ -3,7 +3,7 @@
 A Head is immutable in all that came off the wire, so that a connection may keep it for the next request with the same bytes.
 Two places only are filled later: the grant its credential was verified to, and the key that was found to have the role and the
 address for it.
-Framing and syntax were decided by httptools before; here are the rules it leaves to the server (DESIGN §5, RFC 9110, RFC 9112).
+Framing and syntax were decided by httptools before; here are the rules it leaves to the server (RFC 9110, RFC 9112).
 """
 
 import re
@@ -55,7 +55,7 @@ def check_request_line(bytes line not None) -> tuple[str, str, bool]:
 cdef class Head:
     """method, target, http10: of check_request_line. fields: (name, value) byte pairs in order, as httptools gave them.
 
-    Raises Rejected for everything DESIGN §5 answers and closes on.
+    Raises Rejected for everything that is answered and closed on.
     """
 
     def __init__(self, str method, str target, bint http10, list fields, bint keep_alive):

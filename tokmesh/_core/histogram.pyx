@@ -17,7 +17,7 @@ from tokmesh._core.exponential cimport ExponentialBlock
 cdef enum:
     CELL_COUNT = 496
 
-# Contract §5: 0.1 ms … 10 s with 0.1 s and 5 s exact.
+# As docs/metrics.md says: 0.1 ms … 10 s with 0.1 s and 5 s exact.
 LATENCY_BOUNDS_NS = tuple(
     int(ms * 1_000_000)
     for ms in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)

@@ -1,4 +1,4 @@
-"""Answers as bytes: the head, the JSON envelope (contract §3), and the buffer they leave from.
+"""Answers as bytes: the head, the JSON envelope (docs/api.md, "Answers"), and the buffer they leave from.
 
 Everything that one read of a socket answers is put into one buffer and leaves in one write. The buffer is empty whenever the
 event loop is between callbacks, so all connections of a worker share one.

@@ -53,7 +53,7 @@ _TICK_S = 0.5    # resolution of the `Date` field and of the connection time-out
 
 _KEY_ROUTES = "/admin/v1/keys"
 
-# A role admits those above it (contract §3).
+# A role admits those above it (docs/api.md, "Keys and roles").
 _ROLE_MASKS = {
     "none": 0,
     "metrics": ROLE_METRICS | ROLE_ADMIN,
@@ -64,7 +64,7 @@ _ROLE_MASKS = {
 
 
 cdef class Limits:
-    """Bounds of a connection, and of all together; sizes in bytes, times in ms (DESIGN §5)."""
+    """Bounds of a connection, and of all together; sizes in bytes, times in ms."""
 
     def __init__(
         self, *, Py_ssize_t max_body_bytes=1 << 20, Py_ssize_t max_head_bytes=16384, Py_ssize_t max_headers=64,

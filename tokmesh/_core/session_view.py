@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class SessionView(NamedTuple):
-    """Contract §2, in its order. `id` is the 16-byte ULID, `data` compact JSON text, times are Unix ms."""
+    """In the order of docs/api.md, "The session". `id` is the 16-byte ULID, `data` compact JSON text, times are Unix ms."""
 
     id: bytes
     user_id: str

@@ -1,4 +1,4 @@
-"""Identifiers in order: ULIDs, each greater than the one before (contract §1)."""
+"""Identifiers in order: ULIDs, each greater than the one before."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t

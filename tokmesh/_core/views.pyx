@@ -127,7 +127,7 @@ cdef class Views(Entries):
         return current, <bytes>(<const char*>self.slots[alias].token_hash)[:32], self.slots[alias].expires_at_ms
 
     def session_json(self, entry) -> bytes:
-        """The session as JSON (contract §2), at most SESSION_JSON_BYTES_MAX bytes. IndexError if the entry holds no session."""
+        """The session as JSON (docs/api.md), at most SESSION_JSON_BYTES_MAX bytes. IndexError if the entry holds no session."""
         cdef Slot* slot = self.session_slot(entry)
         cdef char out[SESSION_JSON_BYTES_MAX]
         cdef Py_ssize_t size = write_session(&self.region, slot.block, slot.expires_at_ms, slot.last_active_ms, out)

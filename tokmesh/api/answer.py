@@ -2,8 +2,8 @@
 
 A handler is `async def handler(request) -> Reply`. The wire path drives it without a Task, so it awaits futures and
 other coroutines only. A dict, a list or bytes (JSON that is ready to send; `orjson.Fragment` inside the other two)
-becomes `data` of the success envelope (contract §3); an `Answer` leaves as it is, and a `FileAnswer` in pieces. A refusal is a
-raised `ApiError`; anything else raised is our bug and answers TM-SYS-5000.
+becomes `data` of the success envelope (docs/api.md, "Answers"); an `Answer` leaves as it is, and a `FileAnswer` in pieces. A
+refusal is a raised `ApiError`; anything else raised is our bug and answers TM-SYS-5000.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 Templates are also the closed set of the `route` label of metrics. A placeholder stands for one path segment,
 percent-decoded once by the wire path and handed over in `request.params`. The role is checked before the handler runs;
-a role admits those above it (contract §3): `validator` admits validator, issuer and admin; `issuer` issuer and admin;
-`metrics` metrics and admin.
+a role admits those above it (docs/api.md, "Keys and roles"): `validator` admits validator, issuer and admin; `issuer` issuer
+and admin; `metrics` metrics and admin.
 """
 
 from collections.abc import Awaitable, Callable

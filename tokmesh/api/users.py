@@ -19,7 +19,7 @@ class UserHandlers:
         self._sessions = sessions
 
     async def revoke_sessions(self, request: Request) -> Reply:
-        """POST /users/{user_id}/sessions/revoke: every live session of the user but one, in one record."""
+        """POST /users/{user_id}/sessions/revoke: every live session of the user, but one where that is asked for."""
         NO_QUERY.parse(request)
         fields = _REVOKE.parse(request.body)
         kept = fields.get("except_session_id")

@@ -63,6 +63,14 @@ def _add_settings_options(parser: _Parser) -> None:
     parser.add_argument("--KEY", metavar="VALUE", help="any setting, such as --storage.dir=DIR", action="append", default=[])
 
 
+def _add_server_options(parser: _Parser, *, json: bool = True) -> None:
+    """Of a command about the server on this host, which its data directory names."""
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
+    _add_settings_options(parser)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The grammar of the command line, without the settings, which the table of keys defines."""
     parser = _Parser(
@@ -119,9 +127,7 @@ def _add_key(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for changing in (disable, enable):
         changing.add_argument("key_id", metavar="KEY_ID", help="tmak-…")
     for each in (create, listing, disable, enable):
-        each.add_argument("--json", action="store_true", help="print JSON")
-        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-        _add_settings_options(each)
+        _add_server_options(each)
 
 
 def _add_log_level(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -133,22 +139,21 @@ def _add_log_level(commands: "argparse._SubParsersAction[_Parser]") -> None:
     change.add_argument("level", metavar="LEVEL", help="debug, info, warn or error")
     change.add_argument("--for", dest="time", metavar="DURATION", help="return to the configured level after, such as 10m")
     for each in (get, change):
-        each.add_argument("--json", action="store_true", help="print JSON")
-        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-        _add_settings_options(each)
+        _add_server_options(each)
 
 
 def _add_views(commands: "argparse._SubParsersAction[_Parser]") -> None:
     doctor = _add(commands, "doctor", "say what is wrong with the server on this host, in words", DOCTOR_EXAMPLES)
     doctor.add_argument("--explain", metavar="NAME", help="print what an alert or condition means and what to do")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
     top = _add(commands, "top", "show the server on this host, live", TOP_EXAMPLES)
     top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between looks (default: 1)")
     top.add_argument("--once", action="store_true", help="print one look and end")
-    for name, each in (("doctor", doctor), ("top", top)):
-        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-        _add_settings_options(each)
-        each.set_defaults(module=name)
+    _add_server_options(doctor)
+    _add_server_options(top, json=False)
+    doctor.set_defaults(module="doctor")
+    top.set_defaults(module="top")
+
+
 def _add_wal(commands: "argparse._SubParsersAction[_Parser]") -> None:
     wal = _add(commands, "wal", "check, show or salvage the log of a stopped server", WAL_EXAMPLES)
     wal.set_defaults(module="wal")
@@ -164,7 +169,8 @@ def _add_wal(commands: "argparse._SubParsersAction[_Parser]") -> None:
     for each in (verify, stats, salvage):
         each.add_argument("--json", action="store_true", help="print JSON")
     for each in (verify, stats, dump, salvage):
-        each.add_argument("--dir", metavar="DIR", help="a data directory or a log directory, short for --storage.dir")
+        source = "a data directory or a log directory, short for --storage.dir"
+        each.add_argument("--dir", dest="source", metavar="DIR", help=source)
         _add_settings_options(each)
 
 
@@ -174,8 +180,7 @@ def _add_storage(commands: "argparse._SubParsersAction[_Parser]") -> None:
     actions = storage.add_subparsers(dest="action", metavar="ACTION", required=True)
     rekey = _add(actions, "rekey", "write the log anew: under the first key, or without encryption", STORAGE_EXAMPLES)
     rekey.add_argument("--remove-broken", action="store_true", help="remove the copies of torn tails, which stay as they are")
-    rekey.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-    _add_settings_options(rekey)
+    _add_server_options(rekey, json=False)
 
 
 def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -193,11 +198,8 @@ def _add_backup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     restore.add_argument("what", metavar="SNAPSHOT", nargs="?", help="the id of a snapshot that is kept, or a file")
     restore.add_argument("--to-sequence", type=int, metavar="N", help="instead: as of record N of the log; of a stopped server")
     restore.add_argument("--to-time", metavar="TIME", help="instead: as of that time (ISO 8601 with its zone); of a stopped server")
-    for each in (create, listing):
-        each.add_argument("--json", action="store_true", help="print JSON")
     for each in (create, listing, fetch, verify, restore):
-        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-        _add_settings_options(each)
+        _add_server_options(each, json=each in (create, listing))
 
 
 def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -213,14 +215,11 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         each = _add(actions, name, summary, CLUSTER_EXAMPLES)
         if name == "remove":
             each.add_argument("node_id", metavar="NODE_ID", help="tmnd-…, as `nodes` shows it")
-        each.add_argument("--json", action="store_true", help="print JSON")
-        each.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
-        _add_settings_options(each)
-        each.set_defaults(module="members")
+        _add_server_options(each)
+        each.set_defaults(module="cluster")
     reseed = _add(actions, "reseed", "put what this host's stopped server has back into a stream that was lost", CLUSTER_EXAMPLES)
-    reseed.add_argument("--dir", metavar="DIR", help="the server's data directory, short for --storage.dir")
     reseed.add_argument("--anyway", action="store_true", help="of a node that was away too: revoked sessions may come back")
-    _add_settings_options(reseed)
+    _add_server_options(reseed, json=False)
     reseed.set_defaults(module="reseed")
     init = _add(actions, "init", "print the configuration of a new cluster's NATS servers", CLUSTER_EXAMPLES)
     init.add_argument("--print-nats-conf", action="store_true", help="print a ready configuration of nats-server")
@@ -233,7 +232,7 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
     init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
     init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
     init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")
-    init.set_defaults(module="cluster")
+    init.set_defaults(module="cluster_init")
 
 
 def split_settings(parser: argparse.ArgumentParser, line: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokmesh import __version__
 from tokmesh.cli.config import load_options
-from tokmesh.cli.local import call, download, upload
+from tokmesh.cli.local import call, download, path_segment, upload
 from tokmesh.cli.progress import Bar
+from tokmesh.cli.table import shown_time
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_FAILURE, EX_OK, ApiError
 
 if TYPE_CHECKING:
-    from tokmesh.snapshots.offline import State
+    from tokmesh.snapshots.offline import Restorable
 
 SNAPSHOTS: Final = "/admin/v1/backups/snapshots"
 RESTORES: Final = "/admin/v1/backups/restores"
@@ -32,8 +33,6 @@ POLL_S: Final = 0.2
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     loaded = load_options(options, settings).settings
     actions: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
         "create": _create, "list": _list, "fetch": _fetch, "verify": _verify, "restore": _restore,
@@ -59,23 +58,18 @@ def _list(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _told(item: dict[str, Any]) -> str:
-    taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(item["taken_at"] / 1000))
     marks = [mark for mark in ("encrypted", "restored") if item[mark]]
-    return "  ".join([item["id"], taken, f"{item['sessions']} sessions", f"{item['size_bytes']} bytes", *marks])
+    counts = (f"{item['sessions']} sessions", f"{item['size_bytes']} bytes")
+    return "  ".join([item["id"], shown_time(item["taken_at"]), *counts, *marks])
 
 
 def _fetch(options: argparse.Namespace, settings: Settings) -> int:
     target = Path(options.file)
+    snapshot = path_segment(options.snapshot_id, "snapshot_id", "must be the id of a snapshot, as `tokmesh backup list` shows it")
     with Bar(f"fetching {options.snapshot_id}") as bar:
-        download(settings.storage.dir, f"{SNAPSHOTS}/{_path_segment(options.snapshot_id)}/file", target, bar.tell)
+        download(settings.storage.dir, f"{SNAPSHOTS}/{snapshot}/file", target, bar.tell)
     print(f"{options.snapshot_id} is in {target}")
     return EX_OK
-
-
-def _path_segment(snapshot_id: str) -> str:
-    if not (snapshot_id.isascii() and snapshot_id.replace("-", "").isalnum() and len(snapshot_id) <= 64):
-        raise ApiError("TM-ARG-1001", {"snapshot_id": "must be the id of a snapshot, as `tokmesh backup list` shows it"})
-    return snapshot_id
 
 
 def _verify(options: argparse.Namespace, settings: Settings) -> int:
@@ -204,7 +198,7 @@ def _restore_stopped(what: str | None, moment: Any, settings: Settings) -> int:
     return EX_OK
 
 
-def _part(state: "State") -> str:
+def _part(state: "Restorable") -> str:
     """That other nodes of the cluster held the rest, if so."""
     from tokmesh.ids import ALL_SHARDS, SHARDS
 

@@ -8,7 +8,9 @@ from tokmesh.errors import EX_OK
 
 
 def load_options(options: argparse.Namespace, settings: list[tuple[str, str]], text: bytes | None = None) -> Loaded:
-    """The configuration that a command line asks for; text: in place of the file's. Raises ConfigError."""
+    """The configuration that a command line asks for, `--dir` among it; text: in place of the file's. Raises ConfigError."""
+    if getattr(options, "dir", None):
+        settings = [*settings, ("storage.dir", options.dir)]
     return load(settings, config_file=Path(options.config) if options.config else None, config_text=text)
 
 

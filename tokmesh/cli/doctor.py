@@ -32,8 +32,6 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if options.explain:
         print(_explained(options.explain), end="")
         return EX_OK
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     loaded = load_options(options, settings)
     summary = _summary(loaded.settings.storage.dir)
     waiting = waits_for(loaded.settings.storage.dir) if summary is None else None

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokmesh.cli.config import load_options
-from tokmesh.cli.local import call
-from tokmesh.cli.table import print_rows
+from tokmesh.cli.local import call, path_segment
+from tokmesh.cli.table import print_rows, shown_time
 from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
 
@@ -18,24 +18,16 @@ PAGES_MAX: Final = 10_000
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (the server's refusal, or TM-SYS-5030 without a server) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     directory = load_options(options, settings).settings.storage.dir
     if options.action == "create":
         return _create(options, directory)
     if options.action == "list":
         return _list(options, directory)
     status = "active" if options.action == "enable" else "disabled"
-    data = call(directory, "POST", f"/admin/v1/keys/{_path_segment(options.key_id)}/status", {"status": status})
-    print(json.dumps(data) if options.json else f"{options.key_id.lower()} {status}")
+    key_id = path_segment(options.key_id, "key_id", "must be the id of an API key, tmak-…").lower()
+    data = call(directory, "POST", f"/admin/v1/keys/{key_id}/status", {"status": status})
+    print(json.dumps(data) if options.json else f"{key_id} {status}")
     return EX_OK
-
-
-def _path_segment(key_id: str) -> str:
-    """The id as one segment of a path. Raises TM-ARG-1001 for what cannot be an id, before it travels."""
-    if not (key_id.isascii() and key_id.replace("-", "").isalnum() and len(key_id) <= 64):
-        raise ApiError("TM-ARG-1001", {"key_id": "must be the id of an API key, tmak-…"})
-    return key_id.lower()
 
 
 def _expiry_ms(text: str) -> int:
@@ -74,7 +66,7 @@ def _list(options: argparse.Namespace, directory: Path) -> int:
     rows = [("KEY ID", "ROLE", "STATUS", "EXPIRES", "DESCRIPTION")]
     for item in items:
         expires_at = item.get("expires_at")
-        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_at / 1000)) if expires_at else "never"
+        expires = shown_time(expires_at) if expires_at else "never"
         rows.append((item["key_id"], item["role"], item["status"], expires, _printable(item.get("description", ""))))
     print_rows(rows)
     return EX_OK

@@ -92,6 +92,13 @@ def upload(directory: Path, path: str, source: Path, tell: Tell) -> Any:
         return _data(connection.getresponse().read(ANSWER_BYTES_MAX))
 
 
+def path_segment(text: str, field: str, rule: str) -> str:
+    """An id as one segment of a path. Raises TM-ARG-1001 for what cannot be one, before it travels: `field` `rule`."""
+    if not (text.isascii() and text.replace("-", "").isalnum() and len(text) <= 64):
+        raise ApiError("TM-ARG-1001", {field: rule})
+    return text
+
+
 @contextlib.contextmanager
 def _connected(directory: Path, timeout_s: float | None) -> Iterator[_LocalConnection]:
     """A connection; what goes wrong on it is an ApiError."""

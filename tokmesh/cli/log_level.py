@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 from tokmesh.cli.config import load_options
 from tokmesh.cli.local import call
+from tokmesh.cli.table import shown_time
 from tokmesh.config.values import BadValue, duration
 from tokmesh.errors import EX_OK, ApiError
 
@@ -16,8 +16,6 @@ _PATH = "/admin/v1/log-level"
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (the server's refusal, or TM-SYS-5030 without a server) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     directory = load_options(options, settings).settings.storage.dir
     if options.action == "get":
         state = call(directory, "GET", _PATH)
@@ -41,5 +39,4 @@ def _seconds(text: str) -> int:
 def _told(state: dict[str, Any]) -> str:
     if state["reverts_at"] is None:
         return str(state["level"])
-    reverts_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state["reverts_at"] / 1000))
-    return f"{state['level']} until {reverts_at}, then {state['configured']}"
+    return f"{state['level']} until {shown_time(state['reverts_at'])}, then {state['configured']}"

@@ -15,8 +15,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.host import data_directory, process
     from tokmesh.host.apart import Apart
 
-    given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
-    loaded = load_options(options, given).settings
+    loaded = load_options(options, settings).settings
     if not loaded.cluster.enabled:
         rule = "must be true, as for the server: what is reseeded is a node of a cluster"
         raise ConfigError([Problem("TM-CFG-1005", "cluster.enabled", "", rule)])

@@ -19,8 +19,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.storage.segment_keys import SegmentKeys
     from tokmesh.storage.snapshot_directory import SNAPSHOT_DIRECTORY
 
-    given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
-    storage = load_options(options, given).settings.storage
+    storage = load_options(options, settings).settings.storage
     directory = storage.dir / LOG_DIRECTORY
     if not directory.is_dir() or not list_segments(directory):
         raise ConfigError([Problem("TM-CFG-1003", "storage.dir", str(storage.dir), "there is no log of a server in it")])

@@ -26,8 +26,6 @@ _SYNCS: Final = {"always": "each record", "off": "not each record", "unknown": "
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Shows until interrupted, or once. Raises ApiError (no server at the start, or not this user's) or ConfigError."""
-    if options.dir:
-        settings = [*settings, ("storage.dir", options.dir)]
     if not INTERVAL_S_MIN <= options.interval <= INTERVAL_S_MAX:
         raise ApiError("TM-ARG-1001", {"--interval": f"must be from {INTERVAL_S_MIN:g} to {INTERVAL_S_MAX:g} seconds"})
     directory = load_options(options, settings).settings.storage.dir

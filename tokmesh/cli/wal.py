@@ -7,12 +7,12 @@ is the verdict, whatever the action.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tokmesh.cli.config import load_options
+from tokmesh.cli.table import print_rows, shown_time
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_OK, EX_TEMPFAIL, ApiError
 from tokmesh.host.encryption_keys import read_keys
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     loaded = load_options(options, settings).settings
     try:
         keys = SegmentKeys(read_keys(loaded.storage.encryption), loaded.storage.encryption.enabled)
-        with Inspection(Path(options.dir) if options.dir else loaded.storage.dir, keys) as inspection:
+        with Inspection(Path(options.source) if options.source else loaded.storage.dir, keys) as inspection:
             if options.action == "salvage":
                 return _salvage(options, inspection, loaded)
             return _Reading(inspection).finish(_ACTIONS[options.action](options))
@@ -170,10 +170,7 @@ class _Stats(_Action):
             print(json.dumps(told))
             return
         head = ("SEGMENT", "BYTES", "USED", "FREE", "FRAMES", "SEALS", "RECORDS", "FIRST", "LAST", "FROM", "TO")
-        table = [head, *(_cells(row) for row in (*rows, total))]
-        widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-        for row in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_rows([head, *(_cells(row) for row in (*rows, total))])
         print()
         for kind, count in sorted(total.records_by_kind.items()):
             print(f"{kind:<18}{count}")
@@ -187,15 +184,8 @@ def _cells(row: Figures) -> tuple[str, ...]:
     numbers = (row.file_bytes, row.used_bytes, row.free_bytes, row.frames, row.seals, row.records)
     if not row.records:
         return (row.name, *map(str, numbers), "-", "-", "-", "-")
-    times = (_shown_time(row.first_time_ms), _shown_time(row.last_time_ms))
+    times = (shown_time(row.first_time_ms), shown_time(row.last_time_ms))
     return (row.name, *map(str, numbers), str(row.first_sequence), str(row.last_sequence), *times)
-
-
-def _shown_time(time_ms: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms // 1000))
-    except (OverflowError, OSError, ValueError):  # beyond any calendar: what the record says
-        return f"{time_ms} ms"
 
 
 def _salvage(options: argparse.Namespace, inspection: Inspection, settings: Settings) -> int:

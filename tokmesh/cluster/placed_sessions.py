@@ -116,7 +116,7 @@ class PlacedSessions:
         )
         return [judged[hashed] for hashed in hashes]
 
-    def renew(self, session_id: bytes, ttl_seconds: int | None = None) -> Awaitable[int]:
+    def renew(self, session_id: bytes, ttl_seconds: int) -> Awaitable[int]:
         """As Sessions'."""
         if self._is_here(session_id):
             return self._sessions.renew(session_id, ttl_seconds)

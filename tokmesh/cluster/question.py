@@ -191,7 +191,7 @@ _FIELDS: Final[dict[Operation, dict[str, Kind]]] = {
         "hashed": _HASH, "user_id": _text, "device_id?": _text, "ip_address?": _text, "user_agent?": _text,
         "ttl_seconds?": _integer, "idle_seconds?": _integer, "data?": _texts, "created_by": _text,
     },
-    Operation.RENEW: {"session_id": _ID, "ttl_seconds?": _integer},
+    Operation.RENEW: {"session_id": _ID, "ttl_seconds": _integer},
     Operation.UPDATE: {"session_id": _ID, "data": _texts, "if_version?": _integer},
     Operation.ROTATE: {"hashed": _HASH, "new_hash": _HASH, "grace_seconds": _integer},
     Operation.REVOKE: {"session_id": _ID, "sync": _flag},

@@ -5,8 +5,8 @@ YAML) into one typed value, or raises BadValue with the code and the rule. Parsi
 
 Units. Durations need one: ms, s, m, h, d ("100ms", "2h", "1.5s"); a bare number is refused because nobody can tell
 seconds from milliseconds. Sizes are binary, as Redis and nginx mean them: 1 KB = 1024 bytes, 1 MB = 1024 KB, 1 GB =
-1024 MB (KiB, MiB, GiB are the same); a bare number is bytes. Rates are bytes a second ("1KB/s") or, decimal as network
-engineers mean them, bits a second ("20Mbps" = 20,000,000 bit/s = 2,500,000 bytes/s).
+1024 MB, 1 TB = 1024 GB (KiB, MiB, GiB, TiB are the same); a bare number is bytes. Rates are bytes a second ("1KB/s") or,
+decimal as network engineers mean them, bits a second ("20Mbps" = 20,000,000 bit/s = 2,500,000 bytes/s).
 """
 
 import re
@@ -157,7 +157,7 @@ def size(low: str, high: str) -> Kind:
     def parse(value: object, _base: Path) -> int:
         return _bounded(_scaled(_text(value), _SIZE_BYTES, fold=True), low_bytes, high_bytes)
 
-    return Kind(f"a size from {low} to {high}, a number and a unit of B, KB, MB or GB", "_bytes", parse, show_size)
+    return Kind(f"a size from {low} to {high}, a number and a unit of B, KB, MB, GB or TB", "_bytes", parse, show_size)
 
 
 def rate(low: str, high: str) -> Kind:
@@ -353,18 +353,6 @@ def command() -> Kind:
 def texts(rule: str) -> Kind:
     """A list of texts."""
     return Kind(rule, "", lambda value, _base: tuple(_items(value)), lambda value: f"[{', '.join(value)}]")
-
-
-def text(rule: str, length_max: int) -> Kind:
-    """Any text of bounded length."""
-
-    def parse(value: object, _base: Path) -> str:
-        given = _text(value)
-        if len(given) > length_max:
-            raise BadValue(OUT_OF_RANGE)
-        return given
-
-    return Kind(rule, "", parse)
 
 
 def _path(value: object, base: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Final
 from tokmesh._core.clock import Clock
 from tokmesh.config import ConfigError, Problem
 from tokmesh.ids import RandomSource, UlidSource, format_ulid
+from tokmesh.storage.segment import sync_directory
 
 ADMIN_SOCKET_NAME: Final = "admin.sock"
 DIRECTORY_MODE: Final = 0o700
@@ -97,11 +98,7 @@ def write_durably(path: Path, content: bytes) -> None:
     finally:
         os.close(file)
     unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)
 
 
 def refused(path: Path, rule: str) -> ConfigError:

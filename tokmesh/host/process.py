@@ -33,7 +33,8 @@ def harden() -> None:
 
 
 def tune(connections_max: int, logger: logging.Logger) -> None:
-    """Hands the interpreter over quickly between the loop and the log's thread; makes room for descriptors.
+    """Hands the interpreter over quickly between the loop and the log's thread; takes blocks up to HEAP_BLOCK_BYTES from the heap,
+    which keeps their pages; makes room for descriptors.
 
     connections_max: as configured; each needs a descriptor. Says so in the log when the limit of the system is lower.
     """

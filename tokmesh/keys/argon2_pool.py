@@ -1,4 +1,4 @@
-"""Argon2id in a small pool of threads with a bound on what waits for it (DESIGN §6).
+"""Argon2id in a small pool of threads with a bound on what waits for it.
 
 argon2-cffi computes without the GIL, so the loop goes on. More than `pending_max` at once is an answer of 503, never a queue.
 """
@@ -76,5 +76,5 @@ def _verify(argon2_hash: str, secret: bytes) -> bool:
     except VerifyMismatchError:
         return False
     except VerificationError:
-        # No memory, or a hash that is none: not a definite no (contract §3).
+        # No memory, or a hash that is none: not a definite no.
         raise ApiError("TM-SYS-5030", {"reason": "authentication_failed"}, retry_after_s=1) from None

@@ -1,4 +1,4 @@
-"""Who presents this credential: from `<key_id>:<secret>` to a Grant (DESIGN §6).
+"""Who presents this credential: from `<key_id>:<secret>` to a Grant.
 
 A caller without a secret must not be able to spend our CPU. So, in this order:
 

@@ -19,11 +19,9 @@ from tokmesh.errors import ApiError
 from tokmesh.ids import RandomSource, UlidSource, format_key_id, new_secret
 from tokmesh.keyring import KeyRing, StoredKey, parse_networks
 from tokmesh.keys.argon2_pool import Argon2Pool
-from tokmesh.keys.authenticator import SALT_BYTES, Authenticator, AuthSettings, secret_tag
+from tokmesh.keys.authenticator import SALT_BYTES, AuthSettings, secret_tag
 from tokmesh.log.interface import Log
 from tokmesh.log.record import KeyCreated, KeyStatusChanged
-
-__all__ = ["Authenticator", "CreatedKey", "Keys"]
 
 KEYS_MAX: Final = 10_000
 DESCRIPTION_CHARS_MAX: Final = 256

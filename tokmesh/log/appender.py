@@ -26,6 +26,7 @@ from tokmesh.storage.segment import (
     Segment,
     SyncFailed,
     adopt_spare,
+    frame_overhead,
     make_spare,
     open_directory,
     remove_spare,
@@ -80,12 +81,6 @@ class Appender(Tail):
         self.durable_sequence = end.sequence_due - 1
         self.segments_begun = 0
         self.no_room_reason: str | None = None  # the last refusal of the disk, in its words
-
-    @property
-    def frame_bytes_max(self) -> int:
-        """The largest frame that fits into every segment, reserve kept; a record takes 60 bytes of it beyond its
-        own."""
-        return frame_bytes_max(self._segment_bytes_max, encrypted=self._keys.sealing)
 
     @property
     def encrypted(self) -> bool:
@@ -237,11 +232,6 @@ def sync_failure(errno: int) -> LogFailed:
 
 def _reserve_bytes(segment_bytes: int) -> int:
     return min(RESERVE_BYTES_MAX, segment_bytes // RESERVE_SHARE)
-
-
-def frame_overhead(encrypted: bool) -> int:
-    """Bytes of a frame beside its payload."""
-    return wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if encrypted else 0)
 
 
 def frame_bytes_max(segment_bytes: int, encrypted: bool) -> int:

@@ -22,13 +22,20 @@ from tokmesh._core.histogram import HistogramBlock
 from tokmesh._core.proposal import GroupProposal
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh.errors import ApiError
-from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max, frame_overhead
+from tokmesh.log.appender import Appender, LogFailed, frame_bytes_max
 from tokmesh.log.settling import Settling, refusal
 from tokmesh.log.writer import Writer
 from tokmesh.storage import recovery
 from tokmesh.storage.recovery import NO_BASE, Base, NoRoom, Progress, RecoveryReport
 from tokmesh.storage.rekey import finish as finish_rekey
-from tokmesh.storage.segment import SEGMENT_BYTES_MIN, list_segments, lock_directory, make_directory, remove_covered
+from tokmesh.storage.segment import (
+    SEGMENT_BYTES_MIN,
+    frame_overhead,
+    list_segments,
+    lock_directory,
+    make_directory,
+    remove_covered,
+)
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 PENDING_MAX: Final = 65_536  # records proposed and not yet applied

@@ -21,4 +21,7 @@ class Log(Protocol):
     """Where records are proposed."""
 
     def propose(self, record: AnyRecord) -> Proposal:
-        """A future of what Store.apply returned, done once the record is durable and applied. Raises ApiError TM-SYS-5001."""
+        """A future of what Store.apply returned, done once the record is durable and applied.
+
+        ApiError in the future: TM-SYS-5001 (the log takes nothing), TM-SYS-5030 (too much waits for it), TM-SYS-4130 (too large a
+        record), and others of each kind of log."""

@@ -35,7 +35,6 @@ from tokmesh.sessions.rules import check_device_id, check_user_id
 
 WINDOW_ENTRIES: Final = 16_384
 STEP_ENTRIES: Final = 512
-SIZE_MAX: Final = 100
 CURSOR_CHARS_MAX: Final = 2048
 SORT_FIELDS: Final = ("created_at", "last_active", "expires_at", "user_id", "device_id")
 TEXT_FIELDS: Final = frozenset(("user_id", "device_id"))
@@ -48,7 +47,7 @@ Network = IPv4Network | IPv6Network
 class SessionFilter(NamedTuple):
     """What to list. None: any. Times are Unix ms; ranges include their ends; `active_after` is the least last_active.
 
-    key_id: 16 bytes. page counts from 1, size is 1 to 100. A cursor takes the place of a page.
+    key_id: 16 bytes. page counts from 1, and is 1 with a cursor, which takes its place; size: of it, as bounded by who asks.
     """
 
     user_id: str | None = None
@@ -90,9 +89,8 @@ class SessionQuery:
         self._clock = clock
 
     async def run(self, wanted: SessionFilter) -> SessionPage:
-        """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor, order, page or size),
-        TM-ARG-1003 (a cursor of another order, or with a page).
-        """
+        """One page. Raises TM-SESS-4001 (what is no user or device id), TM-ARG-1001 (a bad cursor or order), TM-ARG-1003 (a cursor
+        of another order)."""
         check_filter(wanted)
         window, after = (0, None) if wanted.cursor is None else decode_cursor(wanted.cursor, wanted)
         if not is_window(window):
@@ -180,12 +178,6 @@ def check_filter(wanted: SessionFilter) -> None:
         check_device_id(wanted.device_id)
     if wanted.sort_by not in SORT_FIELDS:
         raise ApiError("TM-ARG-1001", {"field": "sort_by", "allowed": list(SORT_FIELDS)})
-    if not 1 <= wanted.size <= SIZE_MAX:
-        raise ApiError("TM-ARG-1001", {"field": "size", "minimum": 1, "maximum": SIZE_MAX})
-    if wanted.page < 1:
-        raise ApiError("TM-ARG-1001", {"field": "page", "minimum": 1})
-    if wanted.cursor is not None and wanted.page != 1:
-        raise ApiError("TM-ARG-1003", {"fields": ["cursor", "page"]})
 
 
 def _predicate(wanted: SessionFilter) -> Callable[[SessionView], bool]:

@@ -1,4 +1,4 @@
-"""Field rules of a session (contract §2): check, normalise, or refuse with TM-SESS-4001 and the rule that was broken.
+"""Rules of a session's fields (docs/api.md, "The session"): check, normalise, or refuse with TM-SESS-4001 and the broken rule.
 
 user_id and device_id carry no control characters (U+0000–U+001F, U+007F–U+009F), no text carries lone surrogates: neither can
 be told apart on a terminal or put into a URL or a log line. Lengths are in characters.

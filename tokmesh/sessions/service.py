@@ -11,7 +11,7 @@ is never passed. Invariants:
   the log says.
 
 All methods run on the loop's thread. Times are Unix ms, session ids 16-byte ULIDs, sessions their JSON. Errors are ApiError; each
-method names those of its own, and each write can also raise the log's TM-SYS-5001.
+method names those of its own, and each write can also raise those of the log (`Log.propose`).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -95,8 +95,9 @@ class SessionSettings(Protocol):
 
 
 class Sessions:
-    """Session rules over `table`, written through `log`. `settings`: `session` of the configuration. places_elsewhere: tells what a
-    user's sessions that are not in the table hold of the quota; None, itself or of a user: all are in it."""
+    """Session rules over `table`, written through `log`. `settings`: `session` of the configuration. spread: waits until no node of
+    the cluster can answer without what was revoked so far; None: there is no cluster. places_elsewhere: tells what a user's
+    sessions that are not in the table hold of the quota; None, itself or of a user: all are in it."""
 
     def __init__(
         self,
@@ -228,12 +229,12 @@ class Sessions:
         now_ms = self._clock.now_ms()
         return [self._table.check(hashed, now_ms, now_ms if touch else 0) for hashed in hashes]
 
-    async def renew(self, session_id: bytes, ttl_seconds: int | None = None) -> int:
-        """Moves the absolute end to `ttl_seconds` (default: as at creation) from now, later or earlier; the new end.
+    async def renew(self, session_id: bytes, ttl_seconds: int) -> int:
+        """Moves the absolute end to `ttl_seconds` from now, later or earlier; the new end.
 
         Raises TM-SESS-4001, TM-SESS-4040, TM-SESS-4041.
         """
-        ttl_ms = self._ttl_default_ms if ttl_seconds is None else rules.ttl_ms(ttl_seconds, self._ttl_max_ms)
+        ttl_ms = rules.ttl_ms(ttl_seconds, self._ttl_max_ms)
         await self._turns.enter(session_id)
         try:
             now_ms = self._clock.now_ms()
@@ -340,7 +341,7 @@ class Sessions:
         return expires_at_ms, old_valid_until_ms
 
     async def list(self, session_filter: SessionFilter) -> SessionPage:
-        """Live sessions that pass the filter, a page at a time: see session_query.py. Raises TM-ARG-1001, TM-ARG-1003."""
+        """Live sessions that pass the filter, a page at a time: see query.py. Raises TM-ARG-1001, TM-ARG-1003, TM-SESS-4001."""
         return await self.query.run(session_filter)
 
     async def flush_touched(self) -> int:

@@ -48,7 +48,7 @@ class Moment(NamedTuple):
         return not self.is_past(header.sequence, header.time_ms)
 
 
-class State(NamedTuple):
+class Restorable(NamedTuple):
     """Table and keys as of a record. sequence 0: before the first; held: the shards (bits) whose sessions it has, which are all but
     of a node of a cluster that holds a part."""
 
@@ -58,18 +58,18 @@ class State(NamedTuple):
     held: int = ALL_SHARDS
 
 
-def of_snapshot(path: Path, new_table: NewTable, keys: "KeySet | None", progress: Progress) -> State:
+def of_snapshot(path: Path, new_table: NewTable, keys: "KeySet | None", progress: Progress) -> Restorable:
     """Raises SnapshotDamaged, KeyMissing, OSError."""
     loaded = load(path, new_table, keys, None, progress)
     store = Store(loaded.table, loaded.keyring)
     for record in loaded.cluster:  # what the node was loading or forgetting is not whole
         store.take_place(record)
-    return State(loaded.table, loaded.keyring, loaded.header.sequence, store.following.held)
+    return Restorable(loaded.table, loaded.keyring, loaded.header.sequence, store.following.held)
 
 
 def of_moment(
     moment: Moment, snapshots: Path, log: Path, new_table: NewTable, keys: "KeySet | None", progress: Progress
-) -> State:
+) -> Restorable:
     """From the newest snapshot that was taken by then, and the log behind it.
 
     Raises ApiError TM-ARG-1001 (nothing that is kept tells of that moment), LogDamaged, KeyMissing, OSError."""
@@ -83,10 +83,10 @@ def of_moment(
         raise ApiError("TM-ARG-1001", {"--to-sequence": f"what is kept ends with record {sequence}"})
     if sequence == 0:
         raise ApiError("TM-ARG-1001", {"--to-time": "nothing was recorded by then, or it is no longer kept"})
-    return State(table, keyring, sequence)
+    return Restorable(table, keyring, sequence)
 
 
-def restore(state: State, snapshots: Path, log: Path, about: About, time_ms: int, sealer: "Sealer | None") -> SnapshotFile:
+def restore(state: Restorable, snapshots: Path, log: Path, about: About, time_ms: int, sealer: "Sealer | None") -> SnapshotFile:
     """Makes the next start begin with `state`. time_ms: now. Raises OSError; nothing has changed then."""
     draft = Draft(snapshots, "restored")
     try:

@@ -20,7 +20,7 @@ from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
 from tokmesh.snapshots import loading
-from tokmesh.snapshots.taking import Snapshots
+from tokmesh.snapshots.taking import Snapshots, restore_under_way
 from tokmesh.storage.recovery import Progress, RecoveryCancelled
 from tokmesh.storage.segment_keys import KeyMissing
 from tokmesh.storage.snapshot_directory import DRAFT_SUFFIX, Draft, SnapshotFile
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JOBS_MAX: Final = 20  # that are remembered
-RETRY_AFTER_S: Final = 5
 
 logger = logging.getLogger("tokmesh.snapshots")
 
@@ -139,7 +138,7 @@ class Restores:
         logger.warning("restoring", extra={"job": job.id, "source": job.source})
         try:
             await self._snapshots.pause()
-            await self._log.suspend(_refusal)  # also while it is only read: what is written now would be gone soon
+            await self._log.suspend(restore_under_way)  # while it is only read, too: what is written now would be gone
             loaded = [await self._beside(lambda: loading.load(path, self._new_table, self._keys(), None, job.progress))]
             file = await self._beside(lambda: self._commit(path, self._log.last_sequence + 1))
             await self._take_over(loaded, file)
@@ -200,10 +199,6 @@ def keep_upload(path: Path) -> Path:
     kept = path.with_name(f"{path.name}{DRAFT_SUFFIX}")
     path.rename(kept)
     return kept
-
-
-def _refusal() -> ApiError:
-    return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=RETRY_AFTER_S)
 
 
 def _check(path: Path, keys: "KeySet | None") -> None:

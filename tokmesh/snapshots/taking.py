@@ -38,6 +38,7 @@ PAUSE_MIN_S: Final = 0.0005
 CHUNK_BYTES: Final = 1 << 20
 CHECK_INTERVAL_S: Final = 1.0
 RETRY_S: Final = 60.0
+RESTORE_RETRY_S: Final = 5  # what a restore keeps waiting is to come again after
 DURABLE_POLL_S: Final = 0.01
 DAY_MS: Final = 86_400_000
 SAFE_COUNT: Final = 2  # with a single snapshot the log stays whole: if that one cannot be read, the log still can
@@ -173,7 +174,7 @@ class Snapshots:
     async def take(self) -> Listed:
         """A snapshot of now, or the one under way. Raises ApiError TM-SYS-5001, and TM-ADMIN-5031 while paused."""
         if self._paused:
-            raise _busy()
+            raise restore_under_way()
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.get_running_loop().create_task(self._take(), name="tokmesh-snapshot")
         task = self._under_way
@@ -181,7 +182,7 @@ class Snapshots:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled():  # a restore, or the end, came in between
-                raise _busy() from None
+                raise restore_under_way() from None
             raise
 
     # ── when ──
@@ -344,8 +345,9 @@ class Snapshots:
             stats["last_bytes"] = newest.size_bytes
 
 
-def _busy() -> ApiError:
-    return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=5)
+def restore_under_way() -> ApiError:
+    """What waits for the end of a restore is answered so."""
+    return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=RESTORE_RETRY_S)
 
 
 def _public(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""What lies on disk beside the log: recovery, snapshots, backups."""
+"""What lies on disk: the log's segments, snapshots, and how both are read, repaired and encrypted."""

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
 SALT_BYTES: Final = 16
-TAG_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 COUNTER_MAX: Final = (1 << 64) - 1
 
@@ -69,7 +68,7 @@ class Sealer(Opener):
         self._counter_due = 0
 
     def seal(self, counter: int, aad: bytes, plaintext: bytes) -> bytes:
-        """`plaintext` encrypted, TAG_BYTES longer; the counter is used up, also when what follows fails."""
+        """`plaintext` encrypted, `wal.TAG_BYTES` longer; the counter is used up, also when what follows fails."""
         assert self._counter_due <= counter <= COUNTER_MAX, "a nonce must not be used twice"
         self._counter_due = counter + 1
         return self._cipher.encrypt(_nonce(counter), plaintext, aad)

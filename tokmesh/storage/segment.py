@@ -165,6 +165,11 @@ def new_header(first_sequence: int, size_bytes: int, chain: int, sealer: "Sealer
     return wal.SegmentHeader(segment_id, first_sequence, size_bytes, chain, sealer.salt, sealer.key_id)
 
 
+def frame_overhead(encrypted: bool) -> int:
+    """Bytes of a frame beside its payload."""
+    return wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if encrypted else 0)
+
+
 def adopt_spare(
     directory: Path,
     directory_fd: int,

@@ -11,7 +11,7 @@ from typing import Final
 
 from tokmesh._core import wal
 from tokmesh._core.tail import Tail
-from tokmesh.storage.segment import Segment, adopt_spare, make_spare, open_directory, sync
+from tokmesh.storage.segment import Segment, adopt_spare, frame_overhead, make_spare, open_directory, sync
 from tokmesh.storage.segment_keys import PLAIN, SegmentKeys
 
 FRAME_BYTES: Final = 1 << 20  # a frame is written once it has this much
@@ -85,8 +85,7 @@ class SegmentWriter:
             os.close(self._segment.fd)
             self._segment = None
         sealer, tail = self._keys.new_sealer(), self._tail
-        overhead = wal.FRAME_HEADER_BYTES + (wal.TAG_BYTES if sealer is not None else 0)
-        size = max(self._segment_bytes, wal.SEGMENT_HEADER_BYTES + payload_bytes + 2 * overhead)
+        size = max(self._segment_bytes, wal.SEGMENT_HEADER_BYTES + payload_bytes + 2 * frame_overhead(sealer is not None))
         fd = make_spare(self._directory, size)
         try:
             self._segment = adopt_spare(self._directory, self._directory_fd, fd, size, tail.sequence_due, tail.chain, sealer)

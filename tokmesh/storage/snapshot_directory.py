@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tokmesh.storage.segment import make_directory, open_directory, sync
+from tokmesh.storage.segment import make_directory, sync, sync_directory
 
 SNAPSHOT_DIRECTORY: Final = "snapshots"  # in the data directory
 DRAFT_SUFFIX: Final = ".tmp"
@@ -72,11 +72,7 @@ class Draft:
         sync(self.fd)
         path = snapshot_path(self._directory, sequence)
         os.rename(self._path, path)
-        directory_fd = open_directory(self._directory)
-        try:
-            sync(directory_fd)
-        finally:
-            os.close(directory_fd)
+        sync_directory(self._directory)
         self._close()
         return SnapshotFile(sequence, path)
 
@@ -106,8 +102,4 @@ def remove(directory: Path, files: Sequence[SnapshotFile]) -> None:
     for file in sorted(files):
         file.path.unlink(missing_ok=True)
     if files:
-        directory_fd = open_directory(directory)
-        try:
-            sync(directory_fd)
-        finally:
-            os.close(directory_fd)
+        sync_directory(directory)

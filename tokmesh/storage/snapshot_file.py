@@ -164,16 +164,14 @@ class SnapshotWriter:
         """Whole images, at most RAW_BYTES_MAX bytes."""
         self._add(Kind.SESSIONS, images)
 
-    def finish(self, images: int) -> Totals:
+    def finish(self, images: int) -> None:
         """Writes the end and syncs the file. images: how many were added."""
-        totals = Totals(images, self._keys, self._raw_bytes)
-        self._add(Kind.END, orjson.dumps(totals._asdict()))
+        self._add(Kind.END, orjson.dumps(Totals(images, self._keys, self._raw_bytes)._asdict()))
         os.fsync(self._fd)
-        return totals
 
     def _add(self, kind: Kind, raw: bytes) -> None:
         stored = self._compressor.compress(raw)
-        extra = 0 if self._sealer is None else 16
+        extra = 0 if self._sealer is None else wal.TAG_BYTES
         head = _CHUNK.pack(kind, self._number, len(raw), len(stored) + extra)
         if self._sealer is not None:
             stored = self._sealer.seal(self._number, self._head + head, stored)
@@ -196,7 +194,7 @@ def _join_records(records: list[bytes]) -> bytes:
 
 
 def split_records(raw: bytes) -> list[bytes]:
-    """The records of a KEYS chunk. What is cut comes out cut, which its decoder tells."""
+    """The records of a KEYS or CLUSTER chunk. What is cut comes out cut, which its decoder tells."""
     records, at = [], 0
     while at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")

@@ -1,7 +1,7 @@
 """The catalogue of metrics: every metric this server exposes, once.
 
 Invariants: a name is here exactly once; a label either lists all its values or says what bounds them, and no value is
-ever an identifier of a session, token, key or user (contract §5). The rows are in `service_metrics.py`,
+ever an identifier of a session, token, key or user (docs/metrics.md). The rows are in `service_metrics.py`,
 `node_metrics.py` and others beside them; `readings.py` fills the families in, `exposition.py` renders them, and `metrics_page.py` writes the
 reference: `python -m tokmesh.telemetry.catalog > docs/metrics.md`. Whatever names a metric elsewhere, such as a rule or a
 dashboard, is checked with `series_labels`.
@@ -25,14 +25,11 @@ from tokmesh.telemetry.cluster_metrics import (
     standing_metrics,
     stream_metrics,
 )
-from tokmesh.telemetry.metric import NS_PER_SECOND, Label, MetricSpec
+from tokmesh.telemetry.metric import MetricSpec
 from tokmesh.telemetry.metrics_page import metrics_markdown
 from tokmesh.telemetry.node_metrics import (
     GC_GENERATIONS,
-    LEVELS,
     LOG_STATES,
-    PRESSURE_EXTENTS,
-    PRESSURE_RESOURCES,
     log_metrics,
     process_metrics,
     resource_metrics,
@@ -55,16 +52,11 @@ from tokmesh.telemetry.tracing_metrics import tracing_metrics
 __all__ = [
     "AUTH_RESULTS",
     "GC_GENERATIONS",
-    "LEVELS",
     "LOG_STATES",
     "METRICS",
     "METRICS_BY_NAME",
-    "NS_PER_SECOND",
-    "PRESSURE_EXTENTS",
-    "PRESSURE_RESOURCES",
     "PROPAGATION_BOUNDS_NS",
     "REJECT_REASONS",
-    "Label",
     "MetricSpec",
     "bound_text",
     "golden",

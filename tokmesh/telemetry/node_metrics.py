@@ -7,10 +7,10 @@ from typing import Final
 
 from tokmesh._core.histogram import LATENCY_BOUNDS_NS
 from tokmesh._core.tail import GROUP_BOUNDS
+from tokmesh.telemetry.logs.levels import LEVELS
 from tokmesh.telemetry.metric import Group, Label, MetricSpec, Usage, counter, gauge, seconds
 
 LOG_STATES: Final = ("open", "full", "failed", "closed")
-LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 PRESSURE_RESOURCES: Final = ("cpu", "memory", "io")
 PRESSURE_EXTENTS: Final = ("some", "full")
 GC_GENERATIONS: Final = ("0", "1", "2")

@@ -16,15 +16,15 @@ from typing import Any, Final
 from tokmesh.telemetry.cluster_figures import ClusterFigures
 from tokmesh.telemetry.cluster_summary import cluster_summary
 from tokmesh.telemetry.conditions import Condition, Readings, judge
+from tokmesh.telemetry.numbers import Buckets, Numbers
 from tokmesh.telemetry.readings import Family
-from tokmesh.telemetry.snapshot import Buckets, Snapshot
 from tokmesh.telemetry.trends import SAMPLE_SECONDS, WINDOW_SECONDS, Sample, Trends, sample
 
 RATE_SECONDS: Final = 60.0
 QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
 # As Exposition.examine; the status has one way to look.
-Examine = Callable[[Callable[[list[Family]], tuple[Snapshot, Sample]]], Awaitable[tuple[Snapshot, Sample]]]
+Examine = Callable[[Callable[[list[Family]], tuple[Numbers, Sample]]], Awaitable[tuple[Numbers, Sample]]]
 
 _logger = logging.getLogger("tokmesh.server")
 
@@ -98,22 +98,22 @@ class Status:
                 _logger.exception("no sample was taken")
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    async def _take(self) -> tuple[Snapshot, Sample]:
-        snapshot, taken = await self._examine(self._look)
+    async def _take(self) -> tuple[Numbers, Sample]:
+        numbers, taken = await self._examine(self._look)
         self._trends.note(taken)
-        return snapshot, taken
+        return numbers, taken
 
-    def _look(self, families: list[Family]) -> tuple[Snapshot, Sample]:
-        snapshot = Snapshot(families)
-        return snapshot, sample(snapshot, self._monotonic())
+    def _look(self, families: list[Family]) -> tuple[Numbers, Sample]:
+        numbers = Numbers(families)
+        return numbers, sample(numbers, self._monotonic())
 
     async def summary(self) -> dict[str, Any]:
         """The status as JSON takes it; what cannot be read is null."""
-        snapshot, now = await self._take()
+        numbers, now = await self._take()
         checks = self._checks()
         cluster = None if self._cluster is None else self._cluster()
-        readings = self._readings(snapshot, now)
-        node = self._node(snapshot)
+        readings = self._readings(numbers, now)
+        node = self._node(numbers)
         return {
             "node": node,
             "readiness": {
@@ -121,43 +121,43 @@ class Status:
                 "checks": [{"name": name, "ok": reason is None, "reason": reason} for name, reason in checks.items()],
             },
             "conditions": [_shown(condition) for condition in judge(readings)],
-            "sessions": _sessions(snapshot),
+            "sessions": _sessions(numbers),
             "requests": _requests(now),
             "rates": _rates(self._trends.before(now, RATE_SECONDS), now),
-            "log": self._log(snapshot, now),
-            "snapshots": _snapshots(snapshot),
-            "disk": _numbers(snapshot, free_bytes="disk_free_bytes", total_bytes="disk_total_bytes"),
+            "log": self._log(numbers, now),
+            "snapshots": _snapshots(numbers),
+            "disk": _named(numbers, free_bytes="disk_free_bytes", total_bytes="disk_total_bytes"),
             "memory": {
-                **_numbers(snapshot, used_bytes="mem_usage_bytes", limit_bytes="mem_limit_bytes"),
-                **_numbers(snapshot, table_bytes="table_memory_bytes"),
+                **_named(numbers, used_bytes="mem_usage_bytes", limit_bytes="mem_limit_bytes"),
+                **_named(numbers, table_bytes="table_memory_bytes"),
             },
-            "cpu": _numbers(snapshot, usage_ratio="cpu_usage_ratio", available_cores="cpu_available_cores"),
+            "cpu": _named(numbers, usage_ratio="cpu_usage_ratio", available_cores="cpu_available_cores"),
             "connections": {
-                **_numbers(snapshot, open="connections_open", opened_total="connections_opened_total"),
-                **_numbers(snapshot, refused_total="connections_refused_total"),
+                **_named(numbers, open="connections_open", opened_total="connections_opened_total"),
+                **_named(numbers, refused_total="connections_refused_total"),
                 "max": self._posture.connections_max,
             },
             "cluster": cluster_summary(
-                self._node_id, node["version"], int(snapshot.number("tokmesh_sessions_active_total")), cluster
+                self._node_id, node["version"], int(numbers.number("tokmesh_sessions_active_total")), cluster
             ),
         }
 
-    def _node(self, snapshot: Snapshot) -> dict[str, Any]:
-        version, python = snapshot.label_values("tokmesh_build_info")
+    def _node(self, numbers: Numbers) -> dict[str, Any]:
+        version, python = numbers.label_values("tokmesh_build_info")
         return {
             "id": self._node_id,
             "version": version,
             "python": python,
-            "started_at": int(snapshot.number("tokmesh_start_time_seconds") * 1000),
+            "started_at": int(numbers.number("tokmesh_start_time_seconds") * 1000),
             "uptime_seconds": round(self._monotonic() - self._started, 3),
         }
 
-    def _log(self, snapshot: Snapshot, now: Sample) -> dict[str, Any]:
+    def _log(self, numbers: Numbers, now: Sample) -> dict[str, Any]:
         return {
-            "state": _state(snapshot),
+            "state": _state(numbers),
             "sync_mode": self._posture.sync_mode,
-            **_numbers(
-                snapshot,
+            **_named(
+                numbers,
                 segments="wal_segments",
                 segment_bytes="wal_segment_bytes",
                 pending_records="wal_pending_records",
@@ -171,43 +171,43 @@ class Status:
             "sync_latency": _buckets(now.sync_latency),
         }
 
-    def _readings(self, snapshot: Snapshot, now: Sample) -> Readings:
+    def _readings(self, numbers: Numbers, now: Sample) -> Readings:
         then = self._trends.before(now, WINDOW_SECONDS)
         seconds = now.at - then.at
-        cores = snapshot.number("tokmesh_cpu_available_cores")
-        nodes = snapshot.by("tokmesh_cluster_nodes_total", "status")
+        cores = numbers.number("tokmesh_cpu_available_cores")
+        nodes = numbers.by("tokmesh_cluster_nodes_total", "status")
         validated = now.validate_latency.since(then.validate_latency)
         return replace(
             self._posture.readings(),
-            log_state=_state(snapshot),
-            sync_failures=snapshot.number("tokmesh_wal_fsync_failed_total"),
-            snapshots_unusable=snapshot.number("tokmesh_snapshot_unusable_files"),
-            snapshot_failed_attempts=snapshot.number("tokmesh_snapshot_failed_attempts"),
-            snapshot_due_ratio=snapshot.number("tokmesh_snapshot_due_ratio"),
-            disk_free_bytes=snapshot.number("tokmesh_disk_free_bytes"),
-            disk_total_bytes=snapshot.number("tokmesh_disk_total_bytes"),
-            memory_used_bytes=snapshot.number("tokmesh_mem_usage_bytes"),
-            memory_limit_bytes=snapshot.number("tokmesh_mem_limit_bytes"),
+            log_state=_state(numbers),
+            sync_failures=numbers.number("tokmesh_wal_fsync_failed_total"),
+            snapshots_unusable=numbers.number("tokmesh_snapshot_unusable_files"),
+            snapshot_failed_attempts=numbers.number("tokmesh_snapshot_failed_attempts"),
+            snapshot_due_ratio=numbers.number("tokmesh_snapshot_due_ratio"),
+            disk_free_bytes=numbers.number("tokmesh_disk_free_bytes"),
+            disk_total_bytes=numbers.number("tokmesh_disk_total_bytes"),
+            memory_used_bytes=numbers.number("tokmesh_mem_usage_bytes"),
+            memory_limit_bytes=numbers.number("tokmesh_mem_limit_bytes"),
             cpu_ratio_recently=(now.cpu_seconds - then.cpu_seconds) / seconds / cores if seconds > 0 else None,
-            open_files=snapshot.number("process_open_fds"),
-            open_files_max=snapshot.number("process_max_fds"),
+            open_files=numbers.number("process_open_fds"),
+            open_files_max=numbers.number("process_max_fds"),
             nodes_active=nodes["active"],
             nodes_down=nodes["down"],
-            quorum_lost=snapshot.number("tokmesh_cluster_quorum_lost") > 0,
-            cluster_fenced=snapshot.number("tokmesh_cluster_fenced") > 0,
-            cluster_diverged=snapshot.number("tokmesh_cluster_diverged") > 0,
-            stands_apart=snapshot.number("tokmesh_cluster_stands_apart") > 0,
-            differing_parts=snapshot.largest("tokmesh_cluster_table_differences"),
-            unheld_shards=snapshot.number("tokmesh_cluster_shards_unheld"),
-            quarantined_records=snapshot.number("tokmesh_cluster_quarantined_records"),
-            cluster_removed=snapshot.number("tokmesh_cluster_removed") > 0,
-            nats_old=snapshot.number("tokmesh_cluster_nats_old") > 0,
-            nats_sync_off=snapshot.by("tokmesh_cluster_nats_sync", "state").get("off", 0) > 0,
-            revoke_pending_seconds=snapshot.number("tokmesh_session_revoke_oldest_pending_seconds"),
-            replication_lag_seconds=snapshot.largest("tokmesh_replication_lag_seconds"),
-            expiry_backlog=snapshot.number("tokmesh_session_expiry_backlog"),
-            table_bytes=snapshot.number("tokmesh_table_memory_bytes"),
-            table_bytes_max=snapshot.number("tokmesh_table_memory_reserved_bytes"),
+            quorum_lost=numbers.number("tokmesh_cluster_quorum_lost") > 0,
+            cluster_fenced=numbers.number("tokmesh_cluster_fenced") > 0,
+            cluster_diverged=numbers.number("tokmesh_cluster_diverged") > 0,
+            stands_apart=numbers.number("tokmesh_cluster_stands_apart") > 0,
+            differing_parts=numbers.largest("tokmesh_cluster_table_differences"),
+            unheld_shards=numbers.number("tokmesh_cluster_shards_unheld"),
+            quarantined_records=numbers.number("tokmesh_cluster_quarantined_records"),
+            cluster_removed=numbers.number("tokmesh_cluster_removed") > 0,
+            nats_old=numbers.number("tokmesh_cluster_nats_old") > 0,
+            nats_sync_off=numbers.by("tokmesh_cluster_nats_sync", "state").get("off", 0) > 0,
+            revoke_pending_seconds=numbers.number("tokmesh_session_revoke_oldest_pending_seconds"),
+            replication_lag_seconds=numbers.largest("tokmesh_replication_lag_seconds"),
+            expiry_backlog=numbers.number("tokmesh_session_expiry_backlog"),
+            table_bytes=numbers.number("tokmesh_table_memory_bytes"),
+            table_bytes_max=numbers.number("tokmesh_table_memory_reserved_bytes"),
             key_checks_recently=now.key_checks - then.key_checks,
             key_failures_recently=now.key_failures - then.key_failures,
             key_checks_overloaded_recently=now.key_checks_overloaded - then.key_checks_overloaded,
@@ -227,14 +227,14 @@ def _shown(condition: Condition) -> dict[str, str]:
     return condition._asdict()
 
 
-def _numbers(snapshot: Snapshot, **names: str) -> dict[str, float | None]:
+def _named(numbers: Numbers, **names: str) -> dict[str, float | None]:
     """Field → metric without its prefix; null for what could not be read or has no bound."""
-    numbers = {field: snapshot.number(f"tokmesh_{name}") for field, name in names.items()}
-    return {field: number if math.isfinite(number) else None for field, number in numbers.items()}
+    found = {field: numbers.number(f"tokmesh_{name}") for field, name in names.items()}
+    return {field: number if math.isfinite(number) else None for field, number in found.items()}
 
 
-def _state(snapshot: Snapshot) -> str:
-    return next(state for state, on in snapshot.by("tokmesh_wal_state", "state").items() if on)
+def _state(numbers: Numbers) -> str:
+    return next(state for state, on in numbers.by("tokmesh_wal_state", "state").items() if on)
 
 
 def _buckets(buckets: Buckets) -> dict[str, Any]:
@@ -242,9 +242,9 @@ def _buckets(buckets: Buckets) -> dict[str, Any]:
     return {"bounds_seconds": buckets.bounds, "counts": buckets.counts, "sum_seconds": buckets.sum}
 
 
-def _sessions(snapshot: Snapshot) -> dict[str, Any]:
-    return _numbers(
-        snapshot,
+def _sessions(numbers: Numbers) -> dict[str, Any]:
+    return _named(
+        numbers,
         active="sessions_active_total",
         created_total="session_create_total",
         revoked_total="session_revoke_total",
@@ -253,12 +253,12 @@ def _sessions(snapshot: Snapshot) -> dict[str, Any]:
     )
 
 
-def _snapshots(snapshot: Snapshot) -> dict[str, Any]:
+def _snapshots(numbers: Numbers) -> dict[str, Any]:
     return {
-        "running": snapshot.number("tokmesh_snapshot_running") > 0,
-        "last_taken_at": int(snapshot.number("tokmesh_snapshot_last_timestamp_seconds") * 1000) or None,
-        **_numbers(
-            snapshot,
+        "running": numbers.number("tokmesh_snapshot_running") > 0,
+        "last_taken_at": int(numbers.number("tokmesh_snapshot_last_timestamp_seconds") * 1000) or None,
+        **_named(
+            numbers,
             kept="snapshot_files",
             unusable="snapshot_unusable_files",
             failed_attempts="snapshot_failed_attempts",

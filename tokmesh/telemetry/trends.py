@@ -7,7 +7,7 @@ is always between two samples of one process, so that no counter ever runs backw
 from collections import deque
 from typing import Final, NamedTuple
 
-from tokmesh.telemetry.snapshot import Buckets, Snapshot
+from tokmesh.telemetry.numbers import Buckets, Numbers
 
 SAMPLE_SECONDS: Final = 5.0
 WINDOW_SECONDS: Final = 300.0
@@ -44,27 +44,27 @@ class Sample(NamedTuple):
     loop_lag: Buckets
 
 
-def sample(snapshot: Snapshot, at: float) -> Sample:
-    """The counters of a snapshot taken `at` (monotonic seconds)."""
-    checks = snapshot.by("tokmesh_api_key_auth_total", "result")
-    requests, errors = snapshot.by(_REQUESTS, "route"), snapshot.by(_REQUESTS, "route", status=_SERVER_ERRORS)
+def sample(numbers: Numbers, at: float) -> Sample:
+    """The counters among numbers taken `at` (monotonic seconds)."""
+    checks = numbers.by("tokmesh_api_key_auth_total", "result")
+    requests, errors = numbers.by(_REQUESTS, "route"), numbers.by(_REQUESTS, "route", status=_SERVER_ERRORS)
     return Sample(
         at=at,
         requests=sum(requests.values()),
         errors=sum(errors.values()),
         guarded_requests=_guarded(requests),
         guarded_errors=_guarded(errors),
-        validations=snapshot.by("tokmesh_token_validate_calls_total", "result"),
+        validations=numbers.by("tokmesh_token_validate_calls_total", "result"),
         key_checks=sum(count for result, count in checks.items() if result not in _KEY_NOT_JUDGED),
         key_failures=sum(checks[result] for result in _KEY_FAILURES),
         key_checks_overloaded=checks["overloaded"],
-        cpu_seconds=snapshot.number("process_cpu_seconds_total"),
-        connections_refused=snapshot.number("tokmesh_connections_refused_total"),
-        log_lines_dropped=snapshot.number("tokmesh_log_lines_dropped_total"),
-        latency=snapshot.buckets(_DURATIONS),
-        validate_latency=snapshot.buckets(_DURATIONS, route=VALIDATE_ROUTE),
-        sync_latency=snapshot.buckets("tokmesh_wal_fsync_duration_seconds"),
-        loop_lag=snapshot.buckets("tokmesh_event_loop_lag_seconds"),
+        cpu_seconds=numbers.number("process_cpu_seconds_total"),
+        connections_refused=numbers.number("tokmesh_connections_refused_total"),
+        log_lines_dropped=numbers.number("tokmesh_log_lines_dropped_total"),
+        latency=numbers.buckets(_DURATIONS),
+        validate_latency=numbers.buckets(_DURATIONS, route=VALIDATE_ROUTE),
+        sync_latency=numbers.buckets("tokmesh_wal_fsync_duration_seconds"),
+        loop_lag=numbers.buckets("tokmesh_event_loop_lag_seconds"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Logs: JSON Lines on standard output (contract §6), one object a line, no secrets, and never in the way of serving."""
+"""Logs: JSON Lines on standard output, one object a line, no secrets, and never in the way of serving."""
 
 import logging
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """The audit trail: who did what to what, and whether it was allowed. Marked log lines, and a list to ask for.
 
-Events: keys made, switched and rotated; every other change an administrator asks for; sessions of a user revoked together; a
+Events: keys made and switched; every other change an administrator asks for; sessions of a user revoked together; a
 configuration reloaded by signal; administration denied. An entry:
 
     {"id": 7, "timestamp": ms, "event": "key.created", "actor": "tmak-…" or "local" or "server" or "anonymous",

@@ -1,4 +1,4 @@
-"""One record as one line of JSON (contract §6), whatever its message, exception or extra fields contain.
+"""One record as one line of JSON, whatever its message, exception or extra fields contain.
 
 A line:
 {"timestamp":"2025-12-18T09:30:00.123Z","level":"INFO","logger":"tokmesh.log","message":"…","request_id":"req-…",…}.

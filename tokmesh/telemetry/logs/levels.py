@@ -1,4 +1,4 @@
-"""The four levels of a log line (contract §6), and the numbers that `logging` has for them."""
+"""The four levels of a log line, and the numbers that `logging` has for them."""
 
 import logging
 from typing import Final

@@ -8,6 +8,11 @@ names its request itself keeps what it says.
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokmesh._core.request import Request
+    from tokmesh.telemetry.tracing.span import Span
 
 Fields = Mapping[str, str]
 
@@ -31,3 +36,13 @@ class ScopeFilter(logging.Filter):
             for name, value in self._fields().items():
                 record.__dict__.setdefault(name, value)
         return True
+
+
+def scope_of(request: "Request | None", span: "Span | None") -> dict[str, str]:
+    """The fields of a log line that belongs to a request, and to a span if that is traced."""
+    if request is None:
+        return {}
+    if span is None:
+        return {"request_id": request.request_id}
+    trace_id, span_id = span.ids
+    return {"request_id": request.request_id, "trace_id": trace_id, "span_id": span_id}

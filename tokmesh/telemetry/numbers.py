@@ -37,7 +37,7 @@ class Buckets(NamedTuple):
         return lower + (self.bounds[position] - lower) * ((rank - below) / within if within else 1.0)
 
 
-class Snapshot:
+class Numbers:
     """Answers for the families it was given. A label's value may end in `*`, which stands for any end."""
 
     def __init__(self, families: Iterable[Family]) -> None:
