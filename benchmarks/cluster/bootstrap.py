@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable
 
 from benchmarks.cluster import nats_server
-from benchmarks.cluster.filling import fill
+from benchmarks.cluster.filling import CLUSTER, fill
 from benchmarks.load import tokmesh_server
 from benchmarks.load.http import request
 from benchmarks.load.process import BenchmarkError, Process, Processes
 from benchmarks.load.rows import Limit, Outcome
 from benchmarks.load.subjects import Cores
-from tokmesh.cluster.subjects import stream_name
+from tokmesh.cluster.subjects import Subjects
 
 SESSIONS = 1_000_000
 TIMEOUT_S = 600.0
 POLL_S = 0.05
-CLUSTER = "tokmesh"  # as configured by default
 
 WORK = Limit("bootstrap", "processor time of a session, a fresh node", "nats-py that only counts the messages", "×", 1)
 TIME = Limit("bootstrap_time", "a fresh node has a million sessions and is ready", "", "s", 15)
@@ -46,7 +45,7 @@ class BootstrapRun:
         fill(url, CLUSTER, self._count)
         self._say("nats-py counts them")
         counted = self._processes.start("counting", [
-            sys.executable, "-m", "benchmarks.cluster.counting", url, stream_name(CLUSTER, 0), str(self._count),
+            sys.executable, "-m", "benchmarks.cluster.counting", url, Subjects(CLUSTER).stream, str(self._count),
         ], self._cores.server)  # fmt: skip
         while counted.running():
             time.sleep(POLL_S)

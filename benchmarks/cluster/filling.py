@@ -1,41 +1,63 @@
-"""Fills a cluster's stream with sessions, as a node would have stated them, past any node: a million in a minute."""
+"""Sessions into a cluster's stream, as a node would have stated them, past any node: a million in a minute, or so many a second.
+
+    python -m benchmarks.cluster.filling URL CLUSTER RATE
+
+publishes at that rate until it is told to end (SIGTERM), then prints, as JSON, how many were acknowledged and in how many seconds.
+"""
 
 import hashlib
+import itertools
+import json
 import secrets
-import socket
+import signal
+import sys
 import time
-from typing import BinaryIO
-from urllib.parse import urlparse
+from collections.abc import Iterator
 
-from benchmarks.load.process import BenchmarkError
+from benchmarks.cluster.publishing import Publisher, frame
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.log.record import SessionStated
 from tokmesh.log.stream_record import Envelope
 
-ACKNOWLEDGED_EVERY = 500  # messages; two such groups are under way
-TIMEOUT_S = 60.0
+GROUP = 500  # messages; two such groups are under way
+TURNS_PER_S = 100  # of a filling at a rate: a group each
+GROUPS_MAX = 8  # under way, of such a filling
+ORIGIN = "tmnd-filling"
+CLUSTER = "tokmesh"  # as configured by default
 LIFE_MS = 7_200_000
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0 Safari/537.36"
 
 
 def fill(url: str, cluster: str, count: int) -> None:
     """Publishes `count` sessions. Raises BenchmarkError when the stream takes them no more."""
-    subjects, now_ms = Subjects(cluster), time.time_ns() // 1_000_000
-    where = urlparse(url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=TIMEOUT_S) as connection:
-        received = connection.makefile("rb")
-        received.readline()
-        connection.sendall(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB acknowledged 1\r\n')
-        under_way, frames = 0, []
-        for number in range(count):
-            last = number % ACKNOWLEDGED_EVERY == ACKNOWLEDGED_EVERY - 1 or number == count - 1
-            frames.append(_frame(subjects, number, now_ms, b"acknowledged " if last else b""))
-            if last:
-                connection.sendall(b"".join(frames))
-                frames.clear()
-                under_way += 1
-                while under_way > (0 if number == count - 1 else 1):
-                    under_way -= _is_acknowledgement(received.readline(), received, connection)
+    publisher, filling = Publisher(url), _Filling(cluster, 0)
+    for begun in range(0, count, GROUP):
+        publisher.send(filling.group(min(GROUP, count - begun), publisher.reply))
+        while publisher.under_way > 1:
+            publisher.wait()
+    while publisher.under_way:
+        publisher.wait()
+    publisher.close()
+
+
+def fill_at(url: str, cluster: str, rate_per_s: int) -> tuple[int, float]:
+    """Publishes at that rate, or slower if the stream is; acknowledged sessions, seconds. Ends with SIGTERM."""
+    publisher, filling = Publisher(url), _Filling(cluster, time.time_ns() // 1_000)  # not those of a filling before
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    size, count, begun_s = rate_per_s // TURNS_PER_S, 0, time.perf_counter()
+    for turn in itertools.count(1):
+        if ended:
+            break
+        publisher.send(filling.group(size, publisher.reply))
+        while publisher.under_way >= GROUPS_MAX:
+            publisher.wait()
+            count += size
+        time.sleep(max(0.0, begun_s + turn / TURNS_PER_S - time.perf_counter()))
+    while publisher.under_way:
+        publisher.wait()
+        count += size
+    return count, time.perf_counter() - begun_s
 
 
 def token_of(number: int) -> str:
@@ -43,29 +65,35 @@ def token_of(number: int) -> str:
     return f"tmtk_{number:043d}"
 
 
-def _is_acknowledgement(line: bytes, received: BinaryIO, connection: socket.socket) -> bool:
-    if line.startswith(b"PING"):
-        connection.sendall(b"PONG\r\n")
-    if not line.startswith((b"MSG", b"HMSG")):
-        if not line or line.startswith(b"-ERR"):
-            raise BenchmarkError(f"NATS ended the filling: {line!r}")
-        return False
-    answer = received.read(int(line.split()[-1]) + 2)
-    if b'"error"' in answer or b'"seq"' not in answer:
-        raise BenchmarkError(f"the stream took a session not: {answer!r}")
-    return True
+class _Filling:
+    """Sessions one after the other, from number `first`."""
+
+    def __init__(self, cluster: str, first: int) -> None:
+        self._subjects = Subjects(cluster)
+        self._numbers = itertools.count(first)
+        self._now_ms = time.time_ns() // 1_000_000
+
+    def group(self, size: int, reply: bytes) -> list[bytes]:
+        """So many messages, the last to be acknowledged to `reply`."""
+        return list(self._frames(size, reply))
+
+    def _frames(self, size: int, reply: bytes) -> Iterator[bytes]:
+        now_ms = self._now_ms
+        for left, number in zip(range(size - 1, -1, -1), self._numbers, strict=False):
+            session_id = (now_ms << 80 | number << 8 | secrets.randbelow(256)).to_bytes(16, "big")
+            record = SessionStated(
+                now_ms, session_id, hashlib.sha256(token_of(number).encode()).digest(), b"", 0, now_ms, now_ms + LIFE_MS, now_ms,
+                1, 0, f"user-{number}", f"device-{number % 1000}", "192.0.2.1", AGENT, "tmak-01hzy3v9k0abcdefghjkmnpqrs",
+                b'{"plan":"gold"}',
+            )  # fmt: skip
+            payload = Envelope(ORIGIN, 1, number, f"req-{number:016x}", record.encode()).encode()
+            headers = {
+                "Nats-Msg-Id": f"{ORIGIN}.1.{number}",
+                "Nats-TTL": f"{LIFE_MS // 1000 + 660}s",
+                "Nats-Expected-Last-Subject-Sequence": "0",
+            }
+            yield frame(self._subjects.session(session_id), payload, headers, b"" if left else reply)
 
 
-def _frame(subjects: Subjects, number: int, now_ms: int, reply: bytes) -> bytes:
-    session_id = (now_ms << 80 | number << 8 | secrets.randbelow(256)).to_bytes(16, "big")
-    record = SessionStated(
-        now_ms, session_id, hashlib.sha256(token_of(number).encode()).digest(), b"", 0, now_ms, now_ms + LIFE_MS, now_ms, 1, 0,
-        f"user-{number}", f"device-{number % 1000}", "192.0.2.1", AGENT, "tmak-01hzy3v9k0abcdefghjkmnpqrs", b'{"plan":"gold"}',
-    )  # fmt: skip
-    payload = Envelope("tmnd-filling", 1, number, f"req-{number:016x}", record.encode()).encode()
-    headers = (
-        f"NATS/1.0\r\nNats-Msg-Id: tmnd-filling.1.{number}\r\nNats-TTL: {LIFE_MS // 1000 + 660}s\r\n"
-        "Nats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
-    ).encode()
-    head = f"HPUB {subjects.session(session_id)} ".encode() + reply + b"%d %d\r\n" % (len(headers), len(headers) + len(payload))
-    return b"".join((head, headers, payload, b"\r\n"))
+if __name__ == "__main__":
+    print(json.dumps(fill_at(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

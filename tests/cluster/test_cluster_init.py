@@ -15,7 +15,7 @@ from tests.support.nats_hands import until_heard
 from tests.support.nats_hosts import nats_hosts
 from tests.support.server import run_command
 from tokmesh.cli import main
-from tokmesh.cluster.subjects import INBOX_PREFIX
+from tokmesh.cluster.subjects import INBOX_PREFIX, Subjects
 from tokmesh.errors import EX_CONFIG, EX_USAGE
 
 SEED = re.compile(r"^(SU[A-Z2-7]{56})$", re.MULTILINE)
@@ -30,7 +30,7 @@ def printed(*options: str) -> tuple[str, list[str]]:
 
 
 def test_servers_run_on_what_is_printed_and_know_both_users(tmp_path: Path) -> None:
-    config, (user, system) = printed("--name=prod-2", f"--hosts={HOSTS}", "--streams=2")
+    config, (user, system) = printed("--name=prod-2", f"--hosts={HOSTS}")
 
     seed_file = tmp_path / "tokmesh.nkey"
     seed_file.write_text(f"{user}\n")  # as a shell writes it
@@ -39,11 +39,10 @@ def test_servers_run_on_what_is_printed_and_know_both_users(tmp_path: Path) -> N
         tls = ssl.create_default_context(cafile=ca_file)
         client = await nats.connect(urls, tls=tls, nkeys_seed=str(seed_file), inbox_prefix=INBOX_PREFIX, allow_reconnect=False)
         stream = client.jetstream(timeout=10)
-        for number in range(2):
-            subject = f"tokmesh.prod-2.{'sk'[number]}.>"
-            await stream.add_stream(StreamConfig(name=f"TOKMESH_prod-2_{number}", subjects=[subject], num_replicas=3))
+        subjects = Subjects("prod-2")
+        await stream.add_stream(StreamConfig(name=subjects.stream, subjects=subjects.patterns, num_replicas=3))
         await until_heard(client, "tokmesh.prod-2.k.1")
-        assert (await stream.publish("tokmesh.prod-2.k.1", b"x")).stream == "TOKMESH_prod-2_1"
+        assert (await stream.publish("tokmesh.prod-2.k.1", b"x")).stream == "TOKMESH_prod-2_0"
         await client.close()
         operator = await nats.connect(urls, tls=tls, nkeys_seed_str=system, allow_reconnect=False)
         assert b'"server":' in (await operator.request("$SYS.REQ.SERVER.PING", b"", timeout=10)).data
@@ -77,8 +76,6 @@ def test_addresses_of_either_family_and_folders_reach_the_text() -> None:
         ("--name=", "--name: must be 1 to 32 of"),
         ("--name=" + 33 * "a", "--name: must be 1 to 32 of"),
         ("--name=a.>", "--name: must be 1 to 32 of"),
-        ("--streams=0", "--streams: must be a whole number from 1 to 4"),
-        ("--streams=5", "--streams: must be a whole number from 1 to 4"),
         ("--hosts=a", "--hosts: must be an odd number of servers from 3 to 9"),
         ("--hosts=a,b,c,d", "--hosts: must be an odd number of servers from 3 to 9"),
         ("--hosts=" + ",".join("abcdefghijk"), "--hosts: must be an odd number of servers from 3 to 9"),
@@ -101,7 +98,7 @@ def test_bad_input_is_refused_with_its_rule(option: str, rule: str, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "option", ["--name=" + 32 * "a", "--streams=4", "--hosts=" + ",".join("abcdefghi"), "--hosts=a,b," + 63 * "c"]
+    "option", ["--name=" + 32 * "a", "--hosts=" + ",".join("abcdefghi"), "--hosts=a,b," + 63 * "c"]
 )
 def test_the_largest_that_is_admitted(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cluster", "init", "--print-nats-conf", option]) == 0

@@ -228,7 +228,6 @@ def _add_cluster(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--hosts", default="nats-1,nats-2,nats-3", metavar="HOST,HOST,HOST",
         help="names or addresses of the NATS servers, three or more and an odd number (default: nats-1,nats-2,nats-3)",
     )  # fmt: skip
-    init.add_argument("--streams", default="1", metavar="N", help="cluster.streams of the nodes (default: 1)")
     init.add_argument("--conf-dir", default="/etc/nats", metavar="DIR", help="where it is on the servers (default: /etc/nats)")
     init.add_argument("--store-dir", default="/var/lib/nats", metavar="DIR", help="where streams are kept (default: /var/lib/nats)")
     init.add_argument("--no-keys", action="store_true", help="make no keys: the environment of the servers has public ones")

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from tokmesh.errors import EX_OK, ApiError
 
@@ -15,9 +14,8 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     if not options.print_nats_conf:
         raise ApiError("TM-ARG-1002", {"--print-nats-conf": "says what to print, and is all there is"})
     plan = Plan(
-        cluster=_checked("cluster.name", "--name", options.name),
+        cluster=_checked_name(options.name),
         hosts=check_hosts(options.hosts),
-        streams=_checked("cluster.streams", "--streams", options.streams),
         folder=check_path("--conf-dir", options.conf_dir),
         store=check_path("--store-dir", options.store_dir),
     )
@@ -37,13 +35,14 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     return EX_OK
 
 
-def _checked(name: str, option: str, text: str) -> Any:
-    """The value of an option that stands for a setting, by that setting's rule. Raises TM-ARG-1001."""
+def _checked_name(text: str) -> str:
+    """By the rule of `cluster.name`. Raises TM-ARG-1001."""
     from tokmesh.config.keys import KEYS
     from tokmesh.config.values import BadValue
 
-    kind = next(key.row.kind for key in KEYS if key.name == name)
+    kind = next(key.row.kind for key in KEYS if key.name == "cluster.name")
     try:
-        return kind.parse(text, Path())
+        name: str = kind.parse(text, Path())
     except BadValue:
-        raise ApiError("TM-ARG-1001", {option: f"must be {kind.rule}"}) from None
+        raise ApiError("TM-ARG-1001", {"--name": f"must be {kind.rule}"}) from None
+    return name

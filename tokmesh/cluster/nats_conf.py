@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tokmesh.cluster.subjects import INBOX_PREFIX, Subjects, stream_name
+from tokmesh.cluster.subjects import INBOX_PREFIX, Subjects
 from tokmesh.errors import ApiError
 
 HOSTS_MAX: Final = 9
@@ -41,7 +41,6 @@ class Plan:
 
     cluster: str
     hosts: tuple[str, ...]
-    streams: int = 1
     folder: str = "/etc/nats"
     store: str = "/var/lib/nats"
 
@@ -86,22 +85,22 @@ def make_nkey() -> Nkey:
     return Nkey(nkeys.from_seed(seed).public_key.decode(), seed.decode())
 
 
-def permissions(cluster: str, streams: int) -> tuple[list[str], list[str]]:
+def permissions(cluster: str) -> tuple[list[str], list[str]]:
     """(subjects that TokMesh publishes to, subjects that it subscribes to). JetStream itself writes for its consumers."""
-    subjects = list(Subjects(cluster).patterns)
-    for number in range(streams):
-        stream = stream_name(cluster, number)
-        subjects += [f"$JS.API.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO", "MSG.GET")]
-        subjects += [f"$JS.API.CONSUMER.CREATE.{stream}", f"$JS.API.CONSUMER.CREATE.{stream}.>"]
-        subjects += [f"$JS.API.CONSUMER.{action}.{stream}.*" for action in ("DELETE", "INFO")]
-        subjects += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>", f"$JS.FC.{stream}.>"]
+    subjects = Subjects(cluster)
+    stream = subjects.stream
+    publish = list(subjects.patterns)
+    publish += [f"$JS.API.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO", "MSG.GET")]
+    publish += [f"$JS.API.CONSUMER.CREATE.{stream}", f"$JS.API.CONSUMER.CREATE.{stream}.>"]
+    publish += [f"$JS.API.CONSUMER.{action}.{stream}.*" for action in ("DELETE", "INFO")]
+    publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>", f"$JS.FC.{stream}.>"]
     both = [f"tokmesh.{cluster}.core.>", f"{INBOX_PREFIX}.>"]
-    return [*subjects, *both, SERVERS_SUBJECT], both
+    return [*publish, *both, SERVERS_SUBJECT], both
 
 
 def render(plan: Plan, nkeys: tuple[str, str] | None) -> str:
     """The configuration. nkeys: public halves of TokMesh's user and of the system account's; None: from the environment."""
-    publish, subscribe = permissions(plan.cluster, plan.streams)
+    publish, subscribe = permissions(plan.cluster)
     routes = "\n".join(f'    "nats-route://{f"[{host}]" if ":" in host else host}:6222"' for host in plan.hosts)
     if nkeys is None:
         users = f"# The environment has the public halves of two nkeys: {TOKMESH_VARIABLE} and {SYSTEM_VARIABLE}.\n"
@@ -164,7 +163,7 @@ jetstream {{
 accounts {{
   TOKMESH {{
     jetstream {{
-      max_streams: {plan.streams}
+      max_streams: 1
       max_consumers: 1024
     }}
     imports: [{{ service: {{ account: SYSTEM, subject: "{servers}" }} }}]

@@ -23,7 +23,7 @@ class Subjects:
 
     def __init__(self, name: str) -> None:
         root = f"tokmesh.{name}"
-        self.stream = stream_name(name, 0)
+        self.stream = f"TOKMESH_{name}_0"
         self._sessions, self._keys, self._nodes = f"{root}.s.", f"{root}.k.", f"{root}.n."
         self.cluster = f"{root}.c.cluster"
         self.place = f"{root}.c.place"
@@ -59,8 +59,3 @@ class Subjects:
     def node(self, node_id: str) -> str:
         """Of a node (`tmnd-…`)."""
         return self._nodes + node_id
-
-
-def stream_name(cluster: str, number: int) -> str:
-    """The stream that holds a part of the cluster's log."""
-    return f"TOKMESH_{cluster}_{number}"

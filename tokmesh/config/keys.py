@@ -293,7 +293,7 @@ class ClusterSettings:
         "Identity of this node; empty: made once and kept in the data directory",
     )
     nats: NatsSettings = section(NatsSettings)
-    streams: int = key("1", kinds.integer(1, 4), "JetStream streams", needs="clusters of several streams")
+    streams: int = key("1", kinds.integer(1, 4), "JetStream streams; docs/cluster-sizing.md tells why one", needs="several streams")
     replication_factor: int | str = key("all", kinds.number_or("all", 1, 64), "Nodes that hold a session, the same on all nodes")
     max_staleness_ms: int = key(
         "2s",
