@@ -382,6 +382,10 @@ class App:
         self._reloading = self._loop.create_task(self._reload_by_signal())
 
     async def _reload_by_signal(self) -> None:
-        outcome = await self._config.reload()
+        try:
+            outcome = await self._config.reload()
+        except ApiError as error:  # too many wait
+            logger.error("configuration not reloaded", extra={"code": error.code})
+            return
         facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
         self._audit.record("config.reloaded", actor="signal", details=facts)
