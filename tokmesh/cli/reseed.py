@@ -15,6 +15,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.host import data_directory, process
     from tokmesh.host.apart import Apart
 
+    process.harden()  # from here on there are keys in memory
     given = [*settings, ("storage.dir", options.dir)] if options.dir else settings
     loaded = load_options(options, given).settings
     if not loaded.cluster.enabled:
@@ -25,7 +26,6 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     apart = Apart(loaded.storage.dir).reason
     if apart is not None:
         raise ApiError("TM-CLST-5050", {"reason": f"this node stands apart: {apart}", "cure": "reseed from the others"})
-    process.harden()
     return asyncio.run(_reseed(loaded))
 
 
