@@ -73,7 +73,8 @@ class Apart:
         threading.Thread(target=self._write, name="tokmesh-apart", daemon=True).start()
 
     def _write(self) -> None:
-        text = f"{self.reason}\n{self.anew.encode() if self.anew is not None else ''}"
+        # That it begins anew comes first: a reason may be longer than what is read of the file.
+        text = f"{self.anew.encode() if self.anew is not None else ''}{self.reason}\n"
         try:
             write_durably(self._directory / APART_NAME, text.encode())
         except OSError as error:
