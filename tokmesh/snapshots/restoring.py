@@ -56,6 +56,7 @@ class Restores:
 
     def __init__(
         self,
+        *,
         directory: Path,
         table: Table,
         keyring: KeyRing,

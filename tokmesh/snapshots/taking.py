@@ -88,6 +88,7 @@ class Snapshots:
 
     def __init__(
         self,
+        *,
         directory: Path,
         table: Table,
         keyring: KeyRing,
