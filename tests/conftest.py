@@ -25,6 +25,15 @@ def root_level() -> Iterator[None]:
     logging.getLogger().setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """What a command that runs in this process makes of it ends with its test."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[TokMeshProcess]:
     """A server of this test alone, with an empty data directory; killed at the end."""

@@ -78,9 +78,9 @@ def run_server(load: Callable[[bytes | None], Loaded]) -> int:
     server is told in the log; the exit code is 1. Raises ConfigError, or ApiError when the log cannot be had (another process has
     it, damage) or an address cannot be listened on.
     """
+    process.harden()  # what is loaded includes a look at the private keys that it names
     loaded = load(None)
     settings = loaded.settings
-    process.harden()
     context = server_context(settings.server.https.tls) if settings.server.https.enabled else None
     keys = read_keys(settings.storage.encryption)
     trace_headers = read_headers(settings.telemetry.tracing.headers_file, "telemetry.tracing.headers_file")
@@ -383,6 +383,10 @@ class App:
         self._reloading = self._loop.create_task(self._reload_by_signal())
 
     async def _reload_by_signal(self) -> None:
-        outcome = await self._config.reload()
+        try:
+            outcome = await self._config.reload()
+        except ApiError as error:  # too many wait
+            logger.error("configuration not reloaded", extra={"code": error.code})
+            return
         facts = {"applied": outcome.applied, "needs_restart": outcome.needs_restart, "problems": list(map(str, outcome.problems))}
         self._audit.record("config.reloaded", actor="signal", details=facts)

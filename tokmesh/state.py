@@ -65,7 +65,8 @@ class State:
         self.log.lock()
 
     def checked_keys(self, keys: "KeySet | None") -> SegmentKeys:
-        """Other keys for the running log. Raises ConfigError when the next start could not do with them, OSError."""
+        """Other keys for the running log. Raises ConfigError when the next start could not do with them, or that cannot
+        be seen."""
         made = SegmentKeys(keys, self._encrypted)
         if self._encrypted and keys is None:
             rule = "what this process writes is encrypted: it needs a key until it is restarted"
@@ -77,6 +78,9 @@ class State:
         except KeyMissing as error:
             rule = f"keep key {error.key_id.hex()} behind the first: {error.path.name} is encrypted under it"
             raise ConfigError([Problem("TM-CFG-1006", "storage.encryption.key_file", "", rule)]) from None
+        except OSError as error:
+            rule = f"what lies there cannot be read ({error.strerror})"
+            raise ConfigError([Problem("TM-CFG-1004", "storage.dir", str(self._log_directory.parent), rule)]) from None
         return made
 
     def use_keys(self, keys: SegmentKeys) -> None:

@@ -11,7 +11,8 @@ from tests.crash.full_disks import PAGED_SEGMENT_BYTES, propose_until_full, unti
 from tests.crash.records import FORMS, Note, make_log, read_log, write_groups
 from tests.support.small_disk import PAGE_BYTES, fill, small_disk
 from tokmesh.errors import ApiError
-from tokmesh.storage.recovery import SMALL_SEGMENT_BYTES
+from tokmesh.log import file_log
+from tokmesh.storage.recovery import SMALL_SEGMENT_BYTES, Base
 from tokmesh.storage.segment import list_segments
 
 IN_BOTH_FORMS = pytest.mark.parametrize("form", ["plain", "encrypted"])
@@ -85,6 +86,51 @@ def test_a_full_log_takes_no_record_but_revocations_however_small(disk: Path, fo
 
     notes = asyncio.run(asyncio.wait_for(life(), 60))
     assert read_log(disk / "wal", PAGED_SEGMENT_BYTES, FORMS[form])[0] == notes
+
+
+@IN_BOTH_FORMS
+@pytest.mark.parametrize("is_freed", [False, True])
+def test_a_restore_that_finds_no_room_for_its_segment_in_time_ends_the_log_with_the_reason(
+    disk: Path, form: str, is_freed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then its snapshot has a name: the next start begins from that, and from no log before it."""
+    monkeypatch.setattr(file_log, "SKIP_TIMEOUT_NS", 60_000_000_000 if is_freed else 100_000_000)
+
+    async def life() -> list[Note]:
+        log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
+        notes: list[Note] = []
+        log.recover(lambda sequence, note: notes.append(note))
+        log.start(asyncio.get_running_loop(), lambda sequence, note: notes.append(note))
+        fill(disk / "filler", 0)
+        await propose_until_full(log, "before")
+        await log.suspend(lambda: ApiError("TM-ADMIN-5031"))
+        skipping = asyncio.ensure_future(log.skip_to(9000))
+        if is_freed:
+            await asyncio.sleep(0.1)
+            assert not skipping.done()
+            (disk / "filler").unlink()
+            await skipping
+            log.resume()
+            await until_writable(log)
+            await log.propose(Note("behind"))
+            assert log.last_sequence == 9001
+        else:
+            with pytest.raises(ApiError, match="TM-SYS-5001"):
+                await skipping
+            (disk / "filler").unlink()
+            log.resume()
+            with pytest.raises(ApiError, match="TM-SYS-5001"):
+                await log.propose(Note("never"))
+            assert (log.state, log.failure) == ("failed", "no room for the segment that follows a restore")
+        await log.close()
+        return notes
+
+    notes = asyncio.run(asyncio.wait_for(life(), 60))
+    again: list[tuple[int, Note]] = []
+    log = make_log(disk / "wal", PAGED_SEGMENT_BYTES, keys=FORMS[form])
+    report = log.recover(lambda sequence, note: again.append((sequence, note)), base=Base(9000, True))
+    asyncio.run(log.close())
+    assert again == ([(9001, notes[-1])] if is_freed else []) and report.last_sequence == 9000 + is_freed
 
 
 @pytest.mark.parametrize("torn", [False, True])

@@ -251,25 +251,6 @@ def test_more_keys_than_a_page_are_listed(server: TokMeshProcess) -> None:
     assert listed[-1].endswith("key 100")
 
 
-def test_sighup_applies_what_it_can_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "tokmesh.yaml"
-    file.write_text("telemetry: {logging: {level: info}}\n")
-    with TokMeshProcess(tmp_path, f"--config={file}") as server:
-        file.write_text("telemetry: {logging: {level: error}}\nsession: {ttl: {default: soon}}\n")
-        server.send_signal(signal.SIGHUP)
-        wait_until(lambda: "configuration not reloaded" in messages(server), "the bad file is reported")
-        (problem,) = [line["problem"] for line in server.log_lines() if line["message"] == "configuration not reloaded"]
-        assert "session.ttl.default" in problem
-        file.write_text("telemetry: {logging: {level: debug}}\nsession: {ttl: {default: 10s}}\nserver: {http: {max_headers: 9}}\n")
-        server.send_signal(signal.SIGHUP)
-        wait_until(lambda: "configuration reloaded" in messages(server), "the good file is applied")
-        by_message = {line["message"]: line for line in server.log_lines()}
-        assert by_message["configuration reloaded"]["applied"] == ["session.ttl.default", "telemetry.logging.level"]
-        assert by_message["changes need a restart to take effect"]["keys"] == ["server.http.max_headers"]
-        assert server.create_session()["expires_at"] < (time.time() + 60) * 1000, "the new default is in force"
-        assert server.request("GET", "/ready", key=None)[0] == 200
-
-
 def test_https(tmp_path: Path) -> None:
     cert_file, key_file = make_certificate(tmp_path)
     options = (

@@ -100,6 +100,23 @@ def test_it_does_not_begin_anew_twice_within_an_hour(later_ms: int, may: bool, t
     assert (tmp_path / "log" / "wal-1.log").exists() != may
 
 
+def test_however_long_the_reason_is_it_begins_anew(tmp_path: Path) -> None:
+    reason = "its table differs in shard é " * 100
+    Apart(tmp_path).begin(reason, T0, CREATED_NS, CLUSTER_ID)
+    wait_until(lambda: Apart(tmp_path).reason is not None, "it is written down")
+    apart = Apart(tmp_path)
+    assert apart.anew == ANEW and apart.reason is not None
+    assert reason.startswith(apart.reason.rstrip("\ufffd")) and len(apart.reason) > 800
+    begin_anew(tmp_path)
+    assert (Apart(tmp_path).reason, Apart(tmp_path).began) == (None, ANEW)
+
+
+def test_what_an_earlier_release_wrote_with_the_reason_first_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "stands_apart").write_text("its table differs\n" + ANEW.encode())
+    apart = Apart(tmp_path)
+    assert (apart.reason, apart.anew) == ("its table differs", ANEW)
+
+
 def test_a_node_that_waits_for_a_hand_stands_apart_at_every_later_start(tmp_path: Path) -> None:
     (tmp_path / "began_anew").write_text(ANEW.encode())
     assert found_wrong(tmp_path, T0 + 1).reason == "its table differs"

@@ -1,6 +1,7 @@
 """Strict request bodies and query parameters: each fault of form with its code and reason; nothing good refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,19 @@ def test_nesting_is_bounded(opening: str, closing: str) -> None:
         assert refusal(SPEC, body(levels)) == ("TM-SYS-4000", {"reason": "too_deep", "limit": 8})
     for unfinished in (b"[" * 5000, b"[" * 5000 + b"]" * 5000, b'{"token":' * 2000):
         assert refusal(SPEC, unfinished)[1]["reason"] == "too_deep"
+
+
+def test_of_several_faults_the_first_in_the_order_of_the_reference_is_told() -> None:
+    deep = b"[" * DEPTH_MAX + b"]" * DEPTH_MAX
+    body = b'{"token":%b,"fields":["a"],"fields":["a"],"other":1}'
+    assert refusal(SPEC, body % deep)[1] == {"reason": "unknown_field", "field": "other"}
+    body = body.replace(b',"other":1', b"")
+    assert refusal(SPEC, body % deep)[1] == {"reason": "too_deep", "limit": 8}
+    assert refusal(SPEC, body % b"[]")[1] == {"reason": "duplicate_key"}
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    order = ("not_json", "not_an_object", "unknown_field", "too_deep", "duplicate_key")
+    places = [page.index(f"| `{reason}` |") for reason in order]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(

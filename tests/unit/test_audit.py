@@ -100,6 +100,20 @@ def test_a_directory_in_the_place_of_the_file_harms_nobody(tmp_path: Path) -> No
     assert trail.lost == 1
 
 
+@pytest.mark.parametrize("count", [3, 4, 9])
+def test_what_is_in_memory_is_bounded_and_the_latest(count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(audit, "ENTRIES_MAX", 3)
+    trail = AuditTrail(now_ms, AuditFile(tmp_path))
+    for _ in range(count):
+        trail.record("key.created", actor="local")
+    trail.close()
+    latest = [count, count - 1, count - 2]
+    assert [entry["id"] for entry in trail.recent()] == latest
+    again = AuditTrail(now_ms, AuditFile(tmp_path))
+    assert [entry["id"] for entry in again.recent()] == latest, "also of what the file has more of"
+    again.close()
+
+
 @pytest.mark.parametrize(("count", "entries", "repeated"), [(10, 10, None), (11, 11, 1), (1000, 11, 990)])
 def test_a_flood_of_denials_becomes_a_number(count: int, entries: int, repeated: int | None) -> None:
     async def play() -> list[dict[str, Any]]:

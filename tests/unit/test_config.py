@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.config import load_errors, load_settings
 from tokmesh.cli.reference import reference_markdown
-from tokmesh.config import ConfigError, changed_keys, load, shown_lines
+from tokmesh.config import ConfigError, changed_keys, load, loading, shown_lines
 from tokmesh.config.keys import KEYS, KEYS_BY_ENVIRONMENT, KEYS_BY_NAME, SECTIONS, Settings, build_settings, value_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,13 @@ def test_the_table_is_consistent() -> None:
         default = kind.parse(key.row.default, Path("/base"))
         assert kind.parse(kind.show(default), Path("/base")) == default, key.name
         assert key.field_path[-1].endswith(kind.suffix), key.name
+
+
+@pytest.mark.parametrize(("count", "told"), [(2, 2), (3, 3), (4, 3)])
+def test_no_more_problems_are_told_than_may_be(count: int, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "PROBLEMS_MAX", 3)
+    names = [f"session.none{number}" for number in range(count)]
+    assert load_errors(dict.fromkeys(names, "x")) == [("TM-CFG-1001", name) for name in names[:told]]
 
 
 def test_command_line_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:

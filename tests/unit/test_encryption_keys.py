@@ -123,6 +123,16 @@ def test_what_is_no_file_is_refused_and_nothing_waits_for_it(tmp_path: Path, mak
     assert refusal(of_file(path))[0] == code
 
 
+def test_a_file_that_cannot_be_opened_or_read_is_told_with_what_is_wrong(tmp_path: Path) -> None:
+    loop = tmp_path / "keys"
+    loop.symlink_to(loop)
+    assert refusal(of_file(loop))[::2] == (
+        "TM-CFG-1003", f"file {loop}: the file cannot be read: Too many levels of symbolic links",
+    )  # fmt: skip
+    memory = Path("/proc/self/mem")  # a regular file of this user that opens, and has nothing at its beginning
+    assert refusal(of_file(memory))[::2] == ("TM-CFG-1003", f"file {memory}: the file cannot be read: Input/output error")
+
+
 def test_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
     """Kubernetes mounts a secret as a link."""
     target = write_keys(tmp_path / "target", TEXT)

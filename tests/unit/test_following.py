@@ -1,5 +1,8 @@
 """What the stream of a cluster makes of a node: each record once, in order, the same from the changes as from the last state."""
 
+import pytest
+
+from tokmesh import following
 from tokmesh._core.table import Outcome, Status, Table, Verdict
 from tokmesh.keyring import KeyRing
 from tokmesh.log import record as r
@@ -178,6 +181,17 @@ def test_what_means_nothing_is_passed_over_counted_and_told_with_its_position() 
     assert (following.position, following.quarantined, following.quarantined_total) == (6, [1, 2, 3, 4, 5, 6], 6)
     assert following.created_ns == 77
     assert node.stream(7, stated(1)) == Outcome.INSERTED
+
+
+@pytest.mark.parametrize(("count", "remembered"), [(2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3]), (9, [1, 2, 3])])
+def test_of_what_means_nothing_the_first_positions_are_remembered_and_all_counted(
+    count: int, remembered: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "QUARANTINED_MAX", 3)
+    node = Node()
+    for position in range(1, count + 1):
+        node.apply(r.Streamed(T0, position, position - 1, b"junk"))
+    assert (node.store.following.quarantined, node.store.following.quarantined_total) == (remembered, count)
 
 
 def test_the_latest_end_ever_stated_is_remembered_until_it_is_past_also_by_a_snapshot() -> None:

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from tokmesh._core.counters import Counter
 from tokmesh.errors import ApiError
 from tokmesh.ids import is_secret, parse_key_id
-from tokmesh.keys import CreatedKey, Keys
+from tokmesh.keys import CreatedKey, Keys, service
 from tokmesh.keys.argon2_pool import Argon2Pool
 from tokmesh.keys.authenticator import Authenticator
 from tokmesh.log.record import KeyCreated
@@ -91,6 +91,27 @@ def test_a_key_is_made_and_known_without_its_secret() -> None:
         assert isinstance(record, KeyCreated)
         assert created.key_secret.encode() not in record.encode()
         assert created.key_secret[5:].encode() not in record.encode()
+
+    run(scenario)
+
+
+def test_no_more_keys_are_made_than_may_be_also_when_they_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "KEYS_MAX", 3)
+
+    async def scenario(world: World) -> None:
+        world.log.immediate = False
+        making = [asyncio.ensure_future(world.keys.create("metrics")) for _ in range(4)]
+        await until(lambda: len(world.log.waiting) + sum(made.done() for made in making) == 4, "each is proposed or refused")
+        world.log.refuse()
+        world.log.commit_all()
+        outcomes = [code_of(made) for made in await asyncio.gather(*making, return_exceptions=True)]
+        assert outcomes == ["TM-SYS-5001", "OK", "OK", "TM-ADMIN-4091"]
+        assert await refusal(world.keys.create("nobody")) == "TM-ARG-1001"
+        world.log.immediate = True
+        await world.keys.create("metrics")
+        assert await refusal(world.keys.create("metrics")) == "TM-ADMIN-4091"
+        assert await refusal(world.keys.create("nobody")) == "TM-ARG-1001", "what is wrong with it comes first"
+        assert len(world.keys.list()) == 3
 
     run(scenario)
 

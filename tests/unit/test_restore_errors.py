@@ -1,5 +1,6 @@
 """Why a restore failed, as an administrator is told: the file's name and the reason, no path of the host."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ FILE = Path("/srv/secret-place/data/snapshots/snapshot-1.tms")
         (ApiError("TM-SYS-5001", {"reason": str(FILE)}), "TM-SYS-5001: Storage cannot accept writes"),
         (RecoveryCancelled(), "the server stopped"),
         (KeyError(str(FILE)), "an internal error, which the server's log tells"),
+        (asyncio.CancelledError(), "its request ended"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_error_of_a_job_names_no_path(error: Exception, told: str) -> None:
+def test_the_error_of_a_job_names_no_path(error: BaseException, told: str) -> None:
     assert _told(error) == told

@@ -13,7 +13,7 @@ from tokmesh._core import wal
 from tokmesh._core.table import Table
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import KeyCreated, KeyStatusChanged
-from tokmesh.snapshots.loading import Loaded, SnapshotForeign, load, load_newest
+from tokmesh.snapshots.loading import Loaded, SnapshotForeign, load, load_newest, refuse_unknown
 from tokmesh.storage.encryption import KeySet
 from tokmesh.storage.recovery import Progress
 from tokmesh.storage.segment_keys import KeyMissing
@@ -200,6 +200,10 @@ def test_without_its_key_a_sealed_snapshot_is_refused_and_no_older_one_taken(dir
             load_newest(list_snapshots(directory), new_table, keys, NODE, Progress())
         assert str(path) in str(caught.value) and "key" in str(caught.value)
     assert tree(directory) == before
+
+
+def test_a_snapshot_that_was_removed_meanwhile_is_nothing_to_who_looks_for_its_key(directory: Path) -> None:
+    refuse_unknown(directory / "snapshot-00000000000000000001.tms", None)
 
 
 def test_what_does_not_open_is_refused(directory: Path) -> None:

@@ -60,8 +60,8 @@ def test_none_becomes_due_while_shards_are_loaded(tmp_path: Path) -> None:
         log: Any = SimpleNamespace(stats=lambda: {"state": "open", "write_bytes_total": 10})
         rules: Any = SimpleNamespace(interval_ms=3_600_000, threshold_bytes=1)
         snapshots = Snapshots(
-            folder_of(tmp_path), store._table, store._keyring, store.following, lambda: 7, log, rules, clock, About("tmnd-a", "1"),
-            lambda: None,
+            directory=folder_of(tmp_path), table=store._table, keyring=store._keyring, following=store.following,
+            applied_sequence=lambda: 7, log=log, rules=rules, clock=clock, about=About("tmnd-a", "1"), new_sealer=lambda: None,
         )  # fmt: skip
         snapshots.start(asyncio.get_running_loop(), unusable=(), log_bytes=10)
         found = []

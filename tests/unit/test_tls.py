@@ -44,3 +44,15 @@ def test_every_defect_has_its_code(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             server_context(tls)
         assert [problem.code for problem in caught.value.problems] == expected
+
+
+def test_a_file_that_cannot_be_opened_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.pem"
+    loop.symlink_to(loop)
+    with pytest.raises(ConfigError) as caught:
+        server_context(TlsSettings(tmp_path, loop, tmp_path / "none.pem"))
+    assert [(problem.code, problem.source, problem.rule) for problem in caught.value.problems] == [
+        ("TM-CFG-1003", f"file {tmp_path}", "it is a directory, not a file"),
+        ("TM-CFG-1003", f"file {loop}", "the file cannot be read: Too many levels of symbolic links"),
+        ("TM-CFG-1003", f"file {tmp_path}/none.pem", "there is no such file"),
+    ]

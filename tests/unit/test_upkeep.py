@@ -54,6 +54,29 @@ def test_a_log_that_refuses_does_not_end_the_work(monkeypatch: pytest.MonkeyPatc
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
+def test_a_bug_in_a_flush_is_told_and_ends_neither_the_flushing_nor_the_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "FLUSH_INTERVAL_S", 0.001)
+    calls = 0
+
+    async def flush() -> None:
+        nonlocal calls
+        calls += 1
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        work = Upkeep(lambda budget: 0, flush)
+        work.start(asyncio.get_running_loop())
+        while calls < 3:
+            await asyncio.sleep(0.001)
+        await work.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert len(caplog.records) == calls >= 4, "the end flushes once more"
+    assert {record.getMessage() for record in caplog.records} == {"touches could not be flushed"}
+
+
 def test_a_bug_in_a_step_does_not_end_the_sweeping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "SWEEP_INTERVAL_S", 0.001)
     calls = 0

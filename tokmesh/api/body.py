@@ -5,8 +5,8 @@ A body is one JSON object (RFC 8259, UTF-8, no byte order mark). Faults of form 
     not_json        not JSON, not UTF-8, or text outside Unicode (a lone surrogate)
     not_an_object   JSON, but an array, string, number, true, false or null
     unknown_field   a field the route does not know (details.field where it is a plain name)
-    duplicate_key   a key twice in one object, at any depth
     too_deep        more than 8 levels of nesting, the body itself being the first; beyond 1024 levels whatever else is wrong
+    duplicate_key   a key twice in one object, at any depth
 
 then a field of the wrong type is TM-ARG-1001 and a required one that is absent TM-ARG-1002 (details.field both times).
 `null` is a type of its own that no field has. A body of no bytes stands for `{}` where no field is required. Ranges and

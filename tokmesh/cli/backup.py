@@ -75,11 +75,13 @@ def _fetch(options: argparse.Namespace, settings: Settings) -> int:
 def _verify(options: argparse.Namespace, settings: Settings) -> int:
     """Reads files through as a restore would; exit code 65 when one cannot be restored."""
     from tokmesh._core.table import Table
+    from tokmesh.host import process
     from tokmesh.host.encryption_keys import read_keys
     from tokmesh.snapshots import offline
     from tokmesh.storage.recovery import Progress
     from tokmesh.storage.snapshot_file import SnapshotDamaged
 
+    process.harden()  # from here on there are keys in memory
     keys = read_keys(settings.storage.encryption)
     code = EX_OK
     for name in options.files:

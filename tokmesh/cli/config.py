@@ -29,6 +29,7 @@ def load_checked(options: argparse.Namespace, settings: list[tuple[str, str]], t
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Checks, shows or documents the configuration. Raises ConfigError."""
+    from tokmesh.host import process
     from tokmesh.host.encryption_keys import read_keys
 
     if options.action == "reference":
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
         for line in shown_lines(load_options(options, settings)):
             print(line)
         return EX_OK
+    process.harden()  # from here on there are keys in memory
     encryption = load_checked(options, settings).settings.storage.encryption
     if not encryption.key_command:  # looking must not run anything
         read_keys(encryption)

@@ -15,6 +15,7 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     from tokmesh.host import data_directory, process
     from tokmesh.host.apart import Apart
 
+    process.harden()  # from here on there are keys in memory
     loaded = load_options(options, settings).settings
     if not loaded.cluster.enabled:
         rule = "must be true, as for the server: what is reseeded is a node of a cluster"
@@ -24,7 +25,6 @@ def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     apart = Apart(loaded.storage.dir).reason
     if apart is not None:
         raise ApiError("TM-CLST-5050", {"reason": f"this node stands apart: {apart}", "cure": "reseed from the others"})
-    process.harden()
     return asyncio.run(_reseed(loaded, anyway=options.anyway))
 
 

@@ -15,6 +15,7 @@ from tokmesh.cli.config import load_options
 from tokmesh.cli.table import print_rows, shown_time
 from tokmesh.config import Settings
 from tokmesh.errors import EX_DATAERR, EX_OK, EX_TEMPFAIL, ApiError
+from tokmesh.host import process
 from tokmesh.host.encryption_keys import read_keys
 from tokmesh.log.record import AnyRecord, SessionsTouched, decode
 from tokmesh.log.record_summary import KINDS, summary
@@ -32,6 +33,7 @@ _Found = tuple[Placed, int, AnyRecord]
 
 def run(options: argparse.Namespace, settings: list[tuple[str, str]]) -> int:
     """Runs one action. Raises ApiError (LogRefused, KeyMissing, TM-ARG-…) or ConfigError."""
+    process.harden()  # from here on there are keys in memory
     loaded = load_options(options, settings).settings
     try:
         keys = SegmentKeys(read_keys(loaded.storage.encryption), loaded.storage.encryption.enabled)

@@ -75,7 +75,8 @@ class Apart:
         threading.Thread(target=self._write, name="tokmesh-apart", daemon=True).start()
 
     def _write(self) -> None:
-        text = f"{self.reason}\n{self.anew.encode() if self.anew is not None else ''}"
+        # That it begins anew comes first: a reason may be longer than what is read of the file.
+        text = f"{self.anew.encode() if self.anew is not None else ''}{self.reason}\n"
         told = ""
         while True:  # until it is: a start before that would answer from the wrong table. The thread ends with the process
             try:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tokmesh.config import ConfigError, Problem
+from tokmesh.config import ConfigError, Problem, why_unreadable
 from tokmesh.config.keys import EncryptionSettings
 from tokmesh.config.loading import variable
 
@@ -102,10 +102,8 @@ def _from_file(path: Path) -> bytes:
     source = f"file {path}"
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except PermissionError:
-        raise _refused("TM-CFG-1004", "key_file", source, "the file cannot be read") from None
-    except OSError:
-        raise _refused("TM-CFG-1003", "key_file", source, "there is no such file") from None
+    except OSError as error:
+        raise _unreadable(source, error) from None
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -117,8 +115,15 @@ def _from_file(path: Path) -> bytes:
             rule = f"it has mode {stat.S_IMODE(status.st_mode):04o}: others can read or change it; run chmod 600"
             raise _refused("TM-CFG-1004", "key_file", source, rule)
         return os.read(fd, TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise _unreadable(source, error) from None
     finally:
         os.close(fd)
+
+
+def _unreadable(source: str, error: OSError) -> ConfigError:
+    code, rule = why_unreadable(error)
+    return _refused(code, "key_file", source, rule)
 
 
 def _from_variable(name: str, source: str) -> bytes:

@@ -22,9 +22,11 @@ HEAP_BLOCK_BYTES: Final = 16 << 20
 def harden() -> None:
     """No core dumps and no ptrace by others (memory holds secrets), and files that only the owner can read.
 
-    What is left of a crash is where every thread was, on standard error: names of functions and lines, no values.
+    To be called before the process reads a private key or a file that names one; again does no harm. What is left of a crash is
+    where every thread was, on standard error: names of functions and lines, no values.
     """
-    faulthandler.enable()
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()

@@ -3,7 +3,7 @@
 import ssl
 from pathlib import Path
 
-from tokmesh.config import ConfigError, Problem
+from tokmesh.config import ConfigError, Problem, why_unreadable
 from tokmesh.config.keys import TlsSettings
 
 _PREFIX = "server.https.tls"
@@ -46,8 +46,7 @@ def _readable(tls: TlsSettings, name: str) -> list[Problem]:
         return []
     try:
         path.open("rb").close()
-    except PermissionError:
-        return [Problem("TM-CFG-1004", f"{_PREFIX}.{name}", "", f"cannot read {str(path)!r}")]
-    except OSError:
-        return [Problem("TM-CFG-1003", f"{_PREFIX}.{name}", "", f"there is no file {str(path)!r}")]
+    except OSError as error:
+        code, rule = why_unreadable(error)
+        return [Problem(code, f"{_PREFIX}.{name}", f"file {path}", rule)]
     return []

@@ -68,3 +68,5 @@ class Upkeep:
             await self._flush_touched()
         except ApiError as error:
             _logger.debug("touches wait for the log", extra={"code": error.code})
+        except Exception:  # a bug of ours; the next flush may fare better
+            _logger.exception("touches could not be flushed")

@@ -60,6 +60,7 @@ class Keys:
         self._pool = Argon2Pool(settings.argon2, workers=1, pending_max=8) if pool is None else pool
         self._random = RandomSource() if random is None else random
         self._ulids = UlidSource(self._random)
+        self._creating = 0  # by `create`, neither in the key ring nor refused yet
 
     async def create(
         self,
@@ -72,10 +73,15 @@ class Keys:
         """Makes a key. allowedlist: addresses and CIDRs it may be used from, none for all; rate_limit: requests a second, 0 or
         None for no limit; expires_at: Unix ms, None for never.
 
-        Raises TM-ARG-1001 (details: field, rule), TM-ADMIN-4091 (10,000 keys exist), TM-SYS-5030 (too many at once).
+        Raises TM-ARG-1001 (details: field, rule), TM-ADMIN-4091 (10,000 keys exist or are being made), TM-SYS-5030 (too many at
+        once).
         """
-        record, secret = await self._make(role, description, allowedlist, rate_limit, expires_at)
-        await self._log.propose(record)
+        self._creating += 1
+        try:
+            record, secret = await self._make(role, description, allowedlist, rate_limit, expires_at)
+            await self._log.propose(record)
+        finally:
+            self._creating -= 1
         return CreatedKey(format_key_id(record.key_id), secret)
 
     async def create_first(self, key_id: bytes | None, stop: asyncio.Event) -> CreatedKey | None:
@@ -131,7 +137,7 @@ class Keys:
         limit = 0.0 if rate_limit is None else rate_limit
         self._check(role, description, limit, expires_at, self._clock.now_ms())
         allowed = _normal_networks(allowedlist or ())
-        if len(self._keyring) >= KEYS_MAX:
+        if len(self._keyring) + self._creating > KEYS_MAX:  # this one is among them
             raise ApiError("TM-ADMIN-4091", {"limit": KEYS_MAX})
         secret = new_secret(self._random)
         argon2_hash = await self._pool.hash(secret.encode(), self._random.take(16))

@@ -105,11 +105,12 @@ def load(
 
 
 def refuse_unknown(path: Path, keys: "KeySet | None") -> None:
-    """KeyMissing for a snapshot whose key is not at hand; OSError. A file that is none is nothing to this."""
+    """KeyMissing for a snapshot whose key is not at hand; OSError. A file that is none is nothing to this, nor is one that was
+    removed meanwhile."""
     try:
         with SnapshotReader(path) as reader:
             opener_of(reader, keys)
-    except SnapshotDamaged:
+    except (SnapshotDamaged, FileNotFoundError):
         return
 
 

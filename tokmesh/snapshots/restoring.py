@@ -55,6 +55,7 @@ class Restores:
 
     def __init__(
         self,
+        *,
         directory: Path,
         table: Table,
         keyring: KeyRing,
@@ -115,24 +116,24 @@ class Restores:
         except (SnapshotDamaged, KeyMissing, OSError) as error:
             self._end(job, _told(error))
             raise ApiError("TM-ADMIN-4221", {"reason": _public(error)}) from error
+        except BaseException as error:  # also a request that ends, or no memory: a job that went on would keep out every other
+            self._end(job, _told(error))
+            raise
         self._task = asyncio.get_running_loop().create_task(self._run(job, path, remove), name="tokmesh-restore")
         return job
 
     async def stop(self) -> None:
         """Waits for one that is past its point of no return; ends one that is not."""
         if self._task is not None and not self._task.done():
-            self._running_job().progress.cancel()
+            job = self._running
+            if job is not None:  # else it only removes its upload
+                job.progress.cancel()
             await asyncio.wait((self._task,))
         self._thread.shutdown()
 
     @property
     def _running(self) -> Job | None:
         return next((job for job in self._jobs.values() if job.state == "running"), None)
-
-    def _running_job(self) -> Job:
-        job = self._running
-        assert job is not None
-        return job
 
     async def _run(self, job: Job, path: Path, remove: bool) -> None:
         logger.warning("restoring", extra={"job": job.id, "source": job.source})
@@ -216,7 +217,7 @@ def _public(error: Exception) -> str:
     return "it cannot be read"
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Why a job failed: with the file's name, without the paths of this host, which the log has."""
     if isinstance(error, SnapshotDamaged | KeyMissing):
         return f"{error.path.name}: {_public(error)}"
@@ -225,7 +226,9 @@ def _told(error: Exception) -> str:
         return f"{name}{error.strerror}"
     if isinstance(error, ApiError):
         return f"{error.code}: {error.message}"
-    return "the server stopped" if isinstance(error, RecoveryCancelled) else "an internal error, which the server's log tells"
+    if isinstance(error, RecoveryCancelled):
+        return "the server stopped"
+    return "an internal error, which the server's log tells" if isinstance(error, Exception) else "its request ended"
 
 
 def copy_contents(

@@ -7,7 +7,6 @@ covers them is durable, and those that lead on from the oldest snapshot kept sta
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +89,7 @@ class Snapshots:
 
     def __init__(
         self,
+        *,
         directory: Path,
         table: Table,
         keyring: KeyRing,
@@ -190,9 +190,13 @@ class Snapshots:
     async def _watch(self) -> None:
         while True:  # ends by cancellation
             await asyncio.sleep(CHECK_INTERVAL_S)
-            if self._is_due():
-                with contextlib.suppress(ApiError):  # told and counted where it failed
+            try:
+                if self._is_due():
                     await self.take()
+            except ApiError:
+                continue  # told and counted where it failed
+            except Exception:  # a bug of ours; the next look may fare better
+                logger.exception("snapshots were not seen to")
 
     def _is_due(self) -> bool:
         if self._following.loading:  # shards, which a start from a snapshot of this moment would have to load again
@@ -219,11 +223,12 @@ class Snapshots:
         self._stats["running"] = True
         try:
             listed = await self._write()
-        except (OSError, MemoryError, ApiError) as error:
+        except Exception as error:
             self._stats["failed"] += 1
             self._stats["failed_since"] += 1
             self._retry_at_s = self._clock.monotonic_ns() / 1e9 + RETRY_S
-            logger.error("a snapshot could not be taken", extra={"reason": str(error)})
+            bug = not isinstance(error, _EXPECTED)
+            logger.error("a snapshot could not be taken", extra={"reason": str(error)}, exc_info=bug)
             raise ApiError("TM-SYS-5001", {"reason": _public(error)}) from error
         finally:
             self._table.image.abandon()
@@ -345,6 +350,9 @@ class Snapshots:
             stats["last_bytes"] = newest.size_bytes
 
 
+_EXPECTED: Final = (OSError, MemoryError, ApiError)
+
+
 def restore_under_way() -> ApiError:
     """What waits for the end of a restore is answered so."""
     return ApiError("TM-ADMIN-5031", {"reason": "restore"}, retry_after_s=RESTORE_RETRY_S)
@@ -354,4 +362,6 @@ def _public(error: Exception) -> str:
     """What a client is told: nothing of this host's paths."""
     if isinstance(error, OSError):
         return "disk_full" if error.errno in NO_ROOM else "disk_error"
-    return "no_memory" if isinstance(error, MemoryError) else "log failed"
+    if isinstance(error, MemoryError):
+        return "no_memory"
+    return "log failed" if isinstance(error, ApiError) else "internal error"
