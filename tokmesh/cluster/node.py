@@ -111,10 +111,7 @@ class ClusterNode:
             state.table, self.following, self.link, self.quorum, self.log, self.publishing, self.spread, self._beating,
             self._touches, self._follower, self._syncing, self._comparing, self.part, clock.monotonic_ns(),
         )  # fmt: skip
-        self.pulse = Pulse(
-            self.link, self.stream, self.publishing, clock, self.subjects.node(state.node_id), state.node_id, incarnation,
-            self._judge,
-        )  # fmt: skip
+        self.pulse = Pulse(self.stream, self.publishing, clock, self._joining.state_start, self._judge)
         self._changes = Changes()
         self._is_counted = False
         self.lost: str | None = None  # why this node stands apart until it is started again: the stream is not what it knows
@@ -130,7 +127,7 @@ class ClusterNode:
         self._advanced()  # as far as the own log had come
         self._joining.phase = "connecting to NATS"
         await self.link.connect()
-        facts = await self._joining.find_stream()
+        await self._joining.find_stream()
         await self.part.begin()
         self._syncing.start()
         await self.publishing.start()
@@ -145,7 +142,7 @@ class ClusterNode:
         self._beating.start()
         self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
         self._follower.start()
-        await self._joining.catch_up(facts.last_sequence)
+        await self._joining.catch_up()
         await self._joining.join()
         self._is_counted = True
         self._advanced()
