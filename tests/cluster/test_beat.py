@@ -69,7 +69,7 @@ def many_echoes(count: int) -> tuple[Echo, ...]:
     [
         PLAIN._replace(version="v" * VERSION_BYTES_MAX),
         PLAIN._replace(node_id="tmnd-" + "a" * 58),
-        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX - 1)),
+        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX)),
         PLAIN._replace(leaving=True),
         PLAIN._replace(pending=2**32 - 1, sessions=2**64 - 1, incarnation=0, applied=0),
     ],
@@ -87,7 +87,7 @@ def test_each_bound_is_within(beat: Beat) -> None:
         PLAIN._replace(node_id="tmnd-" + "a" * 59),
         PLAIN._replace(node_id="tmnd-"),
         PLAIN._replace(node_id="tmnd-A"),
-        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX)),
+        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX + 1)),
         PLAIN._replace(echoes=(*PLAIN.echoes, *PLAIN.echoes)),
         PLAIN._replace(echoes=(Echo("tmnd-a", 1, 1, 0),)),
         PLAIN._replace(echoes=(Echo("tmnd-b", 1, 0, 0),)),

@@ -55,7 +55,7 @@ class Beat(NamedTuple):
     applied: int  # the stream's sequence up to which the sender has applied everything
     counted: bool  # since its start a message that it published to the stream came back to it, and is within `applied`
     notice: bool  # without echoes, so that nothing follows from a missing one
-    echoes: tuple[Echo, ...]  # each node once, never the sender; at most MEMBERS_MAX - 1
+    echoes: tuple[Echo, ...]  # each node once, never the sender; at most MEMBERS_MAX, as who is no member beats too
     sessions: int
     pending: int  # u32: requests that wait for the log
     version: str  # of the software; at most VERSION_BYTES_MAX bytes of printable ASCII
@@ -124,7 +124,7 @@ def _check(beat: Beat) -> None:
         and all(_NODE_ID.fullmatch(node_id) for node_id in (beat.node_id, *echoed))
         and len(beat.version) <= VERSION_BYTES_MAX
         and (beat.version == "" or (beat.version.isascii() and beat.version.isprintable()))
-        and len(echoed) == len(beat.echoes) <= MEMBERS_MAX - 1
+        and len(echoed) == len(beat.echoes) <= MEMBERS_MAX
         and beat.node_id not in echoed
         and not (beat.notice and beat.echoes)
     )

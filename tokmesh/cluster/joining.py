@@ -13,12 +13,13 @@ from typing import Final, TypeVar
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.apart import Began
+from tokmesh.cluster.beat import MEMBERS_MAX
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
 from tokmesh.cluster.quorum import PRESENT_NS, Quorum
 from tokmesh.cluster.statement import UNCONDITIONAL, Statement
-from tokmesh.cluster.stream import Stream, StreamLost, StreamRefused
+from tokmesh.cluster.stream import Stored, Stream, StreamLost, StreamRefused
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
@@ -144,17 +145,35 @@ class Joining:
         if sequence > following.position:
             await asyncio.sleep(POLL_S)
             return
-        if following.members and self._quorum.majority_applied < sequence:
-            if self.phase:  # a node that belongs goes on answering meanwhile
-                self.phase = "joining: waits for a majority of the members to know of the last change of members"
-            await asyncio.sleep(POLL_S)
+        members = change(following.members)
+        if not following.members and not self._is_of_nobody(found):
+            await self._wait(_UNREADABLE, RETRY_S)
             return
-        record = ClusterStated(self._clock.now_ms(), following.cluster_id, sorted(change(following.members)))
+        if len(members) > MEMBERS_MAX:
+            await self._wait(f"the cluster has {len(following.members)} members, and no more can be: take one out", RETRY_S)
+            return
+        if following.members and self._quorum.majority_applied < sequence:
+            await self._wait("waits for a majority of the members to know of the last change of members", POLL_S)
+            return
+        record = ClusterStated(self._clock.now_ms(), following.cluster_id, sorted(members))
         try:
             await self._log.propose_alone(Statement(self._subjects.cluster, record, sequence, 0, "TM-ADMIN-4091"))
         except ApiError as error:
             logger.info("the members could not be changed; tried again", extra={"code": error.code})
             await asyncio.sleep(RETRY_S)
+
+    def _is_of_nobody(self, found: Stored | None) -> bool:
+        """Whether the stream's record says that the cluster has no members. A node may also know none because it could not read
+        theirs: its own record in that place would take them all out."""
+        record = None if found is None else _cluster_in(found)
+        return record is not None and (record.cluster_id, record.members) == (self._following.cluster_id, ())
+
+    async def _wait(self, why: str, seconds: float) -> None:
+        phase = f"joining: {why}"
+        if self.phase and self.phase != phase:  # a node that belongs goes on answering meanwhile
+            self.phase = phase
+            logger.info("%s", phase)
+        await asyncio.sleep(seconds)
 
     async def change_members(self, change: Callable[[tuple[str, ...]], set[str]]) -> None:
         """Makes `change` of the members; returns when it is applied here. It is tried until it is so, or the caller gives up."""
@@ -168,11 +187,8 @@ class Joining:
             made = ClusterStated(self._clock.now_ms(), secrets.token_bytes(CLUSTER_ID_BYTES), ())
             await self._log.publish_first(Statement(self._subjects.cluster, made, 0, 0, ""))
             raise LinkDown("the cluster was just given its identity")
-        try:
-            record = decode_enveloped(found.payload)
-        except RecordError:
-            raise StreamRefused(_UNREADABLE) from None
-        if not isinstance(record, ClusterStated):
+        record = _cluster_in(found)
+        if record is None:
             raise StreamRefused(_UNREADABLE)
         return record.cluster_id
 
@@ -191,3 +207,12 @@ class Joining:
             else:
                 self.phase = phase
                 return found
+
+
+def _cluster_in(found: Stored) -> ClusterStated | None:
+    """What the stream's record of the members says; None: nothing of the kind."""
+    try:
+        record = decode_enveloped(found.payload)
+    except RecordError:
+        return None
+    return record if isinstance(record, ClusterStated) else None

@@ -70,11 +70,7 @@ class Stream:
             info = await self._link.ask(f"STREAM.CREATE.{self.name}", self._config(), timeout_s=10.0)
             logger.info("the cluster's stream was made", extra={"stream": self.name, "replicas": self._replicas})
         self._check(info["config"])
-        return _facts(info)
-
-    async def facts(self) -> StreamFacts:
-        """Raises LinkDown, ApiRefused."""
-        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
+        return facts_of(info)
 
     async def has_majority(self, timeout_s: float) -> bool:
         """Whether who says to lead the stream has heard a majority of its servers lately. Raises LinkDown, ApiRefused."""
@@ -92,7 +88,7 @@ class Stream:
     async def verify(self, following: Following) -> None:
         """Whether it is the stream that `following` follows, and holds all of that. Raises StreamLost, LinkDown, ApiRefused."""
         try:
-            facts = _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
+            facts = facts_of(await self._link.ask(f"STREAM.INFO.{self.name}", None, VERIFY_TIMEOUT_S))
         except (LinkDown, ApiRefused):
             self._behind_since_s = None  # what is said next may be another server's word
             raise
@@ -162,7 +158,8 @@ class Stream:
             raise StreamRefused(f"stream {self.name} was made or changed by somebody else: {name} is {config.get(name)!r}")
 
 
-def _facts(info: dict[str, Any]) -> StreamFacts:
+def facts_of(info: dict[str, Any]) -> StreamFacts:
+    """Of an answer to STREAM.INFO."""
     return StreamFacts(_unix_ns(info["created"]), int(info["state"]["last_seq"]))
 
 
