@@ -236,8 +236,8 @@ class ClusterNode:
         return self._may_answer_until_ns(now_ns) > now_ns
 
     def everywhere(self) -> "asyncio.Future[Reached]":
-        """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
-        return self.spread.everywhere(self.following.position, self._clock.monotonic_ns())
+        """Done when no node can answer without what is acknowledged by now; bounded by `max_staleness` and a second."""
+        return self.spread.everywhere(self._clock.monotonic_ns())
 
     @property
     def differing(self) -> dict[str, int]:
