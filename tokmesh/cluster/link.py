@@ -23,6 +23,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from tokmesh.cluster.connection import Connection, NatsSettings, host_of, words_of
 from tokmesh.cluster.direct_client import Direct
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
@@ -87,7 +88,7 @@ class Link:
         """Returns when there is a connection. Raises VersionRefused when all servers in reach are too old; what else is
         wrong is told and tried again."""
         await self._connect(refuse_old=True)
-        self._keeping = asyncio.get_running_loop().create_task(self._keep(), name="tokmesh-link")
+        self._keeping = begin(self._keep, "tokmesh-link")
 
     async def close(self) -> None:
         """Ends the connection."""

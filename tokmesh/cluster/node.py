@@ -19,6 +19,7 @@ from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
 from tokmesh.cluster.part import Part
@@ -140,7 +141,7 @@ class ClusterNode:
         await self.part.rebalancing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
         self._beating.start()
-        self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
+        self._watching = begin(self._watch, "tokmesh-cluster")
         self._follower.start()
         await self._joining.catch_up()
         await self._joining.join()

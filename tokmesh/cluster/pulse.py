@@ -13,6 +13,7 @@ from typing import Final
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.stream import Stream
@@ -51,7 +52,7 @@ class Pulse:
 
     def start(self) -> None:
         """When the node has said in the stream that it has started."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-pulse")
+        self._task = begin(self._run, "tokmesh-pulse")
 
     async def stop(self) -> None:
         """Ends it."""
