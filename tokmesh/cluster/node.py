@@ -205,7 +205,7 @@ class ClusterNode:
     @property
     def quorum_lost(self) -> bool:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
-        return self._stands_apart or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
+        return self._out_for is not None or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
     def look(self) -> None:
         """Whether this node is behind the others is found out; before its table ends what is due."""
@@ -259,7 +259,7 @@ class ClusterNode:
     # ── parts ──
 
     def _may_move(self) -> bool:
-        return not self._joining.phase and not self._stands_apart and self.quorum.may_write(self._clock.monotonic_ns())
+        return not self._joining.phase and self._out_for is None and self.quorum.may_write(self._clock.monotonic_ns())
 
     def _refusal(self) -> ApiError | None:
         if self._joining.phase or self.quorum_lost or self.log.failure is not None:
@@ -268,13 +268,15 @@ class ClusterNode:
 
     def no_quorum(self) -> ApiError:
         """The refusal of what would change something, while nothing is taken."""
-        return ApiError("TM-CLST-5030", {"reason": self._apart or "no_quorum"}, retry_after_s=1)
+        return ApiError("TM-CLST-5030", {"reason": self._out_for or "no_quorum"}, retry_after_s=1)
 
     @property
-    def _apart(self) -> str | None:
+    def _out_for(self) -> str | None:
         """Why this node will not answer, nor take anything, until it is started again."""
         if self.lost is not None:
             return "stream_lost"
+        if self.apart.reason is not None:
+            return "stands_apart"
         return "removed" if self._joining.is_removed else None
 
     def _lose(self, reason: str) -> None:
@@ -283,10 +285,6 @@ class ClusterNode:
             self.lost = reason
             logger.error("this node stands apart: the stream has lost what was acknowledged", extra={"reason": reason})
         self._judge()
-
-    @property
-    def _stands_apart(self) -> bool:
-        return self.lost is not None or self.apart.reason is not None
 
     def _stand_apart(self, reason: str) -> None:
         """This node's table is not what the stream makes of it, so that nothing it says could be relied on."""
@@ -323,13 +321,13 @@ class ClusterNode:
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
         self.look()
-        self._set_fresh_until(self._may_answer_until_ns(now_ns), self._apart or "stale")
+        self._set_fresh_until(self._may_answer_until_ns(now_ns), self._out_for or "stale")
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
 
     def _may_answer_until_ns(self, now_ns: int) -> int:
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        if fresh_until_ns is None or self._joining.phase or self._stands_apart or self._missed.is_behind:
+        if fresh_until_ns is None or self._joining.phase or self._out_for is not None or self._missed.is_behind:
             return 0
         return fresh_until_ns
 
