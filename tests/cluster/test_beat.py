@@ -4,7 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tokmesh.cluster.beat import MEMBERS_MAX, VERSION_BYTES_MAX, Beat, BeatError, Echo, decode_beat, encode_beat
+from tokmesh.cluster.beat import VERSION_BYTES_MAX, Beat, BeatError, Echo, decode_beat, encode_beat
+from tokmesh.ids import MEMBERS_MAX
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)

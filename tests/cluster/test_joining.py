@@ -8,13 +8,13 @@ from tests.cluster.test_bad_records import envelope
 from tests.support.waiting import until
 from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
-from tokmesh.cluster.beat import MEMBERS_MAX
 from tokmesh.cluster.joining import Joining
 from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.statement import Statement
 from tokmesh.cluster.stream import Stored
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.following import Following
+from tokmesh.ids import MEMBERS_MAX
 from tokmesh.log.record import ClusterStated, NodeStated, StreamBound
 
 T0 = 1_734_567_890_000

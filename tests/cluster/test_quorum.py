@@ -3,8 +3,9 @@
 import pytest
 
 from tests.cluster.hand_made import MS, SECOND, SELF, STALENESS_NS, T0, B, C, D, E, HandMade
-from tokmesh.cluster.beat import MEMBERS_MAX, Echo
+from tokmesh.cluster.beat import Echo
 from tokmesh.cluster.quorum import SENT_MAX, WRITE_WITHIN_NS, Figures
+from tokmesh.ids import MEMBERS_MAX
 
 
 def test_an_echo_vouches_for_when_our_beat_was_sent_not_for_when_it_came_back() -> None:

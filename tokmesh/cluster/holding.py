@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
-from tokmesh.cluster.beat import MEMBERS_MAX
 from tokmesh.cluster.placement import place
 from tokmesh.cluster.quorum import Quorum
-from tokmesh.ids import ALL_SHARDS, SHARDS
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX, SHARDS
 
 AWAY_NS: Final = 60_000_000_000
 LEAVE_MIN_NS: Final = 6_000_000_000

@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.apart import Began
-from tokmesh.cluster.beat import MEMBERS_MAX
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
@@ -23,6 +22,7 @@ from tokmesh.cluster.stream import Stored, Stream, StreamLost, StreamRefused
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.following import Following
+from tokmesh.ids import MEMBERS_MAX
 from tokmesh.log.record import ClusterStated, NodeStated, RecordError, StreamBound, decode_enveloped
 from tokmesh.log.stream_record import Envelope
 

@@ -41,11 +41,11 @@ It holds as long as no two processes use one node id at the same time; the elder
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tokmesh.cluster.beat import MEMBERS_MAX, Beat, Echo
+from tokmesh.cluster.beat import Beat, Echo
 from tokmesh.cluster.peer import Peer
 from tokmesh.cluster.reach import SLACK_NS, Reach, View, judge_reach
 from tokmesh.cluster.trail import Trail
-from tokmesh.ids import ALL_SHARDS
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX
 
 PRESENT_NS: Final = 600_000_000  # two beats and some
 WRITE_WITHIN_NS: Final = 1_000_000_000  # writes need a proof of being current that is no older
