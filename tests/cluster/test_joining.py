@@ -1,4 +1,4 @@
-"""A node makes itself a member only beside those that there are, as many as there may be, and never in their place."""
+"""A node catches up to what there is, and becomes a member beside the others, as many as there may be, never in their place."""
 
 import asyncio
 
@@ -9,13 +9,14 @@ from tests.support.waiting import until
 from tokmesh._core.clock import Clock
 from tokmesh._core.table import Table
 from tokmesh.cluster.joining import Joining
+from tokmesh.cluster.link import LinkDown
 from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.statement import Statement
 from tokmesh.cluster.stream import Stored
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.following import Following
 from tokmesh.ids import MEMBERS_MAX
-from tokmesh.log.record import ClusterStated, NodeStated, StreamBound
+from tokmesh.log.record import ClusterStated, NodeStated, StreamBound, decode_enveloped
 
 T0 = 1_734_567_890_000
 NODE = "tmnd-new"
@@ -33,6 +34,8 @@ class World:
     def __init__(self, members: tuple[str, ...], record: bytes | None) -> None:
         self.record = record
         self.proposed: list[tuple[str, ...]] = []
+        self.takes_none: str | None = None  # why the stream takes no records
+        self.stored: list[str] = []  # ids of messages
         self.following = Following(Table(tombstone_ttl_ms=600_000, seed=bytes(16)))
         self.following.bind(StreamBound(T0, CLUSTER, 1, POSITION))
         self.following.apply_cluster(ClusterStated(T0, CLUSTER, members))
@@ -40,7 +43,7 @@ class World:
         quorum.set_members(members, 0)
         quorum.majority_applied = POSITION
         self.joining = Joining(
-            None, self, Subjects("tokmesh"), self.following, self, quorum, Clock(anchor_ms=T0), None,  # type: ignore[arg-type]
+            self, self, Subjects("tokmesh"), self.following, self, quorum, Clock(anchor_ms=T0), None,  # type: ignore[arg-type]
         )  # fmt: skip
 
     async def last(self, _: str) -> Stored | None:
@@ -54,6 +57,14 @@ class World:
         self.proposed.append(record.members)
         self.following.apply_cluster(record)
 
+    async def store(self, subject: str, payload: bytes, message_id: str, timeout_s: float) -> int:
+        """As Link's: behind all that the node has."""
+        assert subject == Subjects("tokmesh").node(NODE) and isinstance(decode_enveloped(payload), NodeStated)
+        if self.takes_none is not None:
+            raise LinkDown(self.takes_none)
+        self.stored.append(message_id)
+        return POSITION + 1
+
     async def joins(self) -> str:
         """Tries to join; "" when it has, or what it waits for."""
         joining = asyncio.ensure_future(self.joining.join())
@@ -63,6 +74,22 @@ class World:
             return ""
         joining.cancel()
         return self.joining.phase
+
+
+def test_a_node_catches_up_to_its_own_start_and_says_why_while_the_stream_takes_none() -> None:
+    async def run() -> None:
+        world = World((), stated(()))
+        world.takes_none = "the stream has no leader"
+        catching_up = asyncio.ensure_future(world.joining.catch_up())
+        await until(lambda: world.joining.phase == "catching up: the stream has no leader", "it says why")
+        world.takes_none = None
+        await until(lambda: world.joining.phase == f"catching up: {POSITION} of {POSITION + 1}", "it says how far")
+        assert not catching_up.done()
+        world.following.advance_to(POSITION + 1, T0, 0)
+        await asyncio.wait_for(catching_up, 1)
+        assert world.stored == [f"{NODE}.1.start"]
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("count", [1, MEMBERS_MAX - 1])
