@@ -22,6 +22,7 @@ from tokmesh._core.ulid_source import UlidSource
 
 __all__ = [
     "ALL_SHARDS",
+    "MEMBERS_MAX",
     "REDACTED",
     "SHARDS",
     "RandomSource",
@@ -29,6 +30,7 @@ __all__ = [
     "format_key_id",
     "format_session_id",
     "format_ulid",
+    "is_node_id",
     "is_secret",
     "is_token",
     "new_secret",
@@ -47,6 +49,7 @@ SECRET_PREFIX: Final = "tmas_"
 ULID_BYTES: Final = 16
 SHARDS: Final = 64
 ALL_SHARDS: Final = (1 << SHARDS) - 1  # bits
+MEMBERS_MAX: Final = 64  # of a cluster
 REDACTED: Final = "[redacted]"
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -56,6 +59,7 @@ _CROCKFORD_TO_INT_32: Final = str.maketrans(_CROCKFORD, "0123456789abcdefghijklm
 # The first of 26 characters carries three bits only: a larger one does not fit 16 bytes.
 _SESSION_ID: Final = re.compile(r"tmss-[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _KEY_ID: Final = re.compile(r"tmak-[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+_NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
 _SECRET: Final = re.compile(r"tmas_[A-Za-z0-9]{43}", re.ASCII)
 # Whatever starts like a secret, whole or cut, in any case, also with the underscore escaped by a URL or by JSON.
 _SECRET_LIKE: Final = re.compile(r"(tm(?:tk|as)(?:_|%5f|\\u005f))[A-Za-z0-9_%-]+", re.IGNORECASE | re.ASCII)
@@ -82,6 +86,11 @@ def parse_session_id(text: str) -> bytes | None:
 def parse_key_id(text: str) -> bytes | None:
     """`tmak-…` in any case → 16 bytes; None when malformed."""
     return _parse(_KEY_ID, text)
+
+
+def is_node_id(value: object) -> bool:
+    """Whether it has the form of a node's id."""
+    return isinstance(value, str) and _NODE_ID.fullmatch(value) is not None
 
 
 def shard_of(raw: bytes) -> int:

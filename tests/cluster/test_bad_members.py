@@ -1,5 +1,6 @@
 """What another hand writes in place of the record of the members is passed over; it keeps no node that knows them from anything."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from tests.cluster.test_bad_records import RECORDS, envelope
 from tests.cluster.test_bad_starts import node_of, ready_status, said
 from tests.support.cluster import Cluster
-from tests.support.nats_hands import put
+from tests.support.nats_hands import STREAM, api, put
 from tests.support.waiting import wait_until
+from tokmesh.cluster.stream import facts_of
+from tokmesh.host.apart import Apart
 from tokmesh.log.record import ClusterStated, NodeStated
 
 SUBJECT = "tokmesh.tokmesh.c.cluster"
@@ -70,3 +73,19 @@ def test_a_fresh_node_says_what_it_lacks_until_a_change_of_members_writes_it_ane
         assert status == 200 and answer["data"]["valid"]
     finally:
         fresh.kill()
+
+
+def test_a_node_that_begins_anew_over_it_does_not_make_itself_the_only_member(tmp_path: Path) -> None:
+    with Cluster(tmp_path, nodes=2, servers=1) as cluster:
+        node, server = cluster.nodes[1], cluster.nats.servers[0]
+        cluster_id = bytes.fromhex(str(cluster.ask(0, "GET", "/admin/v1/cluster/nodes")[1]["cluster"]["id"]))
+        assert node.stop() == 0
+        put(server, SUBJECT, MEMBERS["the last"])
+        created_ns = facts_of(api(server, f"STREAM.INFO.{STREAM}")).created_ns
+        Apart(node.directory).begin("its table differs", time.time_ns() // 1_000_000, created_ns, cluster_id)
+        wait_until((node.directory / "stands_apart").exists, "it is written down")
+        node.spawn()
+        wait_until(lambda: said(node, "record of the members cannot be read"), "it says what it lacks")
+        assert ready_status(node) == 503
+        assert members(cluster, 0) == ["tmnd-0", "tmnd-1"]
+        assert not cluster.ask(0, "GET", "/admin/v1/cluster/nodes")[1]["reasons"].count("removed")

@@ -46,6 +46,12 @@ def ready_status(node: TokMeshProcess) -> int:
         return 0
 
 
+def refusal(cluster: Cluster, path: str, body: dict[str, str]) -> tuple[int, str, object]:
+    """Status, code and details of what the first node refuses."""
+    status, answer = cluster.ask(0, "POST", path, body)
+    return status, answer.get("code", ""), answer.get("details")
+
+
 def test_without_nats_a_node_waits_says_why_and_comes_up_with_it(tmp_path: Path) -> None:
     with Cluster(tmp_path, nodes=1, servers=1) as cluster:
         token, node, server = cluster.create(0)["token"], cluster.nodes[0], cluster.nats.servers[0]
@@ -173,3 +179,15 @@ def test_a_nats_server_that_is_too_old_is_refused(tmp_path: Path) -> None:
         assert "too old" in node.stderr and "2.9." in node.stderr
         assert "Traceback" not in node.output
     held.release()
+
+
+def test_a_node_that_stands_apart_says_so_in_its_refusals(tmp_path: Path) -> None:
+    with Cluster(tmp_path, nodes=1, servers=1) as cluster:
+        token, node = cluster.create(0)["token"], cluster.nodes[0]
+        assert node.stop() == 0
+        (node.directory / "stands_apart").write_text("its table was wrong\n")
+        node.spawn()
+        wait_until(node._find_ports, "it listens")
+        right = (503, "TM-CLST-5030", {"reason": "stands_apart"})
+        for path, body in (("/tokens/validate", {"token": token}), ("/sessions", {"user_id": "u"})):
+            wait_until(lambda: refusal(cluster, path, body) == right, f"{path} is refused for that", 10)  # noqa: B023

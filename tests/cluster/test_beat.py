@@ -4,7 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tokmesh.cluster.beat import MEMBERS_MAX, VERSION_BYTES_MAX, Beat, BeatError, Echo, decode_beat, encode_beat
+from tokmesh.cluster.beat import VERSION_BYTES_MAX, Beat, BeatError, Echo, decode_beat, encode_beat
+from tokmesh.ids import MEMBERS_MAX
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
@@ -69,7 +70,7 @@ def many_echoes(count: int) -> tuple[Echo, ...]:
     [
         PLAIN._replace(version="v" * VERSION_BYTES_MAX),
         PLAIN._replace(node_id="tmnd-" + "a" * 58),
-        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX - 1)),
+        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX)),
         PLAIN._replace(leaving=True),
         PLAIN._replace(pending=2**32 - 1, sessions=2**64 - 1, incarnation=0, applied=0),
     ],
@@ -87,7 +88,7 @@ def test_each_bound_is_within(beat: Beat) -> None:
         PLAIN._replace(node_id="tmnd-" + "a" * 59),
         PLAIN._replace(node_id="tmnd-"),
         PLAIN._replace(node_id="tmnd-A"),
-        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX)),
+        PLAIN._replace(echoes=many_echoes(MEMBERS_MAX + 1)),
         PLAIN._replace(echoes=(*PLAIN.echoes, *PLAIN.echoes)),
         PLAIN._replace(echoes=(Echo("tmnd-a", 1, 1, 0),)),
         PLAIN._replace(echoes=(Echo("tmnd-b", 1, 0, 0),)),

@@ -92,7 +92,7 @@ def play(nats: NatsCluster, script: Callable[[World], Awaitable[None]]) -> World
         link = Link(NatsSettings(servers=tuple(nats.urls)), "test")
         await link.connect()
         world = World(nats, link)
-        facts = await world.stream.facts()
+        facts = await world.stream.ensure(may_make=False)
         world.following.bind(StreamBound(1, bytes(16), facts.created_ns, 0))
         await world.put("a 1", "b 1", "c 1")
         world.follower.start()

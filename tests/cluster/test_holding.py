@@ -253,3 +253,10 @@ def test_no_shard_loses_its_last_holder_whatever_happens(seed: int) -> None:
     world.loss, world.delay_ns, world.load_ns, world.silent = 0.0, 2 * MS, 1 * S, set()
     world.run(200 * S, 1)
     assert set(world.holders()) == {min(copies, count)}, "and in the end each is where it belongs"
+
+
+def test_a_node_that_knows_no_members_yet_finds_no_holder_of_anything() -> None:
+    holding = Node("tmnd-a", [], 2, ALL_SHARDS, 0).holding
+    assert [holding.holders(shard, S) for shard in range(SHARDS)] == [()] * SHARDS
+    assert holding.cover(S) is None
+    assert holding.unheld(S) == SHARDS

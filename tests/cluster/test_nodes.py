@@ -1,12 +1,19 @@
 """Three real nodes on three real NATS servers are one: what one takes, all know; what one loses, the others still have."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.cluster.test_bad_records import envelope
 from tests.support.cluster import Cluster
+from tests.support.nats import NatsServer
+from tests.support.nats_hands import STREAM, api, put
 from tests.support.waiting import wait_until
+from tokmesh.log.record import PlaceStated
 
 NO_QUORUM = (503, "TM-CLST-5030")
 
@@ -16,6 +23,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three nodes; a test leaves them as it found them."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
+
+
+def state(server: NatsServer) -> dict[str, Any]:
+    """Of the cluster's stream."""
+    found: dict[str, Any] = api(server, f"STREAM.INFO.{STREAM}")["state"]
+    return found
 
 
 def test_what_one_node_does_to_a_session_all_nodes_know(cluster: Cluster) -> None:
@@ -133,3 +146,18 @@ def test_a_fresh_node_makes_its_table_from_the_stream_alone(tmp_path: Path) -> N
         assert {**found, "last_active": 0} == {**expected, "last_active": 0}
         assert single.verdict(1, kept["token"]) is True
         assert single.verdict(1, gone["token"]) != True  # noqa: E712
+
+
+@pytest.mark.parametrize("directory", ["kept", "lost"])
+def test_nodes_start_where_the_last_record_of_the_stream_has_expired(tmp_path: Path, directory: str) -> None:
+    with Cluster(tmp_path, nodes=1, servers=1) as single:
+        token, node, server = single.create(0)["token"], single.nodes[0], single.nats.servers[0]
+        assert node.stop() == 0
+        last = put(server, "tokmesh.tokmesh.c.place", envelope(PlaceStated(time.time_ns() // 1_000_000).encode()), ttl_s=1)
+        kept = state(server)["messages"]
+        if directory == "lost":
+            shutil.rmtree(node.directory)
+        wait_until(lambda: state(server)["messages"] < kept, "it is there no more")
+        assert state(server)["last_seq"] == last, "and counts all the same"
+        node.start()
+        assert single.verdict(0, token) is True

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.cluster.hand_made import MS, SECOND, SELF, T0, B, HandMade
+from tests.cluster.hand_made import MS, SECOND, SELF, STALENESS_NS, T0, B, C, HandMade
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.spread import Spread
 
@@ -59,14 +59,43 @@ def test_those_beyond_the_bound_are_pending_until_the_last_of_them_is_everywhere
     assert spreading.measured == PENDING_MAX + 1
 
 
+class OfThree(Spreading):
+    """The same, with C, which has told of 10 while B has told of 11: that is with a majority."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = HandMade([B, C])
+        for node_id in (B, C):
+            self.node.hear(node_id, T0)
+        self.node.quorum.reach(1, LATER)
+        self.node.quorum.advance(100, True, LATER)
+        self.spread = Spread(self.node.quorum, self.histogram, PENDING_MAX)
+        self.node.hear(B, LATER, applied=11)
+        self.node.hear(C, LATER)
+
+
 def test_who_waits_for_everywhere_is_told_once_it_is() -> None:
     async def run() -> None:
-        spreading = Spreading()
-        future = spreading.spread.everywhere(11, LATER)
-        spreading.told(10, LATER + MS)
+        three = OfThree()
+        future = three.spread.everywhere(LATER)
+        three.spread.look(LATER + MS)
         assert not future.done()
-        spreading.told(11, LATER + 5 * MS)
-        reached = await future
-        assert (set(reached.applied), reached.fenced, reached.took_ms) == ({SELF, B}, [], 5)
+        three.node.hear(C, LATER + 5 * MS, applied=11)
+        three.spread.look(LATER + 5 * MS)
+        reached = await asyncio.wait_for(future, 1)
+        assert (set(reached.applied), reached.fenced, reached.took_ms) == ({SELF, B, C}, [], 5)
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_everywhere_is_told_when_the_majority_falls_silent_too() -> None:
+    async def run() -> None:
+        three = OfThree()
+        future = three.spread.everywhere(LATER)
+        three.spread.look(LATER + STALENESS_NS + SECOND - MS)
+        assert not future.done()
+        three.spread.look(LATER + STALENESS_NS + SECOND)
+        reached = await asyncio.wait_for(future, 1)
+        assert (set(reached.applied), reached.fenced) == ({SELF, B}, [C])
 
     asyncio.run(run())

@@ -91,11 +91,12 @@ def last_sequence(server: NatsServer) -> int:
     return int(api(server, f"STREAM.INFO.{STREAM}")["state"]["last_seq"])
 
 
-def put(server: NatsServer, subject: str, payload: bytes) -> int:
-    """Publishes a record; its sequence."""
+def put(server: NatsServer, subject: str, payload: bytes, ttl_s: int = 0) -> int:
+    """Publishes a record, which the stream keeps so long, 0: for ever; its sequence."""
+    headers = {"Nats-TTL": f"{ttl_s}s"} if ttl_s else None
 
     async def publish(client: Client) -> int:
-        answer = json.loads((await client.request(subject, payload, timeout=TIMEOUT_S)).data)
+        answer = json.loads((await client.request(subject, payload, timeout=TIMEOUT_S, headers=headers)).data)
         assert "error" not in answer, answer
         return int(answer["seq"])
 

@@ -13,14 +13,12 @@ Always holds: what `decode_beat` returns lies within the bounds below, and `enco
 anything else is a BeatError. A beat of a newer format is one too: nodes of two formats do not take each other for current.
 """
 
-import re
 import struct
 from typing import Final, NamedTuple
 
-from tokmesh.ids import ALL_SHARDS
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX, is_node_id
 
 FORMAT: Final = 2
-MEMBERS_MAX: Final = 64
 VERSION_BYTES_MAX: Final = 64
 
 _HEAD: Final = struct.Struct("<BBQQQQIQQ")
@@ -28,7 +26,6 @@ _ECHO: Final = struct.Struct("<QQQ")
 _COUNTED: Final = 1
 _NOTICE: Final = 2
 _LEAVING: Final = 4
-_NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
 _U64_END: Final = 2**64
 _U32_END: Final = 2**32
 
@@ -55,18 +52,13 @@ class Beat(NamedTuple):
     applied: int  # the stream's sequence up to which the sender has applied everything
     counted: bool  # since its start a message that it published to the stream came back to it, and is within `applied`
     notice: bool  # without echoes, so that nothing follows from a missing one
-    echoes: tuple[Echo, ...]  # each node once, never the sender; at most MEMBERS_MAX - 1
+    echoes: tuple[Echo, ...]  # each node once, never the sender; at most MEMBERS_MAX, as who is no member beats too
     sessions: int
     pending: int  # u32: requests that wait for the log
     version: str  # of the software; at most VERSION_BYTES_MAX bytes of printable ASCII
     held: int = ALL_SHARDS  # shards (bits) about whose sessions the sender can be asked
     keys: int = 0  # live sessions of the shards that the sender is primary for
     leaving: bool = False  # the last of this incarnation; for people: no proof uses it
-
-
-def is_node_id(value: object) -> bool:
-    """Whether it has the form of a node's id."""
-    return isinstance(value, str) and _NODE_ID.fullmatch(value) is not None
 
 
 def encode_beat(beat: Beat) -> bytes:
@@ -121,10 +113,10 @@ def _check(beat: Beat) -> None:
         all(0 <= value < _U64_END for value in integers)
         and 0 <= beat.pending < _U32_END
         and all(number >= 1 for number in (beat.number, *(echo.number for echo in beat.echoes)))
-        and all(_NODE_ID.fullmatch(node_id) for node_id in (beat.node_id, *echoed))
+        and all(is_node_id(node_id) for node_id in (beat.node_id, *echoed))
         and len(beat.version) <= VERSION_BYTES_MAX
         and (beat.version == "" or (beat.version.isascii() and beat.version.isprintable()))
-        and len(echoed) == len(beat.echoes) <= MEMBERS_MAX - 1
+        and len(echoed) == len(beat.echoes) <= MEMBERS_MAX
         and beat.node_id not in echoed
         and not (beat.notice and beat.echoes)
     )

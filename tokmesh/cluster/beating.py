@@ -15,6 +15,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.histogram import HistogramBlock
 from tokmesh.cluster.beat import BeatError, decode_beat, encode_beat
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.quorum import Figures, Quorum
 
@@ -57,7 +58,7 @@ class Beating:
 
     def start(self) -> None:
         """Beats."""
-        self._task = asyncio.get_running_loop().create_task(self._beat_always(), name="tokmesh-beats")
+        self._task = begin(self._beat_always, "tokmesh-beats")
 
     async def stop(self) -> None:
         """Ends it, with a beat that says so: the others need not find out by silence. This node answers nothing any more."""

@@ -26,6 +26,7 @@ from tokmesh._core.survey import Survey
 from tokmesh.cluster.comparison import Comparison, Verdict
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.key_survey import KeySurvey
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import Link, LinkDown
 from tokmesh.cluster.report import Report, ReportError, decode_report, encode_report
 from tokmesh.cluster.statement import lifetime
@@ -103,7 +104,7 @@ class Comparing:
 
     def start(self) -> None:
         """Makes places, when it is this node's turn."""
-        self._task = asyncio.get_running_loop().create_task(self._make_places(), name="tokmesh-places")
+        self._task = begin(self._make_places, "tokmesh-places")
 
     async def stop(self) -> None:
         """Ends it, and a survey under way."""

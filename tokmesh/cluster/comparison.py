@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tokmesh.cluster.report import KEYS, PARTS, Report
+from tokmesh.ids import MEMBERS_MAX
 
 PLACES_IN_A_ROW: Final = 3
 PLACES_MAX: Final = 4
-SENDERS_MAX: Final = 64
 
 
 class Verdict(NamedTuple):
@@ -53,7 +53,7 @@ class Comparison:
         if report.position <= self._judged:
             return
         reports = self._reports.setdefault(report.position, {})
-        if len(reports) < SENDERS_MAX:
+        if len(reports) < MEMBERS_MAX:
             reports[report.node_id] = report
         if len(self._reports) > PLACES_MAX:
             del self._reports[max(self._reports)]

@@ -19,6 +19,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh.cluster.consumer import Consumer, Sink
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.recent import Recent
 from tokmesh.cluster.stream import Stream, StreamLost
@@ -50,7 +51,7 @@ class Follower:
 
     def start(self) -> None:
         """Begins behind the sink's position."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-follower")
+        self._task = begin(self._run, "tokmesh-follower")
 
     async def stop(self) -> None:
         """Ends it."""
@@ -68,8 +69,6 @@ class Follower:
             except (LinkDown, ApiRefused) as error:
                 logger.info("no consumer at the stream", extra={"reason": str(error)})
                 await self._fetch()
-            except Exception:  # a peer's bytes, or a bug: who follows no more answers nothing, and would say nothing
-                logger.exception("following the stream failed, and begins anew")
             await asyncio.sleep(RETRY_S)
 
     async def _consume(self) -> None:

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from tokmesh._core.clock import Clock
-from tokmesh.cluster.beat import MEMBERS_MAX
 from tokmesh.cluster.placement import place
 from tokmesh.cluster.quorum import Quorum
-from tokmesh.ids import ALL_SHARDS, SHARDS
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX, SHARDS
 
 AWAY_NS: Final = 60_000_000_000
 LEAVE_MIN_NS: Final = 6_000_000_000
@@ -64,7 +63,7 @@ class Holding:
         self._leaving = 0
         self._leaving_since_ns = 0
         self._leaving_from_beat = 0
-        self._plan = _Plan((), (), (), ())
+        self._plan: _Plan | None = None
         self._written_off: set[str] = set()
         self._primary_of: tuple[_Plan, int] | None = None  # what `_primary_for` follows from
         self._primary_for: list[int] = []
@@ -207,8 +206,8 @@ class Holding:
         in_use = tuple(each for each in self._quorum.members if self._is_in_use(each, now_ns))
         announced = tuple(sorted(heard.items()))
         plan = self._plan
-        if plan.in_use != in_use or plan.announced != announced:
-            placed = plan.placed if plan.in_use == in_use else place(in_use, self._copies) or ((),) * SHARDS
+        if plan is None or plan.in_use != in_use or plan.announced != announced:
+            placed = plan.placed if plan is not None and plan.in_use == in_use else place(in_use, self._copies) or ((),) * SHARDS
             others = (
                 _ordered((node_id for node_id, bits in announced if bits >> shard & 1), placed[shard]) for shard in range(SHARDS)
             )

@@ -23,6 +23,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from tokmesh.cluster.connection import Connection, NatsSettings, host_of, words_of
 from tokmesh.cluster.direct_client import Direct
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
@@ -87,7 +88,7 @@ class Link:
         """Returns when there is a connection. Raises VersionRefused when all servers in reach are too old; what else is
         wrong is told and tried again."""
         await self._connect(refuse_old=True)
-        self._keeping = asyncio.get_running_loop().create_task(self._keep(), name="tokmesh-link")
+        self._keeping = begin(self._keep, "tokmesh-link")
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -190,16 +191,13 @@ class Link:
 
     async def ask(self, name: str, body: object, timeout_s: float = 2.0) -> dict[str, Any]:
         """What the JetStream API answers to `$JS.API.<name>`. Raises LinkDown, ApiRefused."""
-        message = await self.request(f"$JS.API.{name}", orjson.dumps(body) if body is not None else b"", timeout_s)
-        try:
-            answer: Any = orjson.loads(message.data)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise LinkDown(f"{name} was answered with something else")
-        if "error" in answer:
-            raise ApiRefused(answer["error"])
-        return answer
+        return _read(await self.request(f"$JS.API.{name}", orjson.dumps(body) if body is not None else b"", timeout_s), name)
+
+    async def store(self, subject: str, payload: bytes, message_id: str, timeout_s: float) -> int:
+        """The sequence at which the stream has the record; of those with one message id it keeps the first. Raises LinkDown,
+        ApiRefused."""
+        answer = _read(await self.request(subject, payload, timeout_s, {"Nats-Msg-Id": message_id}), subject)
+        return int(answer["seq"])
 
     def new_inbox(self) -> str:
         """A subject for answers, of this client only."""
@@ -266,6 +264,19 @@ class Link:
         if reason != self._reason:
             logger.warning("NATS: %s", reason)
         self._reason = reason
+
+
+def _read(message: Msg, asked: str) -> dict[str, Any]:
+    """What JetStream answered to a request. Raises LinkDown, ApiRefused."""
+    try:
+        answer: Any = orjson.loads(message.data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise LinkDown(f"{asked} was answered with something else")
+    if "error" in answer:
+        raise ApiRefused(answer["error"])
+    return answer
 
 
 def _judge_version(connection: Connection) -> None:

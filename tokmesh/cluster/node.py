@@ -19,6 +19,7 @@ from tokmesh.cluster.ending import end
 from tokmesh.cluster.follower import Follower
 from tokmesh.cluster.jetstream_log import JetStreamLog
 from tokmesh.cluster.joining import Joining
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.missed_touches import MissedTouches
 from tokmesh.cluster.part import Part
@@ -111,10 +112,7 @@ class ClusterNode:
             state.table, self.following, self.link, self.quorum, self.log, self.publishing, self.spread, self._beating,
             self._touches, self._follower, self._syncing, self._comparing, self.part, clock.monotonic_ns(),
         )  # fmt: skip
-        self.pulse = Pulse(
-            self.link, self.stream, self.publishing, clock, self.subjects.node(state.node_id), state.node_id, incarnation,
-            self._judge,
-        )  # fmt: skip
+        self.pulse = Pulse(self.stream, self.publishing, clock, self._joining.state_start, self._judge)
         self._changes = Changes()
         self._is_counted = False
         self.lost: str | None = None  # why this node stands apart until it is started again: the stream is not what it knows
@@ -130,7 +128,7 @@ class ClusterNode:
         self._advanced()  # as far as the own log had come
         self._joining.phase = "connecting to NATS"
         await self.link.connect()
-        facts = await self._joining.find_stream()
+        await self._joining.find_stream()
         await self.part.begin()
         self._syncing.start()
         await self.publishing.start()
@@ -143,9 +141,9 @@ class ClusterNode:
         await self.part.rebalancing.listen()
         await self._joining.refuse_a_twin(lambda: self._beating.own_ids_heard)
         self._beating.start()
-        self._watching = loop.create_task(self._watch(), name="tokmesh-cluster")
+        self._watching = begin(self._watch, "tokmesh-cluster")
         self._follower.start()
-        await self._joining.catch_up(facts.last_sequence)
+        await self._joining.catch_up()
         await self._joining.join()
         self._is_counted = True
         self._advanced()
@@ -210,7 +208,7 @@ class ClusterNode:
     @property
     def quorum_lost(self) -> bool:
         """Whether writes are refused for want of a majority, of nodes or of the stream."""
-        return self._stands_apart or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
+        return self._out_for is not None or self.pulse.is_stuck or not self.quorum.may_write(self._clock.monotonic_ns())
 
     def look(self) -> None:
         """Whether this node is behind the others is found out; before its table ends what is due."""
@@ -242,8 +240,8 @@ class ClusterNode:
         return self._may_answer_until_ns(now_ns) > now_ns
 
     def everywhere(self) -> "asyncio.Future[Reached]":
-        """Done when no node can answer without what this one has applied by now; bounded by `max_staleness` and a second."""
-        return self.spread.everywhere(self.following.position, self._clock.monotonic_ns())
+        """Done when no node can answer without what is acknowledged by now; bounded by `max_staleness` and a second."""
+        return self.spread.everywhere(self._clock.monotonic_ns())
 
     @property
     def differing(self) -> dict[str, int]:
@@ -264,7 +262,7 @@ class ClusterNode:
     # ── parts ──
 
     def _may_move(self) -> bool:
-        return not self._joining.phase and not self._stands_apart and self.quorum.may_write(self._clock.monotonic_ns())
+        return not self._joining.phase and self._out_for is None and self.quorum.may_write(self._clock.monotonic_ns())
 
     def _refusal(self) -> ApiError | None:
         if self._joining.phase or self.quorum_lost or self.log.failure is not None:
@@ -273,13 +271,15 @@ class ClusterNode:
 
     def no_quorum(self) -> ApiError:
         """The refusal of what would change something, while nothing is taken."""
-        return ApiError("TM-CLST-5030", {"reason": self._apart or "no_quorum"}, retry_after_s=1)
+        return ApiError("TM-CLST-5030", {"reason": self._out_for or "no_quorum"}, retry_after_s=1)
 
     @property
-    def _apart(self) -> str | None:
+    def _out_for(self) -> str | None:
         """Why this node will not answer, nor take anything, until it is started again."""
         if self.lost is not None:
             return "stream_lost"
+        if self.apart.reason is not None:
+            return "stands_apart"
         return "removed" if self._joining.is_removed else None
 
     def _lose(self, reason: str) -> None:
@@ -288,10 +288,6 @@ class ClusterNode:
             self.lost = reason
             logger.error("this node stands apart: the stream has lost what was acknowledged", extra={"reason": reason})
         self._judge()
-
-    @property
-    def _stands_apart(self) -> bool:
-        return self.lost is not None or self.apart.reason is not None
 
     def _stand_apart(self, reason: str) -> None:
         """This node's table is not what the stream makes of it, so that nothing it says could be relied on."""
@@ -328,13 +324,13 @@ class ClusterNode:
     def _judge(self) -> None:
         now_ns = self._clock.monotonic_ns()
         self.look()
-        self._set_fresh_until(self._may_answer_until_ns(now_ns), self._apart or "stale")
+        self._set_fresh_until(self._may_answer_until_ns(now_ns), self._out_for or "stale")
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
         self.spread.look(now_ns)
 
     def _may_answer_until_ns(self, now_ns: int) -> int:
         fresh_until_ns = self.quorum.fresh_until_ns(now_ns)
-        if fresh_until_ns is None or self._joining.phase or self._stands_apart or self._missed.is_behind:
+        if fresh_until_ns is None or self._joining.phase or self._out_for is not None or self._missed.is_behind:
             return 0
         return fresh_until_ns
 

@@ -14,10 +14,9 @@ import asyncio
 from typing import Any, Final, NamedTuple
 
 from tokmesh.cluster.asking import Asking, Caller, Placement, cover_of
-from tokmesh.cluster.beat import is_node_id
 from tokmesh.cluster.question import KEYS_MAX, Answer, Operation
 from tokmesh.errors import ApiError
-from tokmesh.ids import ALL_SHARDS, shard_of, shards_in
+from tokmesh.ids import ALL_SHARDS, is_node_id, shard_of, shards_in
 from tokmesh.sessions.query import (
     Key,
     Matches,

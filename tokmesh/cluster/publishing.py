@@ -22,6 +22,7 @@ from nats.aio.msg import Msg
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.statement import UNCONDITIONAL, UNKNOWN, lifetime
 from tokmesh.cluster.stream import Stored, Stream
@@ -98,8 +99,7 @@ class Publishing:
         """When there was a connection."""
         self._inbox = self._link.new_inbox()
         await self._link.subscribe(f"{self._inbox}.*", self._answered)
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work(), name="tokmesh-publishing") for work in (self._pump, self._watch)]
+        self._tasks = [begin(work, "tokmesh-publishing") for work in (self._pump, self._watch)]
 
     async def stop(self) -> None:
         """Whatever is under way has an unknown outcome then."""

@@ -8,18 +8,15 @@ episode leaves one record at most, the last start of this node once more.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
-
-import orjson
 
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.ending import end
-from tokmesh.cluster.link import ApiRefused, Link, LinkDown
+from tokmesh.cluster.lasting import begin
+from tokmesh.cluster.link import ApiRefused, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.stream import Stream
-from tokmesh.log.record import NodeStated
-from tokmesh.log.stream_record import Envelope
 
 STUCK_NS: Final = 1_000_000_000
 INTERVAL_S: Final = 0.25
@@ -31,26 +28,20 @@ logger = logging.getLogger("tokmesh.cluster")
 
 
 class Pulse:
-    """Runs from `start` to `stop`. subject: of this node's own record; changed: to be called when `is_stuck` has changed."""
+    """Runs from `start` to `stop`. state_start: as Joining's; changed: to be called when `is_stuck` has changed."""
 
     def __init__(
         self,
-        link: Link,
         stream: Stream,
         publishing: Publishing,
         clock: Clock,
-        subject: str,
-        node_id: str,
-        incarnation: int,
+        state_start: Callable[[str, float], Awaitable[int]],
         changed: Callable[[], None],
     ) -> None:
-        self._link = link
         self._stream = stream
         self._publishing = publishing
         self._clock = clock
-        self._subject = subject
-        self._node_id = node_id
-        self._incarnation = incarnation
+        self._state_start = state_start
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
         self._stuck_since_ns: int | None = None
@@ -61,7 +52,7 @@ class Pulse:
 
     def start(self) -> None:
         """When the node has said in the stream that it has started."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-pulse")
+        self._task = begin(self._run, "tokmesh-pulse")
 
     async def stop(self) -> None:
         """Ends it."""
@@ -109,14 +100,11 @@ class Pulse:
             self._set(stuck=True)
 
     async def _probe(self) -> bool:
-        record = NodeStated(self._clock.now_ms(), self._node_id, self._incarnation)
-        payload = Envelope(self._node_id, self._incarnation, 0, "", record.encode()).encode()
-        headers = {"Nats-Msg-Id": f"{self._node_id}.{self._incarnation}.pulse.{self._episodes}"}
         try:
-            answer = await self._link.request(self._subject, payload, PROBE_TIMEOUT_S, headers)
-        except LinkDown:
+            await self._state_start(f"pulse.{self._episodes}", PROBE_TIMEOUT_S)
+        except (LinkDown, ApiRefused):
             return False
-        return bool(answer.data) and "error" not in orjson.loads(answer.data)
+        return True
 
     def _set(self, *, stuck: bool) -> None:
         if stuck == (self._stuck_since_ns is not None):

@@ -21,7 +21,7 @@ import orjson
 
 from tokmesh._core.table import SESSION_JSON_BYTES_MAX, Verdict
 from tokmesh.errors import ERRORS, ApiError
-from tokmesh.ids import ALL_SHARDS, parse_session_id, shard_of
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX, parse_session_id, shard_of
 from tokmesh.sessions.places import EVICTS_MAX
 from tokmesh.sessions.query import SORT_FIELDS, TEXT_FIELDS
 
@@ -204,7 +204,7 @@ _FIELDS: Final[dict[Operation, dict[str, Kind]]] = {
     Operation.SHOW: {"ids": _list_of(_ID, RAWS_MAX)},
 }  # fmt: skip
 _REACHED: Final[dict[str, Kind]] = {
-    "ended": _natural, "applied?": _list_of(_text, 64), "fenced?": _list_of(_text, 64), "took_ms?": _natural,
+    "ended": _natural, "applied?": _list_of(_text, MEMBERS_MAX), "fenced?": _list_of(_text, MEMBERS_MAX), "took_ms?": _natural,
 }  # fmt: skip
 _FACTS: Final[dict[Operation, dict[str, Kind]]] = {
     Operation.VERDICTS: {"verdicts": _list_of(_natural, RAWS_MAX)},

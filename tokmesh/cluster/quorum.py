@@ -41,15 +41,14 @@ It holds as long as no two processes use one node id at the same time; the elder
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tokmesh.cluster.beat import MEMBERS_MAX, Beat, Echo
+from tokmesh.cluster.beat import Beat, Echo
 from tokmesh.cluster.peer import Peer
 from tokmesh.cluster.reach import SLACK_NS, Reach, View, judge_reach
 from tokmesh.cluster.trail import Trail
-from tokmesh.ids import ALL_SHARDS
+from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX
 
 PRESENT_NS: Final = 600_000_000  # two beats and some
 WRITE_WITHIN_NS: Final = 1_000_000_000  # writes need a proof of being current that is no older
-STRANGERS_MAX: Final = 64
 SENT_MAX: Final = 65_536
 
 _SENT_SLACK_NS: Final = 2_000_000_000
@@ -78,7 +77,6 @@ class Quorum:
         self.majority_applied = 0  # the highest sequence that is acknowledged here; never falls
         self.progress = Trail()  # when we had applied how far
         self.peers: dict[str, Peer] = {}
-        self.strangers: dict[str, int] = {}  # nodes that are no members, and when they were last heard; the latest are kept
         self._joined_ns: dict[str, int] = {}
         self._departed: set[str] = set()
         self._is_new = True  # not settled since the start
@@ -109,8 +107,6 @@ class Quorum:
                 peer.forget(node_id)
         self._departed = (self._departed | gone) - members
         self._joined_ns = {node_id: self._joined_ns.get(node_id, now_ns) for node_id in sorted(members)}
-        for node_id in members:
-            self.strangers.pop(node_id, None)
         self._changed_sequence = None
         self._note_majority(now_ns)
 
@@ -147,7 +143,6 @@ class Quorum:
             self.is_superseded = self.is_superseded or beat.incarnation > self.incarnation
             return []
         if beat.node_id not in self._joined_ns:
-            self._note_stranger(beat.node_id, now_ns)
             return []
         peer = self.peers.get(beat.node_id)
         if peer is None or beat.incarnation > peer.beat.incarnation:
@@ -197,10 +192,6 @@ class Quorum:
     def present(self, now_ns: int) -> list[str]:
         """The other members that were heard just now."""
         return [node_id for node_id, peer in self.peers.items() if now_ns - peer.heard_ns <= PRESENT_NS]
-
-    def is_quorum_lost(self, now_ns: int) -> bool:
-        """The opposite of `may_write`, for those who look from outside."""
-        return not self.may_write(now_ns)
 
     def reach(self, sequence: int, now_ns: int) -> Reach:
         """Which members have applied `sequence`, are fenced off, or must be waited for; reach.py has the rules."""
@@ -259,12 +250,6 @@ class Quorum:
             self._departed.clear()
             self._is_new = False
         return is_settled
-
-    def _note_stranger(self, node_id: str, now_ns: int) -> None:
-        self.strangers.pop(node_id, None)
-        self.strangers[node_id] = now_ns
-        if len(self.strangers) > STRANGERS_MAX:
-            del self.strangers[next(iter(self.strangers))]
 
     def _forget_sent(self, now_ns: int) -> None:
         horizon_ns = now_ns - self.max_staleness_ns - _SENT_SLACK_NS

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.ending import end
 from tokmesh.cluster.holding import Holding
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import Link
 from tokmesh.cluster.loading import LoadFailed, Loading
 from tokmesh.errors import ApiError
@@ -66,7 +67,7 @@ class Rebalancing:
 
     def start(self) -> None:
         """Begins."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-rebalancing")
+        self._task = begin(self._run, "tokmesh-rebalancing")
 
     async def stop(self) -> None:
         """Ends it; what is being loaded is not held."""

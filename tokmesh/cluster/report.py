@@ -10,11 +10,10 @@ anything else is a ReportError. Another way of summing up (_core/survey.pyx, key
 compared, and who reports in it is as one who does not report. Format 1 had no sum of the keys, and did not tell what is held.
 """
 
-import re
 import struct
 from typing import Final, NamedTuple
 
-from tokmesh.ids import SHARDS
+from tokmesh.ids import SHARDS, is_node_id
 
 FORMAT: Final = 2
 KEYS: Final = SHARDS  # which of the sums is that of the keys
@@ -23,7 +22,6 @@ PARTS: Final = SHARDS + 1
 _HEAD: Final = struct.Struct("<BBQQQB")
 _SUMS: Final = struct.Struct(f"<{PARTS}Q")
 _APART: Final = 1
-_NODE_ID: Final = re.compile(r"tmnd-[a-z0-9-]{1,58}", re.ASCII)
 
 
 class ReportError(ValueError):
@@ -62,6 +60,6 @@ def decode_report(data: bytes) -> Report:
         sums = _SUMS.unpack(data[_HEAD.size + length :])
     except (struct.error, UnicodeDecodeError):
         raise ReportError("not the size of a report") from None
-    if kind != FORMAT or flags & ~_APART or not _NODE_ID.fullmatch(node_id):
+    if kind != FORMAT or flags & ~_APART or not is_node_id(node_id):
         raise ReportError("a report of another format")
     return Report(node_id, created_ns, position, bool(flags), held, sums)

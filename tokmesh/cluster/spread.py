@@ -40,10 +40,11 @@ class Spread:
             self._beyond_last = max(self._beyond_last, sequence)
         self.look(now_ns)
 
-    def everywhere(self, sequence: int, now_ns: int) -> "asyncio.Future[Reached]":
-        """Done when no node can answer without knowing what the stream holds up to there."""
+    def everywhere(self, now_ns: int) -> "asyncio.Future[Reached]":
+        """Done when no node can answer without knowing what a majority has applied by now, as it has all that is acknowledged.
+        What is beyond that might never come to a majority, and be waited for without an end."""
         future: asyncio.Future[Reached] = asyncio.get_running_loop().create_future()
-        self._waiters.append((sequence, now_ns, future))
+        self._waiters.append((self._quorum.majority_applied, now_ns, future))
         self.look(now_ns)
         return future
 

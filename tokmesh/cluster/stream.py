@@ -71,11 +71,7 @@ class Stream:
             info = await self._link.ask(f"STREAM.CREATE.{self.name}", self._config(), timeout_s=10.0)
             logger.info("the cluster's stream was made", extra={"stream": self.name, "replicas": self._replicas})
         self._check(info["config"])
-        return _facts(info)
-
-    async def facts(self) -> StreamFacts:
-        """Raises LinkDown, ApiRefused."""
-        return _facts(await self._link.ask(f"STREAM.INFO.{self.name}", None))
+        return facts_of(info)
 
     async def has_majority(self, timeout_s: float) -> bool:
         """Whether who says to lead the stream has heard a majority of its servers lately. Raises LinkDown, ApiRefused."""
@@ -94,7 +90,7 @@ class Stream:
         except (LinkDown, ApiRefused):
             self._behind_since_s = None  # what is said next may be another server's word
             raise
-        facts = _facts(info)
+        facts = facts_of(info)
         if facts.created_ns != following.created_ns:
             raise StreamLost("the stream was made anew: what the one before held is not in it")
         if facts.last_sequence >= following.position:
@@ -171,7 +167,8 @@ def _hears_majority(info: dict[str, Any]) -> bool:
     return 1 + heard > (1 + len(others)) // 2
 
 
-def _facts(info: dict[str, Any]) -> StreamFacts:
+def facts_of(info: dict[str, Any]) -> StreamFacts:
+    """Of an answer to STREAM.INFO."""
     state = info["state"]
     return StreamFacts(_unix_ns(info["created"]), int(state["last_seq"]), _unix_ns(state["last_ts"]) // MS_NS)
 

@@ -14,6 +14,7 @@ import orjson
 from nats.aio.msg import Msg
 
 from tokmesh.cluster.ending import end
+from tokmesh.cluster.lasting import begin
 from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.nats_conf import SERVERS_SUBJECT
 from tokmesh.cluster.stream import Stream
@@ -40,7 +41,7 @@ class Syncing:
 
     def start(self) -> None:
         """When there is a stream."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="tokmesh-syncing")
+        self._task = begin(self._run, "tokmesh-syncing")
 
     async def stop(self) -> None:
         """Ends it."""

@@ -8,11 +8,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from tokmesh.ids import MEMBERS_MAX
 from tokmesh.log.record_format import FORMAT, HEAD, Record, RecordError, require
 
 NODE_ID_BYTES_MAX: Final = 128
 REQUEST_ID_BYTES_MAX: Final = 64
-MEMBERS_MAX: Final = 64
 ENVELOPE_FORMAT: Final = 1
 
 _ENVELOPE: Final = struct.Struct("<BQQBB")
