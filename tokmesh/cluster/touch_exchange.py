@@ -1,7 +1,8 @@
 """Last-active times among nodes: what was touched here is told to the others in bulk, about once a second, beside the stream.
 
-Soft state, as it is on one node: what gets lost is told again with the next touch. What came from others is not told again; a time
-never goes back, so order and repetition do not matter. Idleness is misjudged by at most the time from a touch to its telling.
+Soft state, as it is on one node: what gets lost with a connection is told again by missed_touches.py, anything else with the next
+touch. What came from others is not told again; a time never goes back, so order and repetition do not matter. Idleness
+is misjudged by at most the time from a touch to its telling.
 """
 
 import logging
@@ -51,7 +52,7 @@ class TouchExchange:
             self._outgoing.append(SessionsTouched(record.time_ms, told))
 
     async def tell(self) -> None:
-        """Sends what was noted. Raises LinkDown; what was not sent is kept back for no later time."""
+        """Sends what was noted. Raises LinkDown; what was not sent is not kept."""
         outgoing, self._outgoing = self._outgoing, []
         for record in outgoing:
             await self._link.publish(self._subject, record.encode())
