@@ -53,6 +53,7 @@ STRANGERS_MAX: Final = 64
 SENT_MAX: Final = 65_536
 
 _SENT_SLACK_NS: Final = 2_000_000_000
+_MS_NS: Final = 1_000_000
 
 
 class Figures(NamedTuple):
@@ -80,7 +81,7 @@ class Quorum:
         self.peers: dict[str, Peer] = {}
         self.strangers: dict[str, int] = {}  # nodes that are no members, and when they were last heard; the latest are kept
         self._joined_ns: dict[str, int] = {}
-        self._departed: set[str] = set()
+        self._departed: dict[str, int] = {}  # removed, and perhaps not knowing it; how long each may answer by one proof
         self._is_new = True  # not settled since the start
         self._changed_sequence: int | None = None  # at or behind the latest change of members; None: not applied yet
         self._majority_progress = Trail()
@@ -102,12 +103,12 @@ class Quorum:
             return
         self._settle(now_ns)
         self.current_as_of_ns(now_ns)  # what is proved by the list of before stays so
-        gone = self._joined_ns.keys() - members
+        gone = {node_id: self._staleness_ns(node_id) for node_id in self._joined_ns.keys() - members}
         for node_id in gone:
             self.peers.pop(node_id, None)
             for peer in self.peers.values():
                 peer.forget(node_id)
-        self._departed = (self._departed | gone) - members
+        self._departed = {node_id: each for node_id, each in (self._departed | gone).items() if node_id not in members}
         self._joined_ns = {node_id: self._joined_ns.get(node_id, now_ns) for node_id in sorted(members)}
         for node_id in members:
             self.strangers.pop(node_id, None)
@@ -136,7 +137,11 @@ class Quorum:
                 Echo(node_id, peer.beat.incarnation, peer.beat.number, max(0, now_ns - peer.heard_ns))
                 for node_id, peer in sorted(self.peers.items())
             )
-        return Beat(self.node_id, self.incarnation, self._number, self.applied, self.is_counted, notice, echoes, *figures)
+        staleness_ms = self.max_staleness_ns // _MS_NS
+        return Beat(
+            self.node_id, self.incarnation, self._number, self.applied, self.is_counted, notice, echoes, *figures,
+            max_staleness_ms=staleness_ms,
+        )  # fmt: skip
 
     def hear(self, beat: Beat, now_ns: int) -> list[int]:
         """Takes in a beat that arrived; returns what it shows of how long beats travel (half a round trip), in ns.
@@ -214,7 +219,7 @@ class Quorum:
             is_settled,
             self._is_new,
             self.majority - 1,
-            self.max_staleness_ns,
+            self._staleness_ns_max(),
         )
         return judge_reach(view, sequence, self._majority_progress.first_at(sequence), now_ns)
 
@@ -254,11 +259,20 @@ class Quorum:
         if self._changed_sequence is None:
             return False
         since_ns = self._majority_progress.first_at(self._changed_sequence)
-        is_settled = since_ns is not None and now_ns - since_ns >= self.max_staleness_ns + SLACK_NS
+        is_settled = since_ns is not None and now_ns - since_ns >= self._staleness_ns_max() + SLACK_NS
         if is_settled:
             self._departed.clear()
             self._is_new = False
         return is_settled
+
+    def _staleness_ns(self, node_id: str) -> int:
+        # For how long that member may answer by one proof, as far as it has told.
+        peer = self.peers.get(node_id)
+        return self.max_staleness_ns if peer is None else peer.beat.max_staleness_ms * _MS_NS
+
+    def _staleness_ns_max(self) -> int:
+        # Of all who may answer.
+        return max((self.max_staleness_ns, *self._departed.values(), *map(self._staleness_ns, self.peers)))
 
     def _note_stranger(self, node_id: str, now_ns: int) -> None:
         self.strangers.pop(node_id, None)
