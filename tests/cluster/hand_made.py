@@ -36,11 +36,15 @@ class HandMade:
         notice: bool = False,
         incarnation: int = 1,
         number: int | None = None,
+        max_staleness_ns: int = STALENESS_NS,
     ) -> list[int]:
         """A beat of `node_id` arrives."""
         self._number += 1
         beat_number = self._number if number is None else number
-        beat = Beat(node_id, incarnation, beat_number, applied, counted, notice, echoes, 3, 2, "1.0")
+        staleness_ms = max_staleness_ns // MS
+        beat = Beat(
+            node_id, incarnation, beat_number, applied, counted, notice, echoes, 3, 2, "1.0", max_staleness_ms=staleness_ms
+        )
         return self.quorum.hear(beat, now_ns)
 
     def prove(self, now_ns: int, *peers: str, applied: int = 10) -> None:

@@ -24,7 +24,7 @@ def beats(draw: st.DrawFn) -> Beat:
     integers = draw(U64), draw(NUMBER), draw(U64)
     return Beat(
         node_id, *integers, draw(st.booleans()), notice, echoes, draw(U64), draw(U32), draw(VERSION), draw(U64), draw(U64),
-        draw(st.booleans()),
+        draw(st.booleans()), draw(U32),
     )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_a_beat_cut_anywhere_or_with_more_behind_it_is_none(beat: Beat, data: st
             decode_beat(wrong)
 
 
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda tail: encode_beat(PLAIN)[:62] + tail)))
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda tail: encode_beat(PLAIN)[:66] + tail)))
 def test_any_bytes_are_a_beat_that_encodes_to_them_or_an_error(raw: bytes) -> None:
     try:
         beat = decode_beat(raw)
@@ -72,7 +72,7 @@ def many_echoes(count: int) -> tuple[Echo, ...]:
         PLAIN._replace(node_id="tmnd-" + "a" * 58),
         PLAIN._replace(echoes=many_echoes(MEMBERS_MAX)),
         PLAIN._replace(leaving=True),
-        PLAIN._replace(pending=2**32 - 1, sessions=2**64 - 1, incarnation=0, applied=0),
+        PLAIN._replace(pending=2**32 - 1, max_staleness_ms=2**32 - 1, sessions=2**64 - 1, incarnation=0, applied=0),
     ],
 )
 def test_each_bound_is_within(beat: Beat) -> None:
@@ -96,6 +96,7 @@ def test_each_bound_is_within(beat: Beat) -> None:
         PLAIN._replace(notice=True),
         PLAIN._replace(number=0),
         PLAIN._replace(pending=2**32),
+        PLAIN._replace(max_staleness_ms=2**32),
         PLAIN._replace(applied=2**64),
         PLAIN._replace(sessions=-1),
     ],
@@ -105,7 +106,7 @@ def test_nothing_outside_the_bounds_is_sent(beat: Beat) -> None:
         encode_beat(beat)
 
 
-@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 1), (0, 3), (1, 8), (1, 0xFF)])
+@pytest.mark.parametrize(("position", "value"), [(0, 0), (0, 2), (0, 4), (1, 8), (1, 0xFF)])
 def test_another_format_or_unknown_flags_are_refused(position: int, value: int) -> None:
     raw = bytearray(encode_beat(PLAIN))
     raw[position] = value

@@ -142,3 +142,34 @@ def test_after_a_start_nobody_is_taken_for_the_last_one_to_be_waited_for() -> No
     assert node.quorum.reach(11, LATER + QUIET_NS) == reach_of({SELF, B, C}, set(), set())
     node.quorum.advance(12, True, LATER + QUIET_NS)
     assert SELF in node.quorum.reach(12, LATER + QUIET_NS).applied
+
+
+LONG_NS = 15 * STALENESS_NS  # of a member; ours is STALENESS_NS
+
+
+def test_a_member_that_may_answer_for_longer_by_its_proofs_than_we_is_waited_for_as_long() -> None:
+    node = settled(B, C)
+    node.hear(C, LATER, max_staleness_ns=LONG_NS)
+    node.quorum.advance(11, True, LATER)
+    node.hear(B, LATER, applied=11)
+    assert node.quorum.reach(11, LATER + LONG_NS + SLACK_NS - 1).waiting == {C}
+    assert node.quorum.reach(11, LATER + LONG_NS + SLACK_NS) == reach_of({SELF, B}, {C}, set())
+
+
+def test_a_member_that_was_removed_and_may_answer_for_longer_than_we_is_waited_for_as_long() -> None:
+    node = settled(B, C)
+    node.hear(C, LATER, max_staleness_ns=LONG_NS)
+    node.quorum.set_members({SELF, B}, LATER)
+    node.quorum.advance(11, True, LATER)
+    node.hear(B, LATER, applied=11)
+    assert node.quorum.reach(11, LATER + LONG_NS + SLACK_NS - 1).waiting == {C}
+    assert node.quorum.reach(11, LATER + LONG_NS + SLACK_NS).waiting == set()
+
+
+def test_a_member_that_was_started_again_with_a_shorter_time_is_waited_for_no_longer_than_that() -> None:
+    node = settled(B, C)
+    node.hear(C, LATER, max_staleness_ns=LONG_NS)
+    node.hear(C, LATER, incarnation=2)
+    node.quorum.advance(11, True, LATER)
+    node.hear(B, LATER, applied=11)
+    assert node.quorum.reach(11, LATER + QUIET_NS) == reach_of({SELF, B}, {C}, set())

@@ -62,7 +62,7 @@ REACHES: Final[tuple[Mutant, ...]] = (
     mutant(
         "fence members off while a change of them is recent",
         "cluster/quorum.py",
-        "now_ns - since_ns >= self.max_staleness_ns + SLACK_NS",
+        "now_ns - since_ns >= self._staleness_ns_max() + SLACK_NS",
         "True",
         f"{REACH}::test_a_change_of_members_is_recent_until_all_who_answer_know_it",
     ),

@@ -3,13 +3,12 @@
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.wire import CREDENTIAL, OneKey, RecordingTransport, canonical, spin, validate
-from tokmesh._core.clock import Clock
+from tokmesh._core.clock import Clock, monotonic_ns
 from tokmesh._core.connection import Connection
 from tokmesh._core.counters import CounterBlock
 from tokmesh._core.sampling import Sampler
@@ -165,7 +164,7 @@ def test_a_span_begins_when_the_request_is_here_whole(wire: TracedWire) -> None:
     connection, _ = wire.connect()
     request = validate(canonical("tmtk_" + "A" * 43), f"traceparent: {SAMPLED}\r\n".encode())
     connection.data_received(request[:-10])
-    while_it_came_ns = time.monotonic_ns()
+    while_it_came_ns = monotonic_ns()
     assert wire.current() is None and wire.spans == []
     connection.data_received(request[-10:])
     assert [span.started_ns >= while_it_came_ns for span in wire.spans] == [True, True]

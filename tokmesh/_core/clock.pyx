@@ -1,7 +1,8 @@
 """The server's clock: wall time that cannot be set back or forward under it.
 
 `now_ms` is the wall clock at start plus what a monotonic clock has counted since, so that an administrator or a bad NTP server
-moving the wall clock by ten years moves no expiry. A restart anchors anew.
+moving the wall clock by ten years moves no expiry. It goes on while the machine is suspended: what was proved or has begun
+before is older by that. A restart anchors anew.
 """
 
 from libc.stdint cimport int64_t
@@ -10,6 +11,11 @@ from libc.stdint cimport int64_t
 cdef extern from "platform.h" nogil:
     int64_t tm_wall_ms()
     int64_t tm_monotonic_ns()
+
+
+def monotonic_ns() -> int:
+    """As Clock's."""
+    return tm_monotonic_ns()
 
 
 cdef class Clock:
@@ -31,7 +37,8 @@ cdef class Clock:
         return self.read_ms()
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds since an arbitrary point, for durations."""
+        """Nanoseconds since an arbitrary point, for durations; not those of Python's time.monotonic_ns, which stands still while
+        the machine is suspended."""
         return tm_monotonic_ns()
 
     def wall_offset_ms(self) -> int:

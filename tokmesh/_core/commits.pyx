@@ -23,7 +23,7 @@ from tokmesh._core.wal cimport RECORD_HEADER_SIZE
 
 
 cdef extern from "platform.h" nogil:
-    int64_t tm_monotonic_ns()
+    int64_t tm_awake_ns()
     void tm_put32(uint8_t* out, uint32_t value)
     uint32_t tm_get32(const uint8_t* data)
 
@@ -172,13 +172,13 @@ cdef class Commits:
         ended it."""
         cdef int stop
         with nogil:
-            stop = self._run(tail, limit, sync, tm_monotonic_ns() + wait_ns)
+            stop = self._run(tail, limit, sync, tm_awake_ns() + wait_ns)
         return stop
 
     def wait(self, int64_t wait_ns) -> None:
         """Returns when records wait, after `interrupt`, or when `wait_ns` have passed."""
         with nogil:
-            self._await_batch(tm_monotonic_ns() + wait_ns)
+            self._await_batch(tm_awake_ns() + wait_ns)
 
     def take(self) -> list[tuple[bytes, bool]]:
         """The next group, not to be waited for: (record, reserved) each, [] when nothing waits. It is yet to be decided."""
@@ -223,7 +223,7 @@ cdef class Commits:
                 if self.error_number != 0:
                     return STOP_SYNC
             self._decide(count)
-            if tm_monotonic_ns() >= deadline_ns:
+            if tm_awake_ns() >= deadline_ns:
                 return STOP_TIME
 
     cdef int _await_batch(self, int64_t deadline_ns) noexcept nogil:
@@ -240,7 +240,7 @@ cdef class Commits:
                 pass
             elif self._gathering.count != 0 and self._turn_open and deadline_ns != 0 and not waited:
                 waited = True
-                self._sleep(tm_monotonic_ns() + TURN_WAIT_NS)
+                self._sleep(tm_awake_ns() + TURN_WAIT_NS)
                 continue
             elif self._gathering.count != 0:
                 emptied = self._batch
@@ -248,7 +248,7 @@ cdef class Commits:
                 self._gathering = emptied
                 clear_records(&self._gathering)
                 self._batch_at = self._batch_taken = 0
-            elif tm_monotonic_ns() < deadline_ns:
+            elif tm_awake_ns() < deadline_ns:
                 self._sleep(deadline_ns)
                 continue
             else:

@@ -21,8 +21,15 @@ static inline int64_t tm_wall_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Nanoseconds of a clock that is never set; its zero has no meaning. */
+/* Nanoseconds of a clock that is never set, and goes on while the machine is suspended; its zero has no meaning. */
 static inline int64_t tm_monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* As that, but standing still while the machine is suspended: the clock of the system's timed waits. */
+static inline int64_t tm_awake_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;

@@ -3,7 +3,8 @@
 Each node is asked for some shards. That it does not hold all of them, may not answer now, or is not there, is told at once:
 nothing was done. It is asked for those that it does hold, and the next holders for the others. One that says nothing may have
 done what it was asked: what only reads is asked of another holder, what changes something has an unknown outcome. Invariants:
-whoever asks is told, by the deadline; no node is asked twice for a shard that it did not answer for.
+whoever asks is told, by the deadline; no node is asked twice for a shard that it did not answer for; nothing that was read is told
+when this node may not answer any more, as when it was suspended while it waited.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from tokmesh.cluster.question import (
     encode_question,
     error_of,
 )
+from tokmesh.cluster.reach import SLACK_NS
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.ids import shard_of, shards_in
@@ -34,6 +36,7 @@ from tokmesh.ids import shard_of, shards_in
 # What was asked came to: an answer; an error for an answer; nothing done, as the node does not hold the shards, may not answer, or
 # is not there; no answer in time; one that is none.
 OUTCOMES: Final = ("answered", "refused", "elsewhere", "stale", "absent", "silent", "undecodable")
+READ_S: Final = 0.9 * SLACK_NS / 1e9  # what a node told just before it was fenced has left by the time that reach.py allows for it
 FIRST_SHARE: Final = 1 / 3  # of the time, for the first node that is asked to read, where there is another
 NO_RESPONDERS: Final = "503"
 
@@ -105,13 +108,22 @@ class Told(NamedTuple):
 
 
 class Asking:
-    """Asks from `start` to `stop`. request_id: of the request whose handler runs, or ""; tracing: told of each question."""
+    """Asks from `start` to `stop`. request_id: of the request whose handler runs, or ""; may_answer: whether this node may say
+    anything about sessions now; tracing: told of each question."""
 
-    def __init__(self, link: Link, subjects: Subjects, placement: Placement, request_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        subjects: Subjects,
+        placement: Placement,
+        request_id: Callable[[], str],
+        may_answer: Callable[[], bool],
+    ) -> None:
         self._link = link
         self._subjects = subjects
         self._placement = placement
         self._request_id = request_id
+        self._may_answer = may_answer
         self._inbox = ""
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Msg | None]] = {}
@@ -184,6 +196,8 @@ class Asking:
             if error is not None:
                 raise error
             parts = self.holders_of(unanswered, vain, reason)
+        if operation in READS and not self._may_answer():
+            raise no_answer("stale")
         return answered
 
     async def ask_of_many(
@@ -194,8 +208,8 @@ class Asking:
         read: Callable[[Answer], Sequence[T]],
         deadline_s: float,
     ) -> dict[bytes, T]:
-        """What `read` finds in the answers about each of those ids or hashes. An answer is about the first of those in its
-        question, one at least, so that it is bounded; the others are asked about again."""
+        """What `read` finds in the answers about each of those ids or hashes but those that are held here when this returns. An
+        answer is about the first of those in its question, at least one, so that it is bounded; the others are asked about anew."""
         until_s = asyncio.get_running_loop().time() + deadline_s
         found: dict[bytes, T] = {}
         by_shard: dict[int, list[bytes]] = {}
@@ -206,8 +220,7 @@ class Asking:
             left = (raw for shard, raws in by_shard.items() if shards >> shard & 1 for raw in raws if raw not in found)
             return list(islice(left, RAWS_MAX))
 
-        while len(found) < len(raws):
-            shards = sum(1 << shard for shard in by_shard if of(1 << shard))
+        while shards := sum(1 << shard for shard in by_shard if not self._placement.holds(shard) and of(1 << shard)):
             left_s = until_s - asyncio.get_running_loop().time()
             asked = self.ask(operation, self.holders_of(shards), lambda shards: fields_of(of(shards)), left_s)
             for told in await asked:
@@ -280,8 +293,8 @@ def cover_of(placement: Placement) -> dict[str, int]:
 
 
 def no_answer(reason: str, *, unknown: bool = False) -> ApiError:
-    """Nobody in reach holds what is asked for (no_holder), or whoever does has not answered in time (holder_silent). unknown: what
-    was to be changed may have been, and may still be."""
+    """Nobody in reach holds what is asked for (no_holder), whoever does has not answered in time (holder_silent), or this node may
+    not answer any more (stale). unknown: what was to be changed may have been, and may still be."""
     details = {"reason": reason, "outcome": "unknown"} if unknown else {"reason": reason}
     return ApiError("TM-CLST-5030", details, retry_after_s=1)
 

@@ -6,7 +6,7 @@ when `applied` advances, and without echoes. Both are numbered together, from 1 
 Bytes, little-endian without padding:
 
     format u8 · flags u8 (1 counted, 2 notice, 4 leaving) · incarnation u64 · number u64 · applied u64 · sessions u64 · pending u32
-    · held u64 · keys u64 · length u8, node id · length u8, version · count u8, and for each echo:
+    · held u64 · keys u64 · max_staleness_ms u32 · length u8, node id · length u8, version · count u8, and for each echo:
         incarnation u64 · number u64 · age_ns u64 · length u8, node id
 
 Always holds: what `decode_beat` returns lies within the bounds below, and `encode_beat` turns it into the same bytes again;
@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 
 from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX, is_node_id
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 VERSION_BYTES_MAX: Final = 64
 
-_HEAD: Final = struct.Struct("<BBQQQQIQQ")
+_HEAD: Final = struct.Struct("<BBQQQQIQQI")
 _ECHO: Final = struct.Struct("<QQQ")
 _COUNTED: Final = 1
 _NOTICE: Final = 2
@@ -59,6 +59,7 @@ class Beat(NamedTuple):
     held: int = ALL_SHARDS  # shards (bits) about whose sessions the sender can be asked
     keys: int = 0  # live sessions of the shards that the sender is primary for
     leaving: bool = False  # the last of this incarnation; for people: no proof uses it
+    max_staleness_ms: int = 0  # u32: for how long the sender answers by one proof that it is current
 
 
 def encode_beat(beat: Beat) -> bytes:
@@ -66,7 +67,7 @@ def encode_beat(beat: Beat) -> bytes:
     _check(beat)
     flags = (_COUNTED if beat.counted else 0) | (_NOTICE if beat.notice else 0) | (_LEAVING if beat.leaving else 0)
     numbers = (beat.incarnation, beat.number, beat.applied, beat.sessions, beat.pending, beat.held, beat.keys)
-    parts = [_HEAD.pack(FORMAT, flags, *numbers)]
+    parts = [_HEAD.pack(FORMAT, flags, *numbers, beat.max_staleness_ms)]
     parts += (_text(beat.node_id), _text(beat.version), bytes((len(beat.echoes),)))
     for echo in beat.echoes:
         parts += (_ECHO.pack(echo.incarnation, echo.number, echo.age_ns), _text(echo.node_id))
@@ -84,7 +85,7 @@ def decode_beat(data: bytes) -> Beat:
 
 
 def _read(data: bytes) -> Beat:
-    kind, flags, incarnation, number, applied, sessions, pending, held, keys = _HEAD.unpack_from(data)
+    kind, flags, incarnation, number, applied, sessions, pending, held, keys, max_staleness_ms = _HEAD.unpack_from(data)
     if kind != FORMAT or flags & ~(_COUNTED | _NOTICE | _LEAVING):
         raise BeatError("a beat of another format")
     node_id, position = _text_at(data, _HEAD.size)
@@ -100,8 +101,9 @@ def _read(data: bytes) -> Beat:
         raise BeatError("bytes behind a beat")
     counted, notice, leaving = bool(flags & _COUNTED), bool(flags & _NOTICE), bool(flags & _LEAVING)
     return Beat(
-        node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version, held, keys, leaving
-    )
+        node_id, incarnation, number, applied, counted, notice, tuple(echoes), sessions, pending, version, held, keys, leaving,
+        max_staleness_ms,
+    )  # fmt: skip
 
 
 def _check(beat: Beat) -> None:
@@ -112,6 +114,7 @@ def _check(beat: Beat) -> None:
     within = (
         all(0 <= value < _U64_END for value in integers)
         and 0 <= beat.pending < _U32_END
+        and 0 <= beat.max_staleness_ms < _U32_END
         and all(number >= 1 for number in (beat.number, *(echo.number for echo in beat.echoes)))
         and all(is_node_id(node_id) for node_id in (beat.node_id, *echoed))
         and len(beat.version) <= VERSION_BYTES_MAX

@@ -26,7 +26,7 @@ class Elsewhere:
         request_id: Callable[[], str],
         max_staleness_ms: int,
     ) -> None:
-        self.asking = Asking(link, subjects, placement, request_id)
+        self.asking = Asking(link, subjects, placement, request_id, may_answer)
         self.answering = Answering(link, subjects.questions(node_id), sessions, placement, may_answer)
         self.sessions = PlacedSessions(sessions, placement, self.asking, node_id, max_staleness_ms / 1000)
 

@@ -13,6 +13,9 @@ It is asked piece by piece, by a cursor that the member gives; that bounds what 
 A member that is heard and does not answer is asked again: its answer may be lost, or the question, as while routes of NATS come up
 again. It is passed over when it is silent, answers something else, or has told nothing for TELL_S: one of an older release has
 nobody who hears the question.
+
+What this node itself told at last, before its connection ended or it was not current any more, may not have arrived, and nobody
+asks for it. So it tells again what was active since then, as touch_exchange.py does, before it asks the others.
 """
 
 import asyncio
@@ -33,6 +36,7 @@ from tokmesh.cluster.quorum import Quorum
 from tokmesh.cluster.subjects import Subjects
 from tokmesh.cluster.touch_exchange import TouchExchange
 from tokmesh.following import MS_NS
+from tokmesh.log.record import SessionsTouched
 
 FORMAT: Final = 1
 PIECE_BYTES_MAX: Final = ACTIVITY_PIECE_BYTES_MAX
@@ -44,9 +48,11 @@ ALL_S: Final = 300.0  # for all that one member tells: more than any table takes
 PAUSE_SHARE: Final = 4.0  # a member's pause lasts as many times as the making of the piece before it
 HOLD_MS: Final = 5_000  # idle ends are put off by this at a time: longer than from one look to the next
 CLOCKS_MS: Final = 60_000  # clocks of members may differ by as much
+TOLD_MS: Final = 5_000  # from a touch until it was told, on a busy node
 
 _QUESTION: Final = struct.Struct("<BQQ")
 _ANSWER: Final = struct.Struct("<BQ")
+_ITEM: Final = struct.Struct("<16sQ")
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -118,9 +124,11 @@ class MissedTouches:
         """Returns when each of these has told what it knows, or was passed over. For who has applied what they have."""
         asked = sorted(node_ids)
         before = (self._looks_away, self._link.reconnects)
-        since_ms = max(0, self._current_ms - self._quorum.max_staleness_ns // MS_NS - CLOCKS_MS)
+        heard_ms = self._current_ms - self._quorum.max_staleness_ns // MS_NS  # by then a majority had heard all that it told
+        is_told = await self._tell_again(heard_ms - TOLD_MS) if self._current_ms else True
+        since_ms = max(0, heard_ms - CLOCKS_MS)
         counts = await asyncio.gather(*(self._ask(node_id, since_ms) for node_id in asked))
-        if self._was_away(before):
+        if not is_told or self._was_away(before):
             return  # it was away again meanwhile, and asks again
         self._reconnects = self._link.reconnects
         if self.is_behind:
@@ -146,6 +154,29 @@ class MissedTouches:
     def _was_away(self, before: tuple[int, int]) -> bool:
         """Since it had looked so often while it was not current, and there had been so many reconnects."""
         return not self._link.connected or before != (self._looks_away, self._link.reconnects)
+
+    async def _tell_again(self, since_ms: int) -> bool:
+        """What was active since then, to all who are there. Whether all of it was sent."""
+        cursor = 0
+        try:
+            while True:  # the cursor rises
+                piece, cursor, pause_s = self._collect(cursor, since_ms)
+                touches = [(session_id, last_active_ms, None, None) for session_id, last_active_ms in _ITEM.iter_unpack(piece)]
+                if touches:
+                    record = SessionsTouched(self._clock.now_ms(), touches)
+                    await self._link.publish(self._subjects.touches, record.encode())
+                if cursor == 0:
+                    return True
+                await asyncio.sleep(pause_s)
+        except LinkDown as error:
+            logger.debug("touches were not told again", extra={"reason": str(error)})
+            return False
+
+    def _collect(self, cursor: int, since_ms: int) -> tuple[bytes, int, float]:
+        """A piece of what this node knows, the cursor of the next one, and how long to pause before that."""
+        started_s = time.monotonic()
+        piece, following = collect_activity(self._table, cursor, since_ms)
+        return piece, following, (time.monotonic() - started_s) * PAUSE_SHARE
 
     async def _ask(self, node_id: str, since_ms: int) -> int:
         count = cursor = 0
@@ -187,14 +218,12 @@ class MissedTouches:
         except ActivityError:
             self._touches.undecodable += 1
             return
-        started_s = time.monotonic()
-        piece, following = collect_activity(self._table, cursor, since_ms)
-        spent_s = time.monotonic() - started_s
+        piece, following, pause_s = self._collect(cursor, since_ms)
         try:
             await self._link.publish(message.reply, encode_answer(following, piece))
         except LinkDown as error:
             logger.debug("who was active was not told", extra={"reason": str(error)})
-        await asyncio.sleep(spent_s * PAUSE_SHARE)  # the next question is taken up after this one
+        await asyncio.sleep(pause_s)  # the next question is taken up after this one
 
 
 def encode_question(cursor: int, since_ms: int) -> bytes:

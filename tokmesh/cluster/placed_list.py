@@ -13,10 +13,10 @@ descending, last value, last id].
 import asyncio
 from typing import Any, Final, NamedTuple
 
-from tokmesh.cluster.asking import Asking, Caller, Placement, cover_of
+from tokmesh.cluster.asking import READ_S, Asking, Caller, Placement, cover_of
 from tokmesh.cluster.question import KEYS_MAX, Answer, Operation
 from tokmesh.errors import ApiError
-from tokmesh.ids import ALL_SHARDS, is_node_id, shard_of, shards_in
+from tokmesh.ids import ALL_SHARDS, is_node_id, shards_in
 from tokmesh.sessions.query import (
     Key,
     Matches,
@@ -30,7 +30,7 @@ from tokmesh.sessions.query import (
     is_window,
 )
 
-LIST_S: Final = 5.0  # of a page: a window of a large table takes a busy node a while
+LIST_S: Final = 5.0  # to find what is on a page: a window of a large table takes a busy node a while
 CURSOR_CHARS_MAX: Final = 8192
 MOVED: Final = "moved"
 
@@ -112,10 +112,9 @@ class PlacedList:
         return all(part.node_id in placement.holders(shard) for shard in shards_in(part.shards))
 
     async def _show(self, ids: list[bytes]) -> list[bytes]:
-        here = [each for each in ids if self._placement.holds(shard_of(each))]
-        shown = dict(zip(here, self._query.show(here), strict=True))
-        away = [each for each in ids if each not in shown]
-        shown.update(await self._asking.ask_of_many(Operation.SHOW, away, lambda ids: {"ids": ids}, _pieces, LIST_S))
+        shown = await self._asking.ask_of_many(Operation.SHOW, ids, lambda ids: {"ids": ids}, _pieces, READ_S)
+        here = [each for each in ids if each not in shown]  # last, as they are now
+        shown.update(zip(here, self._query.show(here), strict=True))
         return [shown[each] for each in ids if shown[each]]
 
 

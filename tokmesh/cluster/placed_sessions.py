@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tokmesh._core.table import Verdict
-from tokmesh.cluster.asking import Asking, Placement, cover_of, no_answer
+from tokmesh.cluster.asking import READ_S, Asking, Placement, cover_of, no_answer
 from tokmesh.cluster.placed_list import PlacedList
 from tokmesh.cluster.question import READS, Answer, Operation
 from tokmesh.errors import ApiError
@@ -21,7 +21,6 @@ from tokmesh.sessions import Created, Judged, Revoked, Rotated, SessionFilter, S
 from tokmesh.sessions.places import EVICTS_MAX, Places, PlacesElsewhere
 from tokmesh.sessions.rules import check_user_id, cut_user_agent
 
-READ_S: Final = 1.5
 WRITE_S: Final = 1.9  # a write is answered within 2 s, whoever does it
 PLACES_S: Final = 0.5  # before a write of 1.8 s
 SPREAD_S: Final = 1.2  # beyond a write and `max_staleness`, until no node can say yes any more
@@ -105,15 +104,12 @@ class PlacedSessions:
 
     async def verdicts(self, hashes: Sequence[bytes], touch: bool) -> list[Judged]:
         """As Sessions'."""
-        judged: dict[bytes, Judged] = {}
-        here = [hashed for hashed in hashes if self._is_here(hashed)]
-        judged.update(zip(here, await self._sessions.verdicts(here, touch), strict=True))
-        away = [hashed for hashed in dict.fromkeys(hashes) if hashed not in judged]
-        judged.update(
-            await self._asking.ask_of_many(
-                Operation.VERDICTS, away, lambda hashes: {"hashes": hashes, "touch": touch}, _judged, READ_S
-            )
+        asked = list(dict.fromkeys(hashes))
+        judged = await self._asking.ask_of_many(
+            Operation.VERDICTS, asked, lambda hashes: {"hashes": hashes, "touch": touch}, _judged, READ_S
         )
+        here = [hashed for hashed in asked if hashed not in judged]  # last, so that none has waited for others
+        judged.update(zip(here, await self._sessions.verdicts(here, touch), strict=True))
         return [judged[hashed] for hashed in hashes]
 
     def renew(self, session_id: bytes, ttl_seconds: int) -> Awaitable[int]:

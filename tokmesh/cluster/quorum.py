@@ -45,6 +45,7 @@ from tokmesh.cluster.beat import Beat, Echo
 from tokmesh.cluster.peer import Peer
 from tokmesh.cluster.reach import SLACK_NS, Reach, View, judge_reach
 from tokmesh.cluster.trail import Trail
+from tokmesh.following import MS_NS
 from tokmesh.ids import ALL_SHARDS, MEMBERS_MAX
 
 PRESENT_NS: Final = 600_000_000  # two beats and some
@@ -78,7 +79,7 @@ class Quorum:
         self.progress = Trail()  # when we had applied how far
         self.peers: dict[str, Peer] = {}
         self._joined_ns: dict[str, int] = {}
-        self._departed: set[str] = set()
+        self._departed: dict[str, int] = {}  # removed, and perhaps not knowing it; how long each may answer by one proof
         self._is_new = True  # not settled since the start
         self._changed_sequence: int | None = None  # at or behind the latest change of members; None: not applied yet
         self._majority_progress = Trail()
@@ -100,12 +101,12 @@ class Quorum:
             return
         self._settle(now_ns)
         self.current_as_of_ns(now_ns)  # what is proved by the list of before stays so
-        gone = self._joined_ns.keys() - members
+        gone = {node_id: self._staleness_ns(node_id) for node_id in self._joined_ns.keys() - members}
         for node_id in gone:
             self.peers.pop(node_id, None)
             for peer in self.peers.values():
                 peer.forget(node_id)
-        self._departed = (self._departed | gone) - members
+        self._departed = {node_id: each for node_id, each in (self._departed | gone).items() if node_id not in members}
         self._joined_ns = {node_id: self._joined_ns.get(node_id, now_ns) for node_id in sorted(members)}
         self._changed_sequence = None
         self._note_majority(now_ns)
@@ -132,7 +133,11 @@ class Quorum:
                 Echo(node_id, peer.beat.incarnation, peer.beat.number, max(0, now_ns - peer.heard_ns))
                 for node_id, peer in sorted(self.peers.items())
             )
-        return Beat(self.node_id, self.incarnation, self._number, self.applied, self.is_counted, notice, echoes, *figures)
+        staleness_ms = self.max_staleness_ns // MS_NS
+        return Beat(
+            self.node_id, self.incarnation, self._number, self.applied, self.is_counted, notice, echoes, *figures,
+            max_staleness_ms=staleness_ms,
+        )  # fmt: skip
 
     def hear(self, beat: Beat, now_ns: int) -> list[int]:
         """Takes in a beat that arrived; returns what it shows of how long beats travel (half a round trip), in ns.
@@ -205,7 +210,7 @@ class Quorum:
             is_settled,
             self._is_new,
             self.majority - 1,
-            self.max_staleness_ns,
+            self._staleness_ns_max(),
         )
         return judge_reach(view, sequence, self._majority_progress.first_at(sequence), now_ns)
 
@@ -245,11 +250,20 @@ class Quorum:
         if self._changed_sequence is None:
             return False
         since_ns = self._majority_progress.first_at(self._changed_sequence)
-        is_settled = since_ns is not None and now_ns - since_ns >= self.max_staleness_ns + SLACK_NS
+        is_settled = since_ns is not None and now_ns - since_ns >= self._staleness_ns_max() + SLACK_NS
         if is_settled:
             self._departed.clear()
             self._is_new = False
         return is_settled
+
+    def _staleness_ns(self, node_id: str) -> int:
+        # For how long that member may answer by one proof, as far as it has told.
+        peer = self.peers.get(node_id)
+        return self.max_staleness_ns if peer is None else peer.beat.max_staleness_ms * MS_NS
+
+    def _staleness_ns_max(self) -> int:
+        # Of all who may answer.
+        return max((self.max_staleness_ns, *self._departed.values(), *map(self._staleness_ns, self.peers)))
 
     def _forget_sent(self, now_ns: int) -> None:
         horizon_ns = now_ns - self.max_staleness_ns - _SENT_SLACK_NS

@@ -11,6 +11,8 @@ fenced    It answers no reads as long as it lacks the sequence, by one of two ru
              it in this incarnation, and in the one before not after that beat arrived. Of all others the worst is assumed: that
              they heard it just now. So what is counted can only shrink, and fewer than m-1 means: never again without S.
           2. `max_staleness` and a slack have passed since a majority had applied S: whoever is fresh since then has it.
+          In both, `max_staleness` is the largest that any member has told: each goes by its own, and they differ while it is
+          changed on one node after the other. One that this process has never heard is taken to have ours.
 waiting   Neither. The one that judges is among these until it has applied the sequence, member or not: before that its list of
           members may be an old one, and nobody is fenced.
 
@@ -47,7 +49,7 @@ class View(NamedTuple):
     is_settled: bool  # no change of members is recent
     is_new: bool  # has not been settled since the start, so that `departed` may lack some
     others_needed: int  # m - 1: how many others it takes to prove oneself current
-    max_staleness_ns: int
+    max_staleness_ns: int  # the largest of any
 
 
 def judge_reach(view: View, sequence: int, majority_reached_ns: int | None, now_ns: int) -> Reach:

@@ -1,7 +1,8 @@
 """Last-active times among nodes: what was touched here is told to the others in bulk, about once a second, beside the stream.
 
-Soft state, as it is on one node: what gets lost is told again with the next touch. What came from others is not told again; a time
-never goes back, so order and repetition do not matter. Idleness is misjudged by at most the time from a touch to its telling.
+Soft state, as it is on one node: what gets lost with a connection is told again by missed_touches.py, anything else with the next
+touch. What came from others is not told again; a time never goes back, so order and repetition do not matter. Idleness
+is misjudged by at most the time from a touch to its telling.
 """
 
 import logging
@@ -10,7 +11,7 @@ from typing import Final
 
 from nats.aio.msg import Msg
 
-from tokmesh._core.table import Table
+from tokmesh._core.table import Outcome, Table
 from tokmesh.cluster.link import Link
 from tokmesh.log.record import RecordError, SessionsTouched, decode
 
@@ -27,7 +28,7 @@ class TouchExchange:
         self._link = link
         self._subject = subject
         self._table = table
-        self._received: dict[bytes, int] = {}  # what others told since the last flush
+        self._received: dict[bytes, int] = {}  # what others told and is not drained yet; at most RECEIVED_MAX
         self._outgoing: list[SessionsTouched] = []
         self._known_ms = (0, 0)
         self._known_until_s = 0.0
@@ -51,7 +52,7 @@ class TouchExchange:
             self._outgoing.append(SessionsTouched(record.time_ms, told))
 
     async def tell(self) -> None:
-        """Sends what was noted. Raises LinkDown; what was not sent is kept back for no later time."""
+        """Sends what was noted. Raises LinkDown; what was not sent is not kept."""
         outgoing, self._outgoing = self._outgoing, []
         for record in outgoing:
             await self._link.publish(self._subject, record.encode())
@@ -69,7 +70,9 @@ class TouchExchange:
         table = self._table
         for session_id, last_active_ms, ip_address, user_agent in record.touches:
             entry = table.find(session_id)
-            if entry >= 0 and table.session(entry).last_active < last_active_ms:
-                if len(self._received) < RECEIVED_MAX:
-                    self._received[session_id] = last_active_ms
-                table.touch(session_id, last_active_ms, ip_address, user_agent)
+            if entry < 0 or table.session(entry).last_active >= last_active_ms:
+                continue
+            if table.touch(session_id, last_active_ms, ip_address, user_agent) == Outcome.DONE:  # so that it will be drained
+                if len(self._received) >= RECEIVED_MAX:
+                    self._received.clear()  # some are left of sessions that were forgotten meanwhile
+                self._received[session_id] = last_active_ms

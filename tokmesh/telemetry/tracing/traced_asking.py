@@ -4,10 +4,10 @@ For what a traced request asks; what nobody traces costs a call, and with tracin
 Context. The node asked, the session and the subject are no attributes.
 """
 
-import time
 from collections.abc import Callable
 from typing import Final
 
+from tokmesh._core.clock import monotonic_ns
 from tokmesh.telemetry.tracing.span import CLIENT, Attributes, Span
 
 SPAN_NAME: Final = "node ask"
@@ -36,7 +36,7 @@ class TracedQuestion:
 class TracedAsking:
     """current: the span of what is being done, None when it is not traced."""
 
-    def __init__(self, current: Callable[[], Span | None], *, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, current: Callable[[], Span | None], *, monotonic_ns: Callable[[], int] = monotonic_ns) -> None:
         self.current = current
         self._monotonic_ns = monotonic_ns
 

@@ -5,11 +5,11 @@ many shared its commit; a record of nobody's trace costs a call.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from tokmesh._core.clock import monotonic_ns
 from tokmesh.errors import ApiError
 from tokmesh.telemetry.tracing.span import Span
 
@@ -39,7 +39,7 @@ class TracedLog(Generic[F_co]):
         apply: Callable[[int, Any], object],
         current: Callable[[], Span | None],
         *,
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
         self._current = current
         self._log = log

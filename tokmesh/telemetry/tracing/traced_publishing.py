@@ -5,10 +5,10 @@ Trace Context, so that whoever reads the stream can tell which request a record 
 one session.
 """
 
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from tokmesh._core.clock import monotonic_ns
 from tokmesh.errors import ApiError
 from tokmesh.telemetry.tracing.span import CLIENT, Attributes, Span
 
@@ -28,7 +28,7 @@ class TracedPublishing:
     """stream: its name. current: the span of who proposes, None when it is not traced."""
 
     def __init__(
-        self, stream: str, current: Callable[[], Span | None], *, monotonic_ns: Callable[[], int] = time.monotonic_ns
+        self, stream: str, current: Callable[[], Span | None], *, monotonic_ns: Callable[[], int] = monotonic_ns
     ) -> None:
         self._current = current
         self._monotonic_ns = monotonic_ns

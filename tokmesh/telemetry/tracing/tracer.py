@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from tokmesh._core.clock import monotonic_ns
 from tokmesh._core.sampling import Sampler, has_parent
 from tokmesh.telemetry.tracing.span import SERVER, Attributes, Span, TraceContext
 from tokmesh.telemetry.tracing.trace_state import parse_trace_state
@@ -48,7 +49,7 @@ class Tracer:
         offer: Callable[[Span], None],
         *,
         wall_ns: Callable[[], int] = time.time_ns,
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
         self._sampler = sampler
         self._random = random
