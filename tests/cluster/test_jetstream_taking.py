@@ -11,7 +11,8 @@ from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome, Table
 from tokmesh.cluster.jetstream_log import BACKLOG_RECORDS, JetStreamLog
 from tokmesh.cluster.publishing import Publication
-from tokmesh.cluster.statement import Statement
+from tokmesh.cluster.statement import Statement, Stating
+from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
@@ -22,6 +23,8 @@ from tokmesh.store import Store
 T0 = 1_734_567_890_000
 NODE = "tmnd-a"
 INCARNATION = 7
+LIFE_MS_MAX = 30 * 24 * 3_600_000
+SUBJECTS = Subjects("test")
 
 
 class FakePublishing:
@@ -29,10 +32,12 @@ class FakePublishing:
 
     def __init__(self) -> None:
         self.put_last: Publication | None = None
+        self.count = 0
         self.came_back: list[tuple[int, int]] = []
 
     def put(self, publication: Publication) -> None:
         self.put_last = publication
+        self.count += 1
 
     def seen(self, number: int, sequence: int) -> None:
         self.came_back.append((number, sequence))
@@ -43,9 +48,9 @@ class FakePublishing:
 class World:
     """A node without a network."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, entries_max: int = 100_000) -> None:
         self.clock = Clock(anchor_ms=T0)
-        self.table = Table(tombstone_ttl_ms=600_000, seed=bytes(16))
+        self.table = Table(tombstone_ttl_ms=600_000, seed=bytes(16), entries_max=entries_max)
         self.store = Store(self.table, KeyRing())
         self.own: FileLog[AnyRecord] = FileLog(
             directory, sync_mode="interval", sync_interval_ms=20, segment_bytes_max=1 << 20, decode=decode, clock=self.clock,
@@ -53,9 +58,11 @@ class World:
         )  # fmt: skip
         self.publishing = FakePublishing()
         self.advanced = 0
+        self.stating = Stating(SUBJECTS, self.table, KeyRing(), self.store.following, 600_000, LIFE_MS_MAX)
         self.log = JetStreamLog(
-            self.own, self.store.following, None, self.publishing, self.clock, NODE, INCARNATION,  # type: ignore[arg-type]
-            apply_all=self.store.apply_all, request_id=lambda: "", refusal=lambda: None, advanced=self._advanced, doubt=_no_doubt,
+            self.own, self.store.following, self.stating, self.publishing, self.clock,  # type: ignore[arg-type]
+            NODE, INCARNATION, apply_all=self.store.apply_all, request_id=lambda: "", refusal=lambda: None,
+            advanced=self._advanced, doubt=_no_doubt,
         )  # fmt: skip
 
     def _advanced(self) -> None:
@@ -89,9 +96,9 @@ def envelope(number: int, origin: str = "tmnd-b", incarnation: int = 1) -> bytes
     return Envelope(origin, incarnation, number, "", session(number).encode()).encode()
 
 
-def play(directory: Path, script: Callable[[World], Awaitable[None]]) -> World:
+def play(directory: Path, script: Callable[[World], Awaitable[None]], entries_max: int = 100_000) -> World:
     async def life() -> World:
-        world = World(directory)
+        world = World(directory, entries_max)
         world.own.recover(world.store.replay)
         world.log.start(asyncio.get_running_loop(), world.store.apply)
         try:

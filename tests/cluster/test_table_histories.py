@@ -21,6 +21,7 @@ STEPS = 1_200
 T0 = 1_734_567_890_000
 TOMBSTONE_MS = 600_000  # of Node's table
 SLACK_MS = 60_000
+LIFE_MS_MAX = 30 * 24 * 3_600_000
 FAST_MS, SLOW_MS = 25_000, -25_000
 PLACE = b"place"
 
@@ -68,6 +69,11 @@ class Reader:
                 assert sums is not None
                 self.found[place.position] = sums
 
+    def end_tokenless(self) -> None:
+        """As Revoking does."""
+        for session_id in sorted(self.node.store.following.tokenless):
+            self.stream.put(session_id, r.SessionsRevoked(self.stream.now_ms, [session_id]), LIFE_MS_MAX + TOMBSTONE_MS)
+
     def pass_time(self) -> None:
         while self.node.table.advance(self.stream.now_ms + self.ahead_ms, 1 << 31):
             pass
@@ -91,6 +97,7 @@ class Histories:
         self.source = source
         self.stream = Stream()
         self.sessions: dict[int, r.SessionStated] = {}
+        self.losers = 0
         self.longest_ms: dict[int, int] = {}  # by session: the latest end that was stated of it
         self.tokens = 0
 
@@ -102,6 +109,8 @@ class Histories:
         if session is None or session.expires_at_ms <= stream.now_ms:
             if session is None or session.expires_at_ms + TOMBSTONE_MS + SLACK_MS < stream.now_ms:
                 self._create(number)
+                if source.random() < 0.3:
+                    self._create_with_the_token_of(self.sessions[number])
         elif source.random() < 0.1:
             record = r.SessionsRevoked(stream.now_ms, [session.session_id])
             stream.put(session.session_id, record, self.longest_ms[number] - stream.now_ms + TOMBSTONE_MS)
@@ -138,6 +147,16 @@ class Histories:
             user_id=f"user{number}", user_agent=source.choice(["", "curl"]), ip_address="10.0.0.1",
         )  # fmt: skip
 
+    def _create_with_the_token_of(self, winner: r.SessionStated) -> None:
+        """Another node was given the token as well, in the same moment."""
+        self.losers += 1
+        now_ms, life_ms = self.stream.now_ms, self.source.choice([1_000, 600_000, 3_600_000])
+        loser = stated(
+            1, session_id=ulid(1_000_000_000 + self.losers), token_hash=winner.token_hash, time_ms=now_ms, created_at_ms=now_ms,
+            last_active_ms=now_ms, expires_at_ms=now_ms + life_ms,
+        )  # fmt: skip
+        self.stream.put(loser.session_id, loser, life_ms + TOMBSTONE_MS)
+
     def _change(self, number: int, session: r.SessionStated) -> None:
         source, now_ms = self.source, self.stream.now_ms
         # Whoever states it may have forgotten the old token by then.
@@ -172,6 +191,8 @@ def run(seed: int, others: Callable[[Stream], list[Reader]], each_step: Callable
         if histories.sessions and source.random() < 0.3:
             touch_some(source, readers, histories)
         readers[0].read()
+        # Whoever proposed it may be gone: whoever reads it ends it.
+        readers[0].end_tokenless()
         each_step(source, histories, readers, number)
         if source.random() < 0.2:
             source.choice(readers).pass_time()

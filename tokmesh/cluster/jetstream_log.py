@@ -47,7 +47,7 @@ ROOM_POLL_S: Final = 0.002
 GRACE_S: Final = 0.05
 PROPOSALS_MAX: Final = 65_536
 _DONE: Final = int(Outcome.DONE)
-_INSERTED: Final = int(Outcome.INSERTED)
+_FULL: Final = int(Outcome.FULL)
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -100,6 +100,7 @@ class JetStreamLog:
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
+        self.must_end: Callable[[bytes], None] = _nothing  # a session that the stream must say is over
         self.unproved_total = 0  # statements that are stored, and were not known to be with a majority in time
         self.failure: str | None = None  # why the own log does not take what the stream holds
 
@@ -162,8 +163,6 @@ class JetStreamLog:
         default = _DONE if changes else 1
         part = self._parts[number] = Part(number, pending, first, default, deadline_ns)
         part.revokes = isinstance(record, SessionsRevoked)
-        if isinstance(record, SessionStated) and record.version == 1:
-            part.creates = record.session_id
         envelope = Envelope(self.node_id, self._incarnation, number, self._request_id(), record.encode())
         self._publishing.put(
             Publication(
@@ -360,18 +359,18 @@ class JetStreamLog:
         if not isinstance(outcome, int) or outcome < 0:
             return  # not applied: it did not follow and comes again, or it is nothing whole that begins like ours
         envelope = decode_envelope(record.envelope)
-        part = self._parts.get(envelope.number) if envelope.origin == self.node_id else None
+        if envelope.origin != self.node_id:
+            return
+        stated = decode(envelope.record) if outcome == _FULL else None
+        if isinstance(stated, SessionStated) and stated.version == 1:  # others may have room for it, and its client is told no
+            self.must_end(stated.session_id)
+        part = self._parts.get(envelope.number)
         if part is None:
             return
         part.came_back = True
         part.outcome = outcome
-        if part.creates is not None and outcome != _INSERTED:
-            # Another session had the token first. A node that starts from the stream alone must not see it the other way round.
-            self.propose_alone(self._stating.revocation(part.creates, record.time_ms)).add_done_callback(_forget)
         self._publishing.seen(envelope.number, record.position)
 
 
-def _forget(future: "asyncio.Future[object]") -> None:
-    """Whatever became of it."""
-    if not future.cancelled():
-        future.exception()
+def _nothing(session_id: bytes) -> None:
+    """Until somebody is to be told."""

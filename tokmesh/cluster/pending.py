@@ -23,7 +23,7 @@ class Pending:
 class Part:
     """One statement of a proposal. first: its outcome is the proposal's."""
 
-    __slots__ = ("came_back", "creates", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
+    __slots__ = ("came_back", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
 
     def __init__(self, number: int, pending: Pending, first: bool, default: int, deadline_ns: int) -> None:
         self.number = number
@@ -31,7 +31,6 @@ class Part:
         self.pending = pending
         self.first = first
         self.revokes = self.came_back = False
-        self.creates: bytes | None = None  # id of the session that it begins
         self.outcome = default
         self.sequence = 0
         self.settled = False
