@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,15 @@ from tokmesh.log.stream_record import Envelope
 WINNER, LOSER = session_id(1), session_id(2)
 
 
-def with_the_token_of_the_winner(**changed: object) -> SessionStated:
+def with_the_token_of_the_winner() -> SessionStated:
     """The statement of the loser."""
-    values = {name: getattr(session(2), name) for name in SessionStated.__slots__}
-    return SessionStated(**{**values, "time_ms": T0, "token_hash": session(1).token_hash, **changed})
+    return changed(session(2), token_hash=session(1).token_hash)
+
+
+def changed(stated: SessionStated, **fields: Any) -> SessionStated:
+    for name, value in fields.items():
+        setattr(stated, name, value)
+    return stated
 
 
 def enveloped(record: SessionStated) -> bytes:
@@ -122,6 +128,30 @@ def test_what_this_node_began_without_room_for_it_is_ended(tmp_path: Path) -> No
     play(tmp_path, script, entries_max=1)
 
 
+def test_a_revocation_that_would_be_forgotten_before_a_renewal_is_stated_again(tmp_path: Path) -> None:
+    """A node that has the renewal and was away for the revocation would come back with the session."""
+
+    async def script(world: World) -> None:
+        ending = Revoking(world.log, world.stating, world.store.following, world.clock)
+        await take(world, enveloped(session(2)))
+        future = world.log.propose(SessionsRevoked(T0 + 2, (LOSER,)))
+        revoked = last_put(world)
+        longer = changed(session(2), version=2, expires_at_ms=T0 + 600_000)
+        await take(world, enveloped(longer), revoked.payload)
+        world.log.spread(world.log.position, world.log.position)
+        assert await future == 1
+        ending.look()
+        assert world.publishing.count == 2
+        check_ends_the_loser(world)
+        kept_s = [int(each.headers["Nats-TTL"].removesuffix("s")) for each in (revoked, last_put(world))]
+        assert kept_s[0] == 60 + 660 and kept_s[1] > 500 + 660
+        await take(world, last_put(world).payload)
+        ending.look()
+        assert world.publishing.count == 2, "once is enough"
+
+    play(tmp_path, script)
+
+
 def test_a_node_that_comes_later_says_the_same_of_a_token_that_two_sessions_began_with(tmp_path: Path) -> None:
     """It meets the loser first, as the winner was changed since; the node that began the loser is gone."""
     with Cluster(tmp_path, nodes=2, servers=1) as cluster:
@@ -131,8 +161,8 @@ def test_a_node_that_comes_later_says_the_same_of_a_token_that_two_sessions_bega
         assert first_id is not None
         loser = first_id[:-1] + bytes((first_id[-1] ^ 1,))
         now_ms = int.from_bytes(first_id[:6], "big")
-        record = with_the_token_of_the_winner(
-            time_ms=now_ms, session_id=loser, token_hash=token_hash(token), created_at_ms=now_ms, last_active_ms=now_ms,
+        record = changed(
+            session(2), time_ms=now_ms, session_id=loser, token_hash=token_hash(token), created_at_ms=now_ms, last_active_ms=now_ms,
             expires_at_ms=now_ms + 3_600_000,
         )  # fmt: skip
         subject = Subjects("tokmesh").session(loser)

@@ -162,7 +162,7 @@ class JetStreamLog:
         changes = isinstance(record, SessionHeld) or (isinstance(record, SessionStated) and record.version > 1)
         default = _DONE if changes else 1
         part = self._parts[number] = Part(number, pending, first, default, deadline_ns)
-        part.revokes = isinstance(record, SessionsRevoked)
+        part.revokes = statement if isinstance(record, SessionsRevoked) else None
         envelope = Envelope(self.node_id, self._incarnation, number, self._request_id(), record.encode())
         self._publishing.put(
             Publication(
@@ -228,7 +228,7 @@ class JetStreamLog:
             self._settle(self._spreading.popleft()[1])
 
     def _await_everyone(self, part: Part) -> None:
-        if part.revokes and part.sequence and self.revoked is not None:
+        if part.revokes is not None and part.sequence and self.revoked is not None:
             self.revoked(part.sequence)
         if part.sequence <= self._everyone:
             self._settle(part)
@@ -369,6 +369,9 @@ class JetStreamLog:
             return
         part.came_back = True
         part.outcome = outcome
+        if part.revokes is not None:
+            for session_id in self._stating.outliving(part.revokes):
+                self.must_end(session_id)
         self._publishing.seen(envelope.number, record.position)
 
 

@@ -3,6 +3,7 @@
 Invariant: a part is settled once; its proposal has as many parts as are not settled yet.
 """
 
+from tokmesh.cluster.statement import Statement
 from tokmesh.errors import ApiError
 from tokmesh.log.interface import Proposal
 
@@ -30,7 +31,8 @@ class Part:
         self.deadline_ns = deadline_ns
         self.pending = pending
         self.first = first
-        self.revokes = self.came_back = False
+        self.came_back = False
+        self.revokes: Statement | None = None  # of a session's end
         self.outcome = default
         self.sequence = 0
         self.settled = False

@@ -5,6 +5,7 @@
   knows states that it is over, whoever began it, as that one may be gone. Who reads the stream just before that, and takes the two
   the wrong way round, is found by the comparison (comparing.py).
 - One that this node began and has no room for, while others may have.
+- One that another node made to live longer just before this one revoked it: the stream would forget that before the session's end.
 """
 
 from functools import partial
