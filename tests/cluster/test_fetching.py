@@ -27,10 +27,11 @@ class Sink:
         self.position = 0
         self.taken: list[tuple[int, bytes]] = []
 
-    def take(self, batch: StreamedBatch) -> None:
+    def take(self, batch: StreamedBatch) -> bool:
         assert batch.previous == self.position
         self.taken += [(batch.place(index)[0], batch.envelope(index)) for index in range(len(batch))]
         self.position = batch.position
+        return True
 
     @property
     def has_room(self) -> bool:

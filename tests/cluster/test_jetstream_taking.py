@@ -134,9 +134,9 @@ def test_a_batch_that_does_not_follow_on_what_was_taken_is_let_go(tmp_path: Path
     """After a failure of the own log the following begins anew: an older consumer's batches must leave nothing out."""
 
     async def script(world: World) -> None:
-        world.log.take(world.batch(3))
-        world.log.take(world.batch(9, previous=8))
-        world.log.take(world.batch(2, 4, previous=1))
+        assert world.log.take(world.batch(3))
+        assert not world.log.take(world.batch(9, previous=8))
+        assert not world.log.take(world.batch(2, 4, previous=1))
         assert world.log.position == 3
         world.log.take(world.batch(4))
         await until(lambda: world.store.following.position == 4, "all is applied")
@@ -153,7 +153,7 @@ def test_what_the_own_log_does_not_take_stops_the_following_until_it_does(tmp_pa
         world.log.take(world.batch(3, 4))
         await until(lambda: world.log.failure is not None, "it is noticed")
         world.own.resume()
-        world.log.take(world.batch(5))
+        assert world.log.take(world.batch(5)), "no other consumer would help"
         assert (world.log.position, world.store.following.position) == (4, 2)
         assert world.log.resume()
         assert world.log.position == 2

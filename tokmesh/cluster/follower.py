@@ -84,10 +84,11 @@ class Follower:
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
 
-    def _take(self, batch: StreamedBatch) -> None:
-        self._sink.take(batch)
+    def _take(self, batch: StreamedBatch) -> bool:
+        follows = self._sink.take(batch)
         if self._sink.position == batch.position:
             self._recent.note(batch)
+        return follows
 
     async def _fetch(self) -> None:
         """Takes what a replica has beyond the position, where it proves that it follows on that. Whatever goes wrong is tried again

@@ -283,11 +283,13 @@ class JetStreamLog:
         """Of the last record taken from the stream."""
         return self._taken
 
-    def take(self, batch: StreamedBatch) -> None:
-        """As Sink's. What does not follow on what was taken is let go: after a failure the following begins anew."""
+    def take(self, batch: StreamedBatch) -> bool:
+        """As Sink's. After a failure all is let go, until the following begins anew (`resume`)."""
         if self.failure is None and batch.previous == self._taken:
             self._own.propose_all(batch).add_done_callback(self._is_own)
             self._taken = batch.position
+            return True
+        return self.failure is not None
 
     @property
     def has_room(self) -> bool:
