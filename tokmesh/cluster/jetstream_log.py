@@ -39,7 +39,7 @@ from tokmesh.log.record import (
     Streamed,
     decode,
 )
-from tokmesh.log.stream_record import Envelope, decode_envelope
+from tokmesh.log.stream_record import Envelope, decode_envelope, encode_aside
 
 DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
 BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
@@ -215,9 +215,8 @@ class JetStreamLog:
 
     async def publish_first(self, statement: Statement) -> None:
         """The first record of a stream that nobody follows yet; whether it is shows when the stream is asked. Raises LinkDown."""
-        self._number += 1
-        envelope = Envelope(self.node_id, self._incarnation, self._number, "", statement.record.encode())
-        await self._publishing.publish_once(statement.subject, envelope.encode(), statement.expected)
+        message = encode_aside(self.node_id, self._incarnation, statement.record.encode())
+        await self._publishing.publish_once(statement.subject, message, statement.expected)
 
     def spread(self, majority: int, everyone: int) -> None:
         """A majority of the nodes, this one among them, has applied everything up to `majority`; every node that can be heard up to

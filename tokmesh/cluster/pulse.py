@@ -19,7 +19,7 @@ from tokmesh.cluster.link import ApiRefused, Link, LinkDown
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.stream import Stream
 from tokmesh.log.record import NodeStated
-from tokmesh.log.stream_record import Envelope
+from tokmesh.log.stream_record import encode_aside
 
 STUCK_NS: Final = 1_000_000_000
 INTERVAL_S: Final = 0.25
@@ -110,7 +110,7 @@ class Pulse:
 
     async def _probe(self) -> bool:
         record = NodeStated(self._clock.now_ms(), self._node_id, self._incarnation)
-        payload = Envelope(self._node_id, self._incarnation, 0, "", record.encode()).encode()
+        payload = encode_aside(self._node_id, self._incarnation, record.encode())
         headers = {"Nats-Msg-Id": f"{self._node_id}.{self._incarnation}.pulse.{self._episodes}"}
         try:
             answer = await self._link.request(self._subject, payload, PROBE_TIMEOUT_S, headers)
