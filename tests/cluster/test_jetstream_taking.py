@@ -16,7 +16,7 @@ from tokmesh.cluster.subjects import Subjects
 from tokmesh.errors import ApiError
 from tokmesh.keyring import KeyRing
 from tokmesh.log.file_log import FileLog
-from tokmesh.log.record import AnyRecord, SessionStated, StreamBound, decode
+from tokmesh.log.record import AnyRecord, SessionsRevoked, SessionStated, StreamBound, decode
 from tokmesh.log.stream_record import Envelope
 from tokmesh.store import Store
 
@@ -58,12 +58,16 @@ class World:
         )  # fmt: skip
         self.publishing = FakePublishing()
         self.advanced = 0
+        self.doubt: Callable[[], Awaitable[bool]] = _no_doubt
         self.stating = Stating(SUBJECTS, self.table, KeyRing(), self.store.following, 600_000, LIFE_MS_MAX)
         self.log = JetStreamLog(
             self.own, self.store.following, self.stating, self.publishing, self.clock,  # type: ignore[arg-type]
             NODE, INCARNATION, apply_all=self.store.apply_all, request_id=lambda: "", refusal=lambda: None,
-            advanced=self._advanced, doubt=_no_doubt,
+            advanced=self._advanced, doubt=self._is_doubted,
         )  # fmt: skip
+
+    async def _is_doubted(self) -> bool:
+        return await self.doubt()
 
     def _advanced(self) -> None:
         self.advanced += 1
@@ -203,5 +207,55 @@ def test_a_failure_ends_the_wait_for_room(tmp_path: Path) -> None:
         assert not world.log.has_room
         await asyncio.wait_for(world.log.wait_for_room(), 0.001)
         await asyncio.gather(*waiting)
+
+    play(tmp_path, script)
+
+
+async def stored_below_the_position(world: World) -> "asyncio.Future[int]":
+    """A proposal that the stream has stored where the node has been already, which asks whether the stream is still the same."""
+    if world.log.position < 3:
+        world.log.take(world.batch(3))
+    await until(lambda: world.store.following.position == 3, "it is applied")
+    future = world.log.propose(SessionsRevoked(T0, (session_id(3),)))
+    assert world.publishing.put_last is not None
+    world.publishing.put_last.stored(2)
+    await asyncio.sleep(0)
+    return future
+
+
+def outcome_of(future: "asyncio.Future[int]") -> object:
+    error = future.exception()
+    assert isinstance(error, ApiError) and error.details is not None
+    return error.details.get("outcome")
+
+
+def test_an_odd_answer_to_whether_the_stream_is_the_same_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def odd() -> bool:
+        raise KeyError("created")
+
+    async def script(world: World) -> None:
+        world.doubt = odd
+        future = await stored_below_the_position(world)
+        await asyncio.wait((future,), timeout=10)
+        assert outcome_of(future) == "unknown"
+
+    play(tmp_path, script)
+
+
+def test_the_end_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def never() -> bool:
+        await asyncio.sleep(1_000_000)
+        return False
+
+    async def script(world: World) -> None:
+        world.doubt = never
+        doubted = await stored_below_the_position(world)
+        world.doubt = _no_doubt
+        stored = await stored_below_the_position(world)
+        await asyncio.sleep(0.01)
+        await world.log.stop()
+        assert (outcome_of(doubted), outcome_of(stored)) == ("unknown", "unknown")
+        running = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
+        assert not [name for name in running if "look_before" in name]
 
     play(tmp_path, script)

@@ -20,6 +20,7 @@ from typing import Final
 from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.pending import Part, Pending
 from tokmesh.cluster.publishing import MS_NS, Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
@@ -110,6 +111,14 @@ class JetStreamLog:
         self._own.start(loop, self._apply_own, self._apply_batch)
         self._taken = self._following.position
 
+    async def stop(self) -> None:
+        """When nothing is published any more: what is not known to be with a majority has an unknown outcome. The own log stays."""
+        await end(*self._doubted)
+        while self._spreading:
+            self._settle(self._spreading.popleft()[1])
+        for part in list(self._parts.values()):
+            self._has_failed(part, unknown_outcome())
+
     @property
     def group_records(self) -> int:
         """As FileLog's."""
@@ -191,7 +200,12 @@ class JetStreamLog:
         self._keep(part, heap)
 
     async def _look_before(self, part: Part, heap: list[Part]) -> None:
-        if await self._doubt():
+        try:
+            is_doubted = await self._doubt()
+        except Exception:  # a peer's bytes, or a bug: a client waits
+            logger.exception("whether the stream is still the same could not be told")
+            is_doubted = True
+        if is_doubted:
             self._has_failed(part, unknown_outcome())
         else:
             self._keep(part, heap)

@@ -172,6 +172,7 @@ class ClusterNode:
         await self._comparing.stop()
         await self._follower.stop()
         await self.publishing.stop()
+        await self.log.stop()
         if self.elsewhere is not None:  # what others asked for has an outcome now
             await self.elsewhere.stop()
         await self._beating.stop()
