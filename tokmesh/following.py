@@ -4,7 +4,8 @@ Changed by `Store` only, like the table and the key ring. Invariants: `position`
 same; a record that does not follow on the one before changes nothing, so that what the node's own log could not take is never left
 out: the stream is asked for it again. `sequence_of…` tells where in the stream the last record of a subject stands, 0 where that is
 not known; what it tells is at worst too old, and then the stream refuses what is based on it. `held_until_ms` is never less than
-any end that was stated of a session whose life was made shorter, until that is past. A shard comes to be held only by having been
+any end that was stated of a session whose life was made shorter, until that is past. `tokenless` sessions are those that began in
+the stream with a token that another had, until the stream says that they are over. A shard comes to be held only by having been
 loaded: what is not whole is never taken for it.
 """
 
@@ -36,7 +37,7 @@ _GROWTH_ENTRIES: Final = 4096
 _HELD_MIN: Final = 1024  # ends that are held, before past ones are looked for
 
 
-FollowingRecord = StreamBound | ClusterStated | NodeStated | SessionHeld | ShardsHeld  # of a snapshot
+FollowingRecord = StreamBound | ClusterStated | NodeStated | SessionHeld | SessionsRevoked | ShardsHeld  # of a snapshot
 
 
 class Place(NamedTuple):
@@ -78,6 +79,7 @@ class Following:
         "quarantined",
         "quarantined_total",
         "time_ms",
+        "tokenless",
     )  # fmt: skip
 
     def __init__(self, table: Table) -> None:
@@ -101,6 +103,7 @@ class Following:
         self._sequence_by_key: dict[bytes, int] = {}
         self._held_until_ms: dict[bytes, int] = {}
         self._held_max = _HELD_MIN
+        self.tokenless: set[bytes] = set()
 
     @property
     def bound(self) -> bool:
@@ -125,6 +128,7 @@ class Following:
             () if self.held == ALL_SHARDS else (ShardsHeld(time_ms, self.held, 0),),
             [NodeStated(time_ms, name, incarnation) for name, incarnation in self.incarnations.items()],
             (SessionHeld(time_ms, each, until_ms, None) for each, until_ms in held.items() if until_ms > time_ms),
+            (SessionsRevoked(time_ms, sorted(self.tokenless)),) if self.tokenless else (),
         )
 
     def bind(self, record: StreamBound) -> None:
@@ -134,6 +138,7 @@ class Following:
         self.place, self._missing_before = None, 0
         self._sequence_by_entry = array("Q")
         self._sequence_by_key = {}
+        self.tokenless = set()
 
     def accepts(self, record: Streamed) -> bool:
         """Whether the record is the next. For Store.apply."""
@@ -173,6 +178,7 @@ class Following:
         if isinstance(record, SessionStated | SessionHeld):
             self._note_entry(self._table.find(record.session_id), position)
         elif isinstance(record, SessionsRevoked):
+            self.tokenless.difference_update(record.session_ids)
             for session_id in record.session_ids:
                 self._note_entry(self._table.find(session_id), position)
         elif isinstance(record, KeyStated):

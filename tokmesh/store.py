@@ -47,6 +47,7 @@ _ADVANCE_BUDGET: Final = 65_536
 _FOREVER_MS: Final = 2**62
 
 _INSERTED: Final = int(Outcome.INSERTED)
+_TOKEN_EXISTS: Final = int(Outcome.TOKEN_EXISTS)
 _DONE: Final = int(Outcome.DONE)
 
 
@@ -107,7 +108,7 @@ class Store:
         start, sequence = start + known, sequence + known
         while start < end:
             taken = 0
-            if not following.loading:  # then each session is looked at
+            if not following.loading and not following.tokenless:  # then each session is looked at
                 places = following.room_for(entries_after(table, end - start))
                 taken = begin_stated(table, batch, start, end, following.position, following.held, places)
             if taken:
@@ -120,7 +121,10 @@ class Store:
 
     def take_place(self, record: FollowingRecord) -> None:
         """A record of `Following.records`, from a snapshot, whose sessions are in the table."""
-        self._apply_by_type[type(record)](record)
+        if isinstance(record, SessionsRevoked):
+            self.following.tokenless.update(record.session_ids)
+        else:
+            self._apply_by_type[type(record)](record)
         self._forget()
 
     def replay(self, sequence: int, record: AnyRecord) -> int | None:
@@ -252,6 +256,9 @@ class Store:
             self.following.pass_over(record.position)
             return -1
         self.following.advance(record.position, record.time_ms, inner)
+        # What begins comes after whoever has the token; of what was changed since it began this node may know the order wrongly.
+        if outcome == _TOKEN_EXISTS and isinstance(inner, SessionStated) and inner.version == 1:
+            self.following.tokenless.add(inner.session_id)
         return outcome
 
     def _kept(self, record: AnyRecord) -> AnyRecord | None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.support.nats import NatsCluster
 from tests.support.nats_hands import delete_stream, make_stream, put
@@ -13,7 +14,7 @@ from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Table
 from tokmesh.cluster.follower import Follower
-from tokmesh.cluster.link import Link, LinkDown
+from tokmesh.cluster.link import Handler, Link, LinkDown, Subscription
 from tokmesh.cluster.recent import RECORDS_MAX, Recent
 from tokmesh.cluster.stream import Stream
 from tokmesh.cluster.subjects import Subjects
@@ -27,10 +28,11 @@ class Sink:
         self.position = 0
         self.taken: list[tuple[int, bytes]] = []
 
-    def take(self, batch: StreamedBatch) -> None:
+    def take(self, batch: StreamedBatch) -> bool:
         assert batch.previous == self.position
         self.taken += [(batch.place(index)[0], batch.envelope(index)) for index in range(len(batch))]
         self.position = batch.position
+        return True
 
     @property
     def has_room(self) -> bool:
@@ -38,6 +40,23 @@ class Sink:
 
     async def wait_for_room(self) -> None:
         raise AssertionError("there is room")
+
+
+class LossyLink(Link):
+    """A real link. loses: what is lost on the way, each once."""
+
+    def __init__(self, settings: NatsSettings, name: str) -> None:
+        super().__init__(settings, name)
+        self.loses: set[bytes] = set()
+
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        async def take(message: Msg) -> None:
+            if message.data in self.loses:
+                self.loses.discard(message.data)
+            else:
+                await handler(message)
+
+        return await super().subscribe(subject, take)
 
 
 class LeaderlessStream(Stream):
@@ -52,8 +71,9 @@ class LeaderlessStream(Stream):
 
 
 class World:
-    def __init__(self, nats: NatsCluster, link: Link) -> None:
+    def __init__(self, nats: NatsCluster, link: LossyLink) -> None:
         self.nats = nats
+        self.link = link
         self.sink = Sink()
         self.following = Following(Table(tombstone_ttl_ms=600_000, seed=bytes(16)))
         self.stream = LeaderlessStream(link, Subjects("tokmesh"), 1)
@@ -89,7 +109,7 @@ def nats(tmp_path: Path) -> Iterator[NatsCluster]:
 
 def play(nats: NatsCluster, script: Callable[[World], Awaitable[None]]) -> World:
     async def inside() -> World:
-        link = Link(NatsSettings(servers=tuple(nats.urls)), "test")
+        link = LossyLink(NatsSettings(servers=tuple(nats.urls)), "test")
         await link.connect()
         world = World(nats, link)
         facts = await world.stream.ensure(may_make=False)
@@ -115,6 +135,21 @@ def test_without_a_leader_records_are_fetched_in_order(nats: NatsCluster) -> Non
 
     world = play(nats, script)
     assert world.follower.fetches > 0 and world.follower.consumers_made == 1 and world.lost == []
+
+
+@pytest.mark.parametrize("lost", ["c 1", "d 1", "e 1", "f 1"])
+def test_what_is_lost_of_what_is_fetched_is_not_passed_over(nats: NatsCluster, lost: str) -> None:
+    """It is no consumer's, whose deliveries are numbered."""
+
+    async def script(world: World) -> None:
+        await world.follower.stop()
+        world.stream.has_leader = False
+        await world.put("d 1", "e 1", "f 1")
+        world.link.loses = {lost.encode()}
+        world.follower.start()
+        await world.taken("a 1", "b 1", "c 1", "d 1", "e 1", "f 1")
+
+    assert not play(nats, script).link.loses
 
 
 def test_the_record_at_the_very_position_may_have_been_replaced(nats: NatsCluster) -> None:

@@ -77,13 +77,15 @@ class Sink:
         self.taken: list[int] = []
         self.has_room = True
 
-    def take(self, batch: StreamedBatch) -> None:
-        assert batch.previous == self.position
+    def take(self, batch: StreamedBatch) -> bool:
+        if batch.previous != self.position:
+            return False
         for index in range(len(batch)):
             record = decode(batch.record(index))
             assert isinstance(record, Streamed) and record.envelope == b"%d" % record.position
             self.taken.append(record.position)
         self.position = batch.position
+        return True
 
     async def wait_for_room(self) -> None:
         await until(lambda: self.has_room, "there is room")
@@ -160,6 +162,26 @@ def test_a_delivery_out_of_order_makes_a_new_consumer_from_the_last_taken(spoile
 
     world = play(script)
     assert (world.link.starts, world.sink.taken) == ([41, 42], [41, 42, 43])
+
+
+def test_what_does_not_follow_on_what_was_taken_makes_a_new_consumer() -> None:
+    """Nothing of the one before would ever follow again."""
+
+    async def script(world: World) -> None:
+        await world.deliver(Delivery(1, 41), Delivery(2, 42))
+        world.sink.position = 41  # set back
+        await world.deliver(Delivery(3, 43))
+        deadline = asyncio.get_running_loop().time() + 5
+        while len(world.link.starts) == 1 and asyncio.get_running_loop().time() < deadline:
+            if world.link.direct is not None:
+                await world.deliver(Control(Status="100"))  # it is not silent
+            await asyncio.sleep(0.02)
+        assert len(world.link.starts) == 2
+        await world.consumer(2)
+        await world.deliver(Delivery(1, 42), Delivery(2, 43))
+
+    world = play(script)
+    assert (world.link.starts, world.sink.taken) == ([41, 42], [41, 42, 42, 43])
 
 
 def test_a_stream_that_is_another_is_not_followed() -> None:

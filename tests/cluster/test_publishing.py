@@ -49,11 +49,16 @@ class FakeStream:
 
     def __init__(self) -> None:
         self.found: Stored | None = None
+        self.dropped = False
         self.asked = 0
 
     async def last(self, subject: str) -> Stored | None:
         self.asked += 1
         return self.found
+
+    async def has_dropped(self, subject: str, sequence: int) -> bool:
+        assert sequence == EXPECTED
+        return self.dropped
 
 
 class World:
@@ -126,6 +131,24 @@ def test_what_only_a_server_that_leads_no_more_has_answered_is_unknown() -> None
         await world.refuse(10071, "wrong last sequence: 6")
 
     assert play(script).outcomes == ["TM-CLST-5030 unknown"]
+
+
+def test_what_follows_on_a_record_that_the_stream_has_dropped_is_refused_for_good() -> None:
+    """Else each change of that session would have an unknown outcome, and the stream would be taken for stuck."""
+
+    async def script(world: World) -> None:
+        world.stream.dropped = True
+        await world.refuse(10071, "wrong last sequence: 0")
+
+    assert play(script).outcomes == ["TM-SESS-4091"]
+
+
+def test_a_server_that_has_nothing_yet_refuses_nothing_for_good() -> None:
+    async def script(world: World) -> None:
+        await world.refuse(10071, "wrong last sequence: 0")
+        await world.answer(seq=12)
+
+    assert play(script).outcomes == [12]
 
 
 def test_a_conflict_with_a_record_that_is_being_stored_is_one_when_that_is_stored() -> None:

@@ -78,5 +78,24 @@ def test_a_node_that_begins_with_the_shorter_life_alone_goes_on_holding_the_long
     assert kept_until_ms(fresh.change(r.SessionsRevoked(T0 + 2, [ulid(1)]))) == T0 + HOUR_MS
 
 
+def test_a_revocation_is_kept_too_briefly_when_another_node_made_the_life_longer_just_before_it(node: Stater) -> None:
+    (revoked,) = node.stating.of(r.SessionsRevoked(T0 + 2, [ulid(1)]))
+    assert node.stating.outliving(revoked) == []
+    renewal = Stater()
+    renewal.stream(1, stated(1))
+    node.stream(2, renewal.change(r.SessionRenewed(T0 + 1, ulid(1), T0 + LIFE_MS_MAX)).record)
+    node.stream(3, revoked.record)
+    assert kept_until_ms(revoked) == T0 + HOUR_MS and node.stating.outliving(revoked) == [ulid(1)]
+    again = node.stating.revocation(ulid(1), T0 + 3)
+    assert kept_until_ms(again) == T0 + LIFE_MS_MAX and node.stating.outliving(again) == []
+
+
+def test_a_revocation_of_what_has_been_forgotten_since_is_not_too_brief(node: Stater) -> None:
+    (revoked,) = node.stating.of(r.SessionsRevoked(T0 + 2, [ulid(1)]))
+    while node.table.advance(T0 + HOUR_MS + TOMBSTONE_MS + 2_000, 1000):
+        pass
+    assert node.table.find(ulid(1)) < 0 and node.stating.outliving(revoked) == []
+
+
 def test_a_revocation_of_what_is_not_known_here_is_kept_for_as_long_as_any_session_may_live() -> None:
     assert kept_until_ms(Stater().stating.revocation(ulid(9), T0)) == T0 + LIFE_MS_MAX

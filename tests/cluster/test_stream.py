@@ -1,4 +1,5 @@
-"""When a stream is held for lost: it was made anew, or answers for long, and all the time, that it ends before what is known."""
+"""When a stream is held for lost: it was made anew, or answers for long, and all the time, that it ends before what is known. And
+when a record is held for dropped."""
 
 import asyncio
 import time
@@ -26,12 +27,13 @@ class FakeLink:
         self.last_sequence: int | None = 100
         self.created = CREATED
         self.silent_ns: tuple[int, ...] = ()  # of the stream's other servers
+        self.subjects: dict[str, int] = {}
 
-    async def ask(self, name: str, body: object, timeout_s: float) -> dict[str, Any]:
+    async def ask(self, name: str, body: object, timeout_s: float = 2.0) -> dict[str, Any]:
         if self.last_sequence is None:
             raise LinkDown("no answer")
         cluster = {"leader": "a", "replicas": [{"name": "b", "active": silent_ns} for silent_ns in self.silent_ns]}
-        state = {"last_seq": self.last_sequence, "last_ts": self.created, "messages": 1}
+        state = {"last_seq": self.last_sequence, "last_ts": self.created, "messages": 1, "subjects": self.subjects}
         return {"created": self.created, "config": {}, "state": state, "cluster": cluster}
 
 
@@ -93,3 +95,16 @@ def test_two_answers_of_servers_that_led_no_more_are_not_one_long_one(
     told(link, stream, following, between)
     time.sleep(BEHIND_S)
     assert told(link, stream, following, 99) == "LinkDown"
+
+
+@pytest.mark.parametrize(
+    ("last_sequence", "subjects", "is_dropped"),
+    [(100, {}, True), (99, {}, False), (100, {"subject": 1}, False)],
+    ids=["gone", "a server that led no more, which lacks it", "there"],
+)
+def test_a_record_is_dropped_where_a_server_has_come_that_far_and_has_none(
+    link: FakeLink, last_sequence: int, subjects: dict[str, int], is_dropped: bool
+) -> None:
+    link.last_sequence, link.subjects = last_sequence, subjects
+    stream = Stream(link, Subjects("a"), 3)  # type: ignore[arg-type]
+    assert asyncio.run(stream.has_dropped("subject", 100)) is is_dropped

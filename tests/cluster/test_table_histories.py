@@ -14,13 +14,15 @@ import pytest
 from tests.unit.test_following import Node, stated, ulid
 from tokmesh._core.loader import Loader
 from tokmesh.cluster.comparing import MARGIN_MS
+from tokmesh.cluster.statement import SLACK_MS, UNCONDITIONAL, Statement, Stating
+from tokmesh.cluster.subjects import Subjects
 from tokmesh.log import record as r
 
 SESSIONS = 40
 STEPS = 1_200
 T0 = 1_734_567_890_000
 TOMBSTONE_MS = 600_000  # of Node's table
-SLACK_MS = 60_000
+LIFE_MS_MAX = 30 * 24 * 3_600_000
 FAST_MS, SLOW_MS = 25_000, -25_000
 PLACE = b"place"
 
@@ -68,6 +70,17 @@ class Reader:
                 assert sums is not None
                 self.found[place.position] = sums
 
+    def revoke(self, came_back: list[Statement]) -> None:
+        """What Revoking would, after revocations of its own have come back."""
+        node, now_ms = self.node, self.stream.now_ms
+        following = node.store.following
+        stating = Stating(Subjects("test"), node.table, node.keyring, following, TOMBSTONE_MS, LIFE_MS_MAX)
+        outliving = [each for revocation in came_back for each in stating.outliving(revocation)]
+        came_back.clear()
+        for session_id in (*sorted(following.tokenless), *outliving):
+            found = stating.revocation(session_id, now_ms)
+            self.stream.put(session_id, found.record, found.ttl_ms - SLACK_MS)
+
     def pass_time(self) -> None:
         while self.node.table.advance(self.stream.now_ms + self.ahead_ms, 1 << 31):
             pass
@@ -91,6 +104,9 @@ class Histories:
         self.source = source
         self.stream = Stream()
         self.sessions: dict[int, r.SessionStated] = {}
+        self.first_ms: dict[int, int] = {}  # the first end
+        self.revocations: list[Statement] = []  # that have not come back
+        self.losers = 0
         self.longest_ms: dict[int, int] = {}  # by session: the latest end that was stated of it
         self.tokens = 0
 
@@ -102,12 +118,19 @@ class Histories:
         if session is None or session.expires_at_ms <= stream.now_ms:
             if session is None or session.expires_at_ms + TOMBSTONE_MS + SLACK_MS < stream.now_ms:
                 self._create(number)
+                if source.random() < 0.3:
+                    self._create_with_the_token_of(self.sessions[number])
         elif source.random() < 0.1:
-            record = r.SessionsRevoked(stream.now_ms, [session.session_id])
-            stream.put(session.session_id, record, self.longest_ms[number] - stream.now_ms + TOMBSTONE_MS)
-            del self.sessions[number]
+            self.revoke(number, source.choice([self.longest_ms, self.first_ms])[number])
         else:
             self._change(number, session)
+
+    def revoke(self, number: int, longest_ms: int) -> None:
+        """By a node that knows of that end: it may not know yet of what was changed."""
+        now_ms, session = self.stream.now_ms, self.sessions.pop(number)
+        record, life_ms = r.SessionsRevoked(now_ms, [session.session_id]), max(longest_ms - now_ms, 0) + TOMBSTONE_MS
+        self.stream.put(session.session_id, record, life_ms)
+        self.revocations.append(Statement("", record, UNCONDITIONAL, life_ms + SLACK_MS, ""))
 
     def place(self) -> None:
         self.stream.put(PLACE, r.PlaceStated(self.stream.now_ms), 0)
@@ -122,6 +145,7 @@ class Histories:
         values = {} if before is None else {name: getattr(before, name) for name in type(before).__slots__}
         record = stated(1, **{**values, "session_id": session_id, "time_ms": now_ms, "last_active_ms": now_ms, **fields})
         self.sessions[number] = record
+        self.first_ms.setdefault(number, record.expires_at_ms)
         longest_ms = self.longest_ms[number] = max(self.longest_ms.get(number, 0), record.expires_at_ms)
         is_held = longest_ms > record.expires_at_ms
         put = r.SessionHeld(now_ms, session_id, longest_ms, record) if is_held else record
@@ -130,6 +154,7 @@ class Histories:
     def _create(self, number: int) -> None:
         self.sessions.pop(number, None)
         self.longest_ms.pop(number, None)
+        self.first_ms.pop(number, None)
         now_ms, source = self.stream.now_ms, self.source
         self._state(
             number, ulid(self.stream.last * 1_000 + number), token_hash=self._token(), created_at_ms=now_ms,
@@ -137,6 +162,16 @@ class Histories:
             idle_seconds=source.choice([0, 0, 5, 90, 900]),
             user_id=f"user{number}", user_agent=source.choice(["", "curl"]), ip_address="10.0.0.1",
         )  # fmt: skip
+
+    def _create_with_the_token_of(self, winner: r.SessionStated) -> None:
+        """Another node was given the token as well, in the same moment."""
+        self.losers += 1
+        now_ms, life_ms = self.stream.now_ms, self.source.choice([1_000, 600_000, 3_600_000])
+        loser = stated(
+            1, session_id=ulid(1_000_000_000 + self.losers), token_hash=winner.token_hash, time_ms=now_ms, created_at_ms=now_ms,
+            last_active_ms=now_ms, expires_at_ms=now_ms + life_ms,
+        )  # fmt: skip
+        self.stream.put(loser.session_id, loser, life_ms + TOMBSTONE_MS)
 
     def _change(self, number: int, session: r.SessionStated) -> None:
         source, now_ms = self.source, self.stream.now_ms
@@ -172,6 +207,7 @@ def run(seed: int, others: Callable[[Stream], list[Reader]], each_step: Callable
         if histories.sessions and source.random() < 0.3:
             touch_some(source, readers, histories)
         readers[0].read()
+        readers[0].revoke(histories.revocations)
         each_step(source, histories, readers, number)
         if source.random() < 0.2:
             source.choice(readers).pass_time()
@@ -253,3 +289,22 @@ def test_what_a_place_without_its_rule_would_say() -> None:
     assert late.node.store.following.place[0] in whole.found.keys() - late.found.keys()  # type: ignore[index]
 
 
+def test_a_node_that_was_away_when_a_session_ended_that_was_just_made_longer_is_equal() -> None:
+    """The end is stated by a node that does not know of that yet, so that the stream would forget it before."""
+    histories = Histories(random.Random(1))
+    whole, away = Reader(histories.stream), Reader(histories.stream)
+    histories._create(0)
+    first_ms = histories.stream.now_ms + 70_000
+    histories._state(0, histories.sessions[0].session_id, version=2, idle_seconds=0, expires_at_ms=first_ms)
+    histories._state(0, histories.sessions[0].session_id, version=3, expires_at_ms=first_ms + 3_600_000)
+    for reader in (whole, away):
+        reader.read()
+    histories.revoke(0, first_ms)
+    whole.read()
+    whole.revoke(histories.revocations)
+    histories.stream.now_ms = first_ms + TOMBSTONE_MS + SLACK_MS + 1
+    for _ in range(3):
+        histories.place()
+        for reader in (whole, away):
+            reader.read()
+    assert check_equal([whole, away]) == 2

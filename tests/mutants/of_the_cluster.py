@@ -16,6 +16,34 @@ FOLLOWING: Final = "tests/unit/test_following.py"
 
 CLUSTER: Final[tuple[Mutant, ...]] = (
     mutant(
+        "leave a session that has lost its token to who began it",
+        "store.py",
+        "outcome == _TOKEN_EXISTS and isinstance(inner, SessionStated)",
+        "outcome == _TOKEN_EXISTS and isinstance(inner, KeyStated)",
+        FOLLOWING,
+    ),
+    mutant(
+        "forget a revocation by the end that the revoking node knew",
+        "cluster/statement.py",
+        ".ttl_ms > revocation.ttl_ms]",
+        ".ttl_ms < 0]",
+        "tests/cluster/test_statement.py",
+    ),
+    mutant(
+        "take what comes behind a record that is lost",
+        "cluster/follower.py",
+        " or not number.isdecimal() or not is_next:\n",
+        " or not number.isdecimal():\n",
+        "tests/cluster/test_fetching.py",
+    ),
+    mutant(
+        "take a server that has no record yet for one that has dropped it",
+        "cluster/stream.py",
+        "_facts(info).last_sequence >= sequence and not info",
+        "not info",
+        "tests/cluster/test_stream.py",
+    ),
+    mutant(
         "forget a session by the end that it was given last",
         "cluster/statement.py",
         "        ends_ms = max(ends_ms, self._following.held_until_ms(session_id))\n",

@@ -254,3 +254,29 @@ def test_members_and_starts_are_those_last_stated_and_survive_a_snapshot() -> No
     assert expected.members == ("tmnd-a", "tmnd-b")
     for name in ("position", "created_ns", "cluster_id", "members", "incarnations"):
         assert getattr(found, name) == getattr(expected, name), name
+
+
+def test_what_lost_its_token_to_another_is_known_until_the_stream_says_that_it_is_over_also_by_a_snapshot() -> None:
+    """Who follows the stream knows it from the order of the two, which the stream forgets when the other one is changed."""
+    node = Node()
+    tokenless = node.store.following.tokenless
+    node.stream(1, stated(1))
+    assert node.stream(2, stated(2, token_hash=b"%032d" % 1)) == Outcome.TOKEN_EXISTS
+    assert node.stream(3, stated(3, token_hash=b"%032d" % 1, version=2)) == Outcome.TOKEN_EXISTS
+    assert tokenless == {ulid(2)}, "of what was changed since it began the order is not known"
+    other = Store(Table(tombstone_ttl_ms=1, seed=bytes(16)), KeyRing())
+    for record in node.store.following.records():
+        other.take_place(r.decode(record.encode()))  # type: ignore[arg-type]
+    assert other.following.tokenless == {ulid(2)}
+    node.stream(4, r.SessionsRevoked(T0 + 1, [ulid(1)]))
+    assert tokenless == {ulid(2)}
+    node.stream(5, r.SessionsRevoked(T0 + 1, [ulid(2)]))
+    assert tokenless == set()
+
+
+def test_what_lost_its_token_in_another_stream_is_forgotten() -> None:
+    node = Node()
+    node.stream(1, stated(1))
+    node.stream(2, stated(2, token_hash=b"%032d" % 1))
+    node.apply(r.StreamBound(T0, CLUSTER_ID, 78, 0))
+    assert node.store.following.tokenless == set()

@@ -92,7 +92,7 @@ class Node:
         following, table = self.store.following, self.table
         found: list[object] = [
             self.store.applied_sequence, following.position, following.time_ms, following.members, following.incarnations,
-            following.quarantined, following.quarantined_total, table.drain_touched(100),
+            following.quarantined, following.quarantined_total, following.tokenless, table.drain_touched(100),
             {**table.stats(), "memory_bytes": 0},  # pages that were only looked at count there
         ]  # fmt: skip
         for session_id in IDS:
@@ -158,7 +158,7 @@ def taken_of(contents: Sequence[bytes], previous: int = 0) -> int:
 def test_usual_sessions_are_taken_the_short_way_all_of_them() -> None:
     usual = [
         session(1), session(2, version=9, last_active_ms=T0 + 5), session(3, user_id="用户", device_id="é" * 128),
-        session(4, idle_seconds=60, user_agent=""), session(5, token_hash=b"%032d" % 1),
+        session(4, idle_seconds=60, user_agent=""), session(5),
         session(6, version=2, old_token_hash=b"o" * 32, old_valid_until_ms=T0 + 5), revocation(7, 8, 9), revocation(),
     ]  # fmt: skip
     assert taken_of(usual) == 8
@@ -168,6 +168,7 @@ def test_usual_sessions_are_taken_the_short_way_all_of_them() -> None:
     "unusual",
     [
         session(1),  # it is there
+        session(5, token_hash=b"%032d" % 1),  # another has its token
         revocation(7, 1, 9),
         revocation(7, 8)[:-1],
         session(9, user_id=""),

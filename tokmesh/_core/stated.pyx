@@ -2,13 +2,13 @@
 alone: a session as it is (SessionStated) that is not in the table, and the end of sessions (SessionsRevoked) of which none is.
 
 It means what `Store.apply` makes of the same record, and is called by the store only. Invariant: what it takes, it takes as the
-ordinary way would; whatever it does not know well (another kind, a session that is there, bounds, text that is not UTF-8) it
-leaves, untouched, for the ordinary way. The bytes are told in log/record.py.
+ordinary way would; whatever it does not know well (another kind, a session that is there, a token that another has, bounds, text
+that is not UTF-8) it leaves, untouched, for the ordinary way. The bytes are told in log/record.py.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from tokmesh._core.begins cimport DONE, INSERTED, Fields
+from tokmesh._core.begins cimport DONE, INSERTED, TOKEN_EXISTS, Fields
 from tokmesh._core.layout cimport (
     DATA_BYTES_MAX, DEVICE_CHARS_MAX, IP_CHARS_MAX, KEY_ID_CHARS_MAX, SLOT_EXPIRED, UA_CHARS_MAX, USER_CHARS_MAX, shard_of_id,
     slot_close, slot_open,
@@ -83,6 +83,7 @@ def begin_stated(Table table not None, StreamedBatch batch not None, uint32_t st
     cdef Stated stated
     cdef Fields fields
     cdef uint32_t index = start, entry
+    cdef int outcome
     cdef Form form
     if end > batch.count:
         raise IndexError(end)
@@ -97,7 +98,10 @@ def begin_stated(Table table not None, StreamedBatch batch not None, uint32_t st
                 if table.find_session(stated.bytes + ID_AT) != 0:
                     break
                 entry = 0
-                if begin(table, &stated, &fields, &entry) == INSERTED:
+                outcome = begin(table, &stated, &fields, &entry)
+                if outcome == TOKEN_EXISTS:
+                    break
+                if outcome == INSERTED:
                     sequence_by_entry[entry] = stated.position
         elif form != FORM_REVOKED or not are_unknown(table, &stated):
             break

@@ -34,7 +34,7 @@ from tokmesh.cluster.subjects import Subjects
 from tokmesh.following import Following, Place
 from tokmesh.keyring import KeyRing
 from tokmesh.log.record import PlaceStated
-from tokmesh.log.stream_record import Envelope
+from tokmesh.log.stream_record import encode_aside
 
 INTERVAL_NS: Final = 5_000_000_000
 SHARE_MAX: Final = 0.01
@@ -186,7 +186,7 @@ class Comparing:
                 continue
             self._waited_since_ns = now_ns
             record = PlaceStated(self._clock.now_ms())
-            payload = Envelope(self._node_id, self._incarnation, 0, "", record.encode()).encode()
+            payload = encode_aside(self._node_id, self._incarnation, record.encode())
             try:
                 await self._link.publish(self._subjects.place, payload, headers=lifetime(PLACE_TTL_MS))
             except LinkDown as error:

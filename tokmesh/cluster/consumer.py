@@ -1,8 +1,8 @@
 """A consumer at the stream: what the stream holds, pushed by a server, in order and once.
 
-Ephemeral: the server forgets it with the connection. A gap in its numbering, its silence or its end end it; who wants more makes
-another. What its sink has no room for is held, in order, and the server's flow control, which is not answered meanwhile, bounds how
-much that can be.
+Ephemeral: the server forgets it with the connection. A gap in its numbering, what does not follow on what was taken, its silence or
+its end end it; who wants more makes another. What its sink has no room for is held, in order, and the server's flow control, which
+is not answered meanwhile, bounds how much that can be.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ class Sink(Protocol):
     def position(self) -> int:
         """Sequence of the last record taken."""
 
-    def take(self, batch: StreamedBatch) -> None:
-        """The next records there are."""
+    def take(self, batch: StreamedBatch) -> bool:
+        """The next records there are. False when they do not follow on what was taken: nor will what comes behind them."""
 
     @property
     def has_room(self) -> bool:
@@ -54,7 +54,7 @@ class Consumer:
         stream: str,
         sink: Sink,
         clock: Clock,
-        take: Callable[[StreamedBatch], None],
+        take: Callable[[StreamedBatch], bool],
         wanted: Mapping[str, object] | None = None,
     ) -> None:
         self._link = link
@@ -135,7 +135,7 @@ class Consumer:
             if self._held or not self._sink.has_room:
                 self._hold(batch)
             else:
-                self._give(batch)
+                self._pass_on(batch)
         if self.deliveries.fault is not None:
             self._end(self.deliveries.fault)
 
@@ -154,6 +154,10 @@ class Consumer:
         elif stalled := headers.get("Nats-Consumer-Stalled"):
             self._hold(stalled)
 
+    def _pass_on(self, batch: StreamedBatch) -> None:
+        if not self._give(batch):
+            self._end("what came does not follow on what was taken")
+
     def _hold(self, item: StreamedBatch | str) -> None:
         self._held.append(item)
         self._wake.set()
@@ -170,7 +174,7 @@ class Consumer:
                         await self._sink.wait_for_room()
                         self._heard_s = time.monotonic()
                     if not self._ended.is_set():
-                        self._give(item)
+                        self._pass_on(item)
                 else:
                     await self._answer(item)
                 self._held.popleft()

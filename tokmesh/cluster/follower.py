@@ -82,10 +82,11 @@ class Follower:
         finally:
             await asyncio.shield(asyncio.ensure_future(consumer.close()))
 
-    def _take(self, batch: StreamedBatch) -> None:
-        self._sink.take(batch)
+    def _take(self, batch: StreamedBatch) -> bool:
+        follows = self._sink.take(batch)
         if self._sink.position == batch.position:
             self._recent.note(batch)
+        return follows
 
     async def _fetch(self) -> None:
         """Takes what a replica has beyond the position, where it proves that it follows on that. Whatever goes wrong is tried again
@@ -95,14 +96,17 @@ class Follower:
         if not len(self._recent):
             return
         inbox, done, proof = self._link.new_inbox(), asyncio.Event(), self._recent.proof()
+        before = "0"  # the record before, as the server numbers them
 
         async def take(message: Msg) -> None:
+            nonlocal before
             headers = message.headers or {}
             number = headers.get("Nats-Sequence", "")
-            if done.is_set() or "Status" in headers or not number.isdecimal():
-                done.set()  # at the end, or at what cannot be read: nothing behind that is taken
+            is_next = headers.get("Nats-Last-Sequence") == before
+            if done.is_set() or "Status" in headers or not number.isdecimal() or not is_next:
+                done.set()  # at the end, behind what was lost, or at what cannot be read: nothing behind that is taken
                 return
-            sequence = int(number)
+            sequence, before = int(number), number
             if proof.holds_for(sequence, message.data) and sequence > self._sink.position:
                 batch = StreamedBatch(self._sink.position, self._clock)
                 batch.append(sequence, message.data)

@@ -20,6 +20,7 @@ from typing import Final
 from tokmesh._core.clock import Clock
 from tokmesh._core.streamed import StreamedBatch
 from tokmesh._core.table import Outcome
+from tokmesh.cluster.ending import end
 from tokmesh.cluster.pending import Part, Pending
 from tokmesh.cluster.publishing import Publication, Publishing, unknown_outcome
 from tokmesh.cluster.statement import Statement, Stating
@@ -39,7 +40,7 @@ from tokmesh.log.record import (
     Streamed,
     decode,
 )
-from tokmesh.log.stream_record import Envelope, decode_envelope
+from tokmesh.log.stream_record import Envelope, decode_envelope, encode_aside
 
 DEADLINE_MS: Final = 1800  # writes are answered within 2 s, whatever the stream does
 BACKLOG_RECORDS: Final = 16_384  # taken from the stream and not applied yet
@@ -47,7 +48,7 @@ ROOM_POLL_S: Final = 0.002
 GRACE_S: Final = 0.05
 PROPOSALS_MAX: Final = 65_536
 _DONE: Final = int(Outcome.DONE)
-_INSERTED: Final = int(Outcome.INSERTED)
+_FULL: Final = int(Outcome.FULL)
 
 logger = logging.getLogger("tokmesh.cluster")
 
@@ -100,6 +101,7 @@ class JetStreamLog:
         self._apply: Callable[[int, AnyRecord], object] | None = None
         self.touched: Callable[[SessionsTouched], None] | None = None
         self.revoked: Callable[[int], None] | None = None  # a revocation of this node is with a majority: its sequence
+        self.must_end: Callable[[bytes], None] = _nothing  # a session that the stream must say is over
         self.unproved_total = 0  # statements that are stored, and were not known to be with a majority in time
         self.failure: str | None = None  # why the own log does not take what the stream holds
 
@@ -109,10 +111,13 @@ class JetStreamLog:
         self._own.start(loop, self._apply_own, self._apply_batch)
         self._taken = self._following.position
 
-    def stop(self) -> None:
-        """Takes nothing more. What is under way has an unknown outcome: nobody tells any more what others have applied, and whoever
-        waits for a proposal cannot be cancelled."""
+    async def stop(self) -> None:
+        """When nothing is published any more: takes nothing more either, and what is not known to be with a majority has an unknown
+        outcome, as whoever waits for a proposal cannot be cancelled. The own log stays."""
         self._refusal = partial(ApiError, "TM-SYS-5030", retry_after_s=1)
+        await end(*self._doubted)
+        while self._spreading:
+            self._settle(self._spreading.popleft()[1])
         for part in list(self._parts.values()):
             self._has_failed(part, unknown_outcome())
 
@@ -168,9 +173,7 @@ class JetStreamLog:
         changes = isinstance(record, SessionHeld) or (isinstance(record, SessionStated) and record.version > 1)
         default = _DONE if changes else 1
         part = self._parts[number] = Part(number, pending, first, default, deadline_ns)
-        part.revokes = isinstance(record, SessionsRevoked)
-        if isinstance(record, SessionStated) and record.version == 1:
-            part.creates = record.session_id
+        part.revokes = statement if isinstance(record, SessionsRevoked) else None
         envelope = Envelope(self.node_id, self._incarnation, number, self._request_id(), record.encode())
         self._publishing.put(
             Publication(
@@ -199,7 +202,12 @@ class JetStreamLog:
         self._keep(part, heap)
 
     async def _look_before(self, part: Part, heap: list[Part]) -> None:
-        if await self._doubt():
+        try:
+            is_doubted = await self._doubt()
+        except Exception:  # a peer's bytes, or a bug: a client waits
+            logger.exception("whether the stream is still the same could not be told")
+            is_doubted = True
+        if is_doubted:
             self._has_failed(part, unknown_outcome())
         else:
             self._keep(part, heap)
@@ -223,9 +231,8 @@ class JetStreamLog:
 
     async def publish_first(self, statement: Statement) -> None:
         """The first record of a stream that nobody follows yet; whether it is shows when the stream is asked. Raises LinkDown."""
-        self._number += 1
-        envelope = Envelope(self.node_id, self._incarnation, self._number, "", statement.record.encode())
-        await self._publishing.publish_once(statement.subject, envelope.encode(), statement.expected)
+        message = encode_aside(self.node_id, self._incarnation, statement.record.encode())
+        await self._publishing.publish_once(statement.subject, message, statement.expected)
 
     def spread(self, majority: int, everyone: int) -> None:
         """A majority of the nodes, this one among them, has applied everything up to `majority`; every node that can be heard up to
@@ -236,7 +243,7 @@ class JetStreamLog:
             self._settle(self._spreading.popleft()[1])
 
     def _await_everyone(self, part: Part) -> None:
-        if part.revokes and part.sequence and self.revoked is not None:
+        if part.revokes is not None and part.sequence and self.revoked is not None:
             self.revoked(part.sequence)
         if part.sequence <= self._everyone:
             self._settle(part)
@@ -291,11 +298,13 @@ class JetStreamLog:
         """Of the last record taken from the stream."""
         return self._taken
 
-    def take(self, batch: StreamedBatch) -> None:
-        """As Sink's. What does not follow on what was taken is let go: after a failure the following begins anew."""
+    def take(self, batch: StreamedBatch) -> bool:
+        """As Sink's. After a failure all is let go, until the following begins anew (`resume`)."""
         if self.failure is None and batch.previous == self._taken:
             self._own.propose_all(batch).add_done_callback(self._is_own)
             self._taken = batch.position
+            return True
+        return self.failure is not None
 
     @property
     def has_room(self) -> bool:
@@ -367,18 +376,21 @@ class JetStreamLog:
         if not isinstance(outcome, int) or outcome < 0:
             return  # not applied: it did not follow and comes again, or it is nothing whole that begins like ours
         envelope = decode_envelope(record.envelope)
-        part = self._parts.get(envelope.number) if envelope.origin == self.node_id else None
+        if envelope.origin != self.node_id:
+            return
+        stated = decode(envelope.record) if outcome == _FULL else None
+        if isinstance(stated, SessionStated) and stated.version == 1:  # others may have room for it, and its client is told no
+            self.must_end(stated.session_id)
+        part = self._parts.get(envelope.number)
         if part is None:
             return
         part.came_back = True
         part.outcome = outcome
-        if part.creates is not None and outcome != _INSERTED:
-            # Another session had the token first. A node that starts from the stream alone must not see it the other way round.
-            self.propose_alone(self._stating.revocation(part.creates, record.time_ms)).add_done_callback(_forget)
+        if part.revokes is not None:
+            for session_id in self._stating.outliving(part.revokes):
+                self.must_end(session_id)
         self._publishing.seen(envelope.number, record.position)
 
 
-def _forget(future: "asyncio.Future[object]") -> None:
-    """Whatever became of it."""
-    if not future.cancelled():
-        future.exception()
+def _nothing(session_id: bytes) -> None:
+    """Until somebody is to be told."""

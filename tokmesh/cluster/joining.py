@@ -24,7 +24,7 @@ from tokmesh.errors import ApiError
 from tokmesh.following import Following
 from tokmesh.ids import MEMBERS_MAX
 from tokmesh.log.record import ClusterStated, NodeStated, RecordError, StreamBound, decode_enveloped
-from tokmesh.log.stream_record import Envelope
+from tokmesh.log.stream_record import encode_aside
 
 RETRY_S: Final = 0.5
 STORE_TIMEOUT_S: Final = 1.0
@@ -108,7 +108,7 @@ class Joining:
     async def state_start(self, occasion: str, timeout_s: float) -> int:
         """Says in the stream that this node has started, once for each occasion; where that stands. Raises LinkDown, ApiRefused."""
         statement, name = self.start_stated(), f"{self._quorum.node_id}.{self._quorum.incarnation}.{occasion}"
-        payload = Envelope(self._quorum.node_id, self._quorum.incarnation, 0, "", statement.record.encode()).encode()
+        payload = encode_aside(self._quorum.node_id, self._quorum.incarnation, statement.record.encode())
         return await self._link.store(statement.subject, payload, name, timeout_s)
 
     async def join(self) -> None:

@@ -152,7 +152,7 @@ class _OutOfTurn:
         self.count = 0
         self.whole = asyncio.Event()
 
-    def take(self, batch: StreamedBatch) -> None:
+    def take(self, batch: StreamedBatch) -> bool:
         """As Sink's."""
         for index in range(len(batch)):
             envelope, (position, _) = batch.envelope(index), batch.place(index)
@@ -165,6 +165,7 @@ class _OutOfTurn:
             elif kind == NodeStated.KIND:
                 self.whole.set()
         self.position = batch.position
+        return True
 
     @property
     def has_room(self) -> bool:

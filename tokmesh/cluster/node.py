@@ -26,6 +26,7 @@ from tokmesh.cluster.part import Part
 from tokmesh.cluster.publishing import Publishing
 from tokmesh.cluster.pulse import Pulse
 from tokmesh.cluster.quorum import Figures, Quorum
+from tokmesh.cluster.revoking import Revoking
 from tokmesh.cluster.spread import Spread
 from tokmesh.cluster.statement import Stating
 from tokmesh.cluster.status import member_statuses
@@ -85,6 +86,7 @@ class ClusterNode:
             apply_all=state.store.apply_all, request_id=request_id, refusal=self._refusal, advanced=self._advanced,
             doubt=self._is_lost,
         )  # fmt: skip
+        self._revoking = Revoking(self.log, stating, self.following, clock)
         self.spread = Spread(self.quorum, revoke_lag)
         self.log.revoked = lambda sequence: self.spread.committed(sequence, clock.monotonic_ns())
         self._beating = Beating(
@@ -101,7 +103,7 @@ class ClusterNode:
         self._syncing = Syncing(self.link, self.stream)
         self.part = Part(
             settings.replication_factor, state.table, self.link, self.subjects, self.following, self.log, self.quorum, clock,
-            start_stated=self._joining.start_stated, heard_activity=self._missed.hear_all, may_move=self._may_move,
+            start_stated=self._joining.start_stated, heard_activity=self._missed.hear_all, may_move=self._may_state,
             announced=self._beating.progress,
         )  # fmt: skip
         self._comparing = Comparing(
@@ -170,7 +172,7 @@ class ClusterNode:
         await self._comparing.stop()
         await self._follower.stop()
         await self.publishing.stop()
-        self.log.stop()
+        await self.log.stop()
         if self.elsewhere is not None:  # what others asked for has an outcome now
             await self.elsewhere.stop()
         await self._beating.stop()
@@ -261,7 +263,7 @@ class ClusterNode:
 
     # ── parts ──
 
-    def _may_move(self) -> bool:
+    def _may_state(self) -> bool:
         return not self._joining.phase and self._out_for is None and self.quorum.may_write(self._clock.monotonic_ns())
 
     def _refusal(self) -> ApiError | None:
@@ -319,6 +321,8 @@ class ClusterNode:
             self.quorum.set_members(self.following.members, now_ns)
         self.quorum.advance(self.following.position, self._is_counted, now_ns)
         self._beating.progress()
+        if self.following.tokenless and self._may_state():
+            self._revoking.look()
         self.log.spread(self.quorum.majority_applied, self._everyone_applied(now_ns))
 
     def _judge(self) -> None:
@@ -349,6 +353,8 @@ class ClusterNode:
         while True:  # ends by cancellation
             await asyncio.sleep(TICK_S)
             self.log.expire()
+            if self._may_state():
+                self._revoking.look()
             if self.log.failure is not None and self.log.resume():
                 await self._follower.stop()
                 self._follower.start()

@@ -3,6 +3,7 @@
 Invariant: a part is settled once; its proposal has as many parts as are not settled yet.
 """
 
+from tokmesh.cluster.statement import Statement
 from tokmesh.errors import ApiError
 from tokmesh.log.interface import Proposal
 
@@ -23,15 +24,15 @@ class Pending:
 class Part:
     """One statement of a proposal. first: its outcome is the proposal's."""
 
-    __slots__ = ("came_back", "creates", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
+    __slots__ = ("came_back", "deadline_ns", "first", "number", "outcome", "pending", "revokes", "sequence", "settled")
 
     def __init__(self, number: int, pending: Pending, first: bool, default: int, deadline_ns: int) -> None:
         self.number = number
         self.deadline_ns = deadline_ns
         self.pending = pending
         self.first = first
-        self.revokes = self.came_back = False
-        self.creates: bytes | None = None  # id of the session that it begins
+        self.came_back = False
+        self.revokes: Statement | None = None  # of a session's end
         self.outcome = default
         self.sequence = 0
         self.settled = False

@@ -5,17 +5,18 @@ sequence; a conflict (the subject's last record is not the one expected); refuse
 still be stored. Invariant: every publication is told exactly one outcome, `stored` or `failed`.
 
 A conflict is believed only with a newer record to show. A server that leads no more, and does not know it yet, has an older one
-than the expected, while the message may reach the new leader as well: what it says is passed over. A record that is being stored
-may come to nothing, so the stream is asked after a moment, and without a newer one the message goes out again. A conflict told to a
-second sending may be with the message's own first sending: then the newer record must be known to follow on the one expected.
+than the expected, while the message may reach the new leader as well: what it says is passed over, unless the record that was
+expected is gone for good (Stream.has_dropped): nothing can follow on that. A record that is being stored may come to nothing, so
+the stream is asked after a moment, and without a newer one the message goes out again. A conflict told to a second sending may be
+with the message's own first sending: then the newer record must be known to follow on the one expected.
 """
 
 import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import orjson
 from nats.aio.msg import Msg
@@ -177,6 +178,8 @@ class Publishing:
                 self._conflict(publication)
             elif last >= publication.expected:
                 self._ask(publication, self._look_again, UNDER_WAY_S)
+            elif last == 0 and publication.attempts == 1:
+                self._start(self._look_whether_dropped(publication))
         elif error.get("err_code") == RECORD_UNDER_WAY:
             self._ask(publication, self._look_again, UNDER_WAY_S)
         elif error.get("err_code") != ID_UNDER_WAY and error.get("code") != UNAVAILABLE:
@@ -199,9 +202,20 @@ class Publishing:
     def _ask(
         self, publication: Publication, judge: Callable[[Publication, Stored | None], None], after_s: float = 0.0
     ) -> None:
-        task = asyncio.get_running_loop().create_task(self._judge(publication, judge, after_s))
+        self._start(self._judge(publication, judge, after_s))
+
+    def _start(self, asking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(asking)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
+
+    async def _look_whether_dropped(self, publication: Publication) -> None:
+        try:
+            is_dropped = await self._stream.has_dropped(publication.subject, publication.expected)
+        except (LinkDown, ApiRefused):
+            return  # it is sent again, and answered again
+        if is_dropped and publication.attempts == 1:
+            self._conflict(publication)
 
     async def _judge(
         self, publication: Publication, judge: Callable[[Publication, Stored | None], None], after_s: float

@@ -84,6 +84,13 @@ class Stating:
         record = SessionsRevoked(time_ms, (session_id,))
         return Statement(self._subjects.session(session_id), record, UNCONDITIONAL, self._ttl_ms(ends_ms, time_ms), "")
 
+    def outliving(self, revocation: Statement) -> list[bytes]:
+        """Those of its sessions whose life, as it is known now, is longer than the stream keeps it: another node may have made it
+        longer meanwhile, and who has that and comes back later must find that it is over."""
+        assert isinstance(revocation.record, SessionsRevoked)
+        known = [each for each in revocation.record.session_ids if self._table.find(each) >= 0]
+        return [each for each in known if self.revocation(each, revocation.record.time_ms).ttl_ms > revocation.ttl_ms]
+
     def session(self, entry: int, time_ms: int) -> Statement:
         """The session at a table entry as it is, where the stream has nothing of it."""
         view = self._table.session(entry)

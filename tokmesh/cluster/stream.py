@@ -106,6 +106,13 @@ class Stream:
             raise StreamLost(reason)
         raise LinkDown(f"{reason}; perhaps a server that leads no more says so")
 
+    async def has_dropped(self, subject: str, sequence: int) -> bool:
+        """Whether the last record of a subject, which stood there, is gone: a server that has come that far has none of the
+        subject, as its time was over by the server's clock. One that leads no more may be asked; where it lacks the record for that
+        reason, it has not come that far. Raises LinkDown, ApiRefused."""
+        info = await self._link.ask(f"STREAM.INFO.{self.name}", {"subjects_filter": subject})
+        return facts_of(info).last_sequence >= sequence and not info["state"].get("subjects")
+
     async def last(self, subject: str) -> Stored | None:
         """The last record of a subject as a majority has it (its leader is asked); None for none. Raises LinkDown, ApiRefused."""
         try:

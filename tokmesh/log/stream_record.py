@@ -41,6 +41,11 @@ class Envelope(NamedTuple):
         return b"".join((head, origin, request, self.record))
 
 
+def encode_aside(origin: str, incarnation: int, record: bytes) -> bytes:
+    """The message of a record that is no proposal, so that nobody waits for it: proposals are numbered from 1."""
+    return Envelope(origin, incarnation, 0, "", record).encode()
+
+
 class UnknownFormat(RecordError):
     """An envelope of a format that this release does not know: a newer one wrote it."""
 
