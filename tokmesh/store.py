@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tokmesh._core.stated import begin_stated, entries_after
 from tokmesh._core.streamed import StreamedBatch
-from tokmesh._core.table import Outcome, Table
+from tokmesh._core.table import Outcome, Table, Verdict
 from tokmesh.following import Following, FollowingRecord
 from tokmesh.ids import ALL_SHARDS
 from tokmesh.keyring import KeyRing
@@ -48,6 +48,7 @@ _FOREVER_MS: Final = 2**62
 
 _INSERTED: Final = int(Outcome.INSERTED)
 _TOKEN_EXISTS: Final = int(Outcome.TOKEN_EXISTS)
+_VALID: Final = int(Verdict.VERDICT_VALID)
 _DONE: Final = int(Outcome.DONE)
 
 
@@ -256,10 +257,16 @@ class Store:
             self.following.pass_over(record.position)
             return -1
         self.following.advance(record.position, record.time_ms, inner)
-        # What begins comes after whoever has the token; of what was changed since it began this node may know the order wrongly.
-        if outcome == _TOKEN_EXISTS and isinstance(inner, SessionStated) and inner.version == 1:
+        if outcome == _TOKEN_EXISTS and isinstance(inner, SessionStated) and self._is_tokenless(inner):
             self.following.tokenless.add(inner.session_id)
         return outcome
+
+    def _is_tokenless(self, record: SessionStated) -> bool:
+        """Of a session whose token another has. What begins comes after that one; of what was changed since it began this node may
+        know the order wrongly. A token that is only remembered here, of a session that has expired, may be free elsewhere, where
+        clocks are ahead.
+        """
+        return record.version == 1 and self._table.find_token(record.token_hash, record.time_ms)[0] == _VALID
 
     def _kept(self, record: AnyRecord) -> AnyRecord | None:
         """What of a record of the stream is of this node; None: nothing."""

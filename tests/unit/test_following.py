@@ -274,6 +274,17 @@ def test_what_lost_its_token_to_another_is_known_until_the_stream_says_that_it_i
     assert tokenless == set()
 
 
+def test_what_has_the_token_of_a_session_that_has_expired_has_lost_it_to_nobody() -> None:
+    """Who proposed it remembers that token no more: the slower of two clocks must not end an acknowledged session everywhere."""
+    node = Node()
+    node.stream(1, stated(1, expires_at_ms=T0 + 1000))
+    assert node.stream(2, stated(2, token_hash=b"%032d" % 1, time_ms=T0 + 1000)) == Outcome.TOKEN_EXISTS
+    assert node.store.following.tokenless == set()
+    node.stream(3, stated(3, expires_at_ms=T0 + 1001))
+    assert node.stream(4, stated(4, token_hash=b"%032d" % 3, time_ms=T0 + 1000)) == Outcome.TOKEN_EXISTS
+    assert node.store.following.tokenless == {ulid(4)}
+
+
 def test_what_lost_its_token_in_another_stream_is_forgotten() -> None:
     node = Node()
     node.stream(1, stated(1))
