@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
@@ -67,10 +66,19 @@ async def open_client(hosts: NatsHosts, seed: str | None, complaints: list[str],
     async def note(error: Exception) -> None:
         complaints.append(str(error))
 
-    return await nats.connect(
-        hosts.urls, tls=ssl.create_default_context(cafile=ca_file or hosts.authority.ca_file), nkeys_seed_str=seed,
-        inbox_prefix=INBOX_PREFIX, allow_reconnect=False, connect_timeout=5, error_cb=note,
-    )  # fmt: skip
+    client = Client()
+    try:
+        await client.connect(
+            hosts.urls, tls=ssl.create_default_context(cafile=ca_file or hosts.authority.ca_file), nkeys_seed_str=seed,
+            inbox_prefix=INBOX_PREFIX, allow_reconnect=False, connect_timeout=5, error_cb=note,
+        )  # fmt: skip
+    except BaseException:
+        for name in ("_io_writer", "_bare_io_writer"):  # which nats-py leaves open when it is refused
+            writer = getattr(client._transport, name, None)
+            if writer is not None:
+                writer.transport.abort()
+        raise
+    return client
 
 
 def as_tokmesh(hosts: NatsHosts, work: Callable[[Session], Awaitable[T]]) -> T:

@@ -39,7 +39,7 @@ CLUSTER: Final[tuple[Mutant, ...]] = (
     mutant(
         "take a server that has no record yet for one that has dropped it",
         "cluster/stream.py",
-        "_facts(info).last_sequence >= sequence and not info",
+        "facts_of(info).last_sequence >= sequence and not info",
         "not info",
         "tests/cluster/test_stream.py",
     ),
