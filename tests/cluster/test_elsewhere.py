@@ -14,7 +14,8 @@ from tests.support.waiting import until
 from tokmesh._core.counters import Counter
 from tokmesh._core.table import Verdict
 from tokmesh.cluster import answering, placed_sessions
-from tokmesh.cluster.question import Answer, Status, decode_question, encode_answer
+from tokmesh.cluster.question import Answer, Operation, Question, Status, decode_question, encode_answer, encode_question
+from tokmesh.cluster.subjects import INBOX_PREFIX
 from tokmesh.errors import ApiError
 from tokmesh.ids import ALL_SHARDS, RandomSource, new_token_of, parse_session_id, shard_of, token_hash
 from tokmesh.sessions import Created, SessionFilter
@@ -360,9 +361,13 @@ def test_an_answer_that_is_none_is_no_answer(url: str, answer: bytes, monkeypatc
 
 def test_questions_that_cannot_be_read_are_counted_and_change_nothing(url: str) -> None:
     async def work(here: Node, there: Node) -> None:
-        for bad in (b"", b"\x02" + bytes(30), bytes(30)):
-            await here.link.publish(SUBJECTS.questions("tmnd-b"), bad)
-        await until(lambda: there.elsewhere.answering.undecodable == 3, "they are counted")
+        good = encode_question(Question(Operation.PLACES, ODD, "", {"user_id": "ann"}))
+        inbox = f"{INBOX_PREFIX}.x"
+        # The last names a place for the answer that is no node's: a node may publish where who asks may not.
+        for bad, reply in ((b"", inbox), (b"\x02" + bytes(30), inbox), (bytes(30), inbox), (good, SUBJECTS.beats), (good, "")):
+            await here.link.publish(SUBJECTS.questions("tmnd-b"), bad, reply)
+        await until(lambda: there.elsewhere.answering.undecodable == 5, "they are counted")
+        assert not any(there.answered.values())
         await begun(here, THERE)
 
     run(World(url, a=EVEN, b=ODD), work)

@@ -203,6 +203,9 @@ def test_bad_input_to_a_running_server_changes_nothing(tmp_path: Path) -> None:
         assert tokmesh(server, "fetch", "snapshot-00000000000000000077", str(tmp_path / "new"))[0] == 65
         assert sorted(path.name for path in (server.directory / "snapshots").iterdir()) == [f"{taken['id']}.tms"]
         assert not list(tmp_path.glob("*.unfinished"))
+        (tmp_path / "copy.unfinished").write_text("of another that is under way")
+        assert tokmesh(server, "fetch", taken["id"], str(tmp_path / "copy"))[0] == 0
+        assert (tmp_path / "copy").read_bytes() == good and len(list(tmp_path.glob("*.unfinished"))) == 1
         assert server.validate(session["token"])["valid"]
 
 

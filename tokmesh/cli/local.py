@@ -57,7 +57,7 @@ def download(directory: Path, path: str, target: Path, tell: Tell) -> None:
             _data(answer.read(ANSWER_BYTES_MAX))
             raise ApiError("TM-SYS-5000")
         total = int(answer.headers["Content-Length"])
-        unfinished = target.with_name(f"{target.name}.unfinished")
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}.unfinished")  # not that of another download to the same file
         try:
             with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 while piece := answer.read(PIECE_BYTES):

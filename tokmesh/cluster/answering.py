@@ -29,6 +29,7 @@ from tokmesh.cluster.question import (
     encode_answer,
     refusal,
 )
+from tokmesh.cluster.subjects import INBOX_PREFIX
 from tokmesh.errors import ApiError
 from tokmesh.sessions import Revoked, SessionFilter, Sessions
 
@@ -91,6 +92,8 @@ class Answering:
 
     async def _asked(self, message: Msg) -> None:
         try:
+            if not message.reply.startswith(f"{INBOX_PREFIX}."):  # a node's own rights reach further
+                raise QuestionError("the answer is to go elsewhere than to a node")
             question = decode_question(message.data)
         except QuestionError as error:
             self.undecodable += 1

@@ -91,12 +91,10 @@ def is_of_cluster(directory: Path) -> bool:
 def write_durably(path: Path, content: bytes) -> None:
     """A file that is there in full or not at all, whatever happens in between."""
     unfinished = path.with_name(path.name + ".new")
-    file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    try:
-        os.write(file, content)
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
     sync_directory(path.parent)
 

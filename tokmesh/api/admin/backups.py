@@ -58,7 +58,7 @@ class BackupHandlers:
         path = await asyncio.get_running_loop().run_in_executor(None, keep_upload, request.body_file)
         try:
             return _described(await self._restores.begin(path, "an uploaded file", remove=True))
-        except ApiError:
+        except BaseException:  # whatever kept it: nobody else would remove the file
             await asyncio.get_running_loop().run_in_executor(None, path.unlink)
             raise
 
