@@ -26,13 +26,14 @@ class FakeLink:
     def __init__(self) -> None:
         self.last_sequence: int | None = 100
         self.created = CREATED
+        self.leader: str | None = "a"
         self.silent_ns: tuple[int, ...] = ()  # of the stream's other servers
         self.subjects: dict[str, int] = {}
 
     async def ask(self, name: str, body: object, timeout_s: float = 2.0) -> dict[str, Any]:
         if self.last_sequence is None:
             raise LinkDown("no answer")
-        cluster = {"leader": "a", "replicas": [{"name": "b", "active": silent_ns} for silent_ns in self.silent_ns]}
+        cluster = {"leader": self.leader, "replicas": [{"name": "b", "active": silent_ns} for silent_ns in self.silent_ns]}
         state = {"last_seq": self.last_sequence, "last_ts": self.created, "messages": 1, "subjects": self.subjects}
         return {"created": self.created, "config": {}, "state": state, "cluster": cluster}
 
@@ -74,13 +75,19 @@ def test_a_stream_that_ends_too_early_is_lost_when_it_says_so_for_long(link: Fak
 
 
 @pytest.mark.parametrize(
-    ("silent_ns", "expected"), [((1, module.HEARD_WITHIN_NS), "StreamLost"), ((module.HEARD_WITHIN_NS,) * 2, "LinkDown")]
+    ("leader", "silent_ns", "expected"),
+    [
+        ("a", (1, module.HEARD_WITHIN_NS), "StreamLost"),
+        ("a", (module.HEARD_WITHIN_NS,) * 2, "LinkDown"),
+        ("a", (0, 0), "LinkDown"),  # it has heard none of them yet
+        (None, (1, 1, 0), "LinkDown"),  # there is no leader: any server answers, by what it has
+    ],
 )
 def test_a_server_that_hears_no_majority_is_not_believed_however_long_it_says_so(
-    link: FakeLink, following: Following, silent_ns: tuple[int, ...], expected: str
+    link: FakeLink, following: Following, leader: str | None, silent_ns: tuple[int, ...], expected: str
 ) -> None:
     """It was cut off, with less than others have, and a busy one goes on claiming to lead for longer than the time for that."""
-    stream, link.silent_ns = Stream(link, Subjects("a"), 3), silent_ns  # type: ignore[arg-type]
+    stream, link.leader, link.silent_ns = Stream(link, Subjects("a"), 3), leader, silent_ns  # type: ignore[arg-type]
     assert told(link, stream, following, 99) == "LinkDown"
     time.sleep(BEHIND_S)
     assert told(link, stream, following, 99) == expected

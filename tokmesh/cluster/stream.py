@@ -168,10 +168,14 @@ class Stream:
 
 
 def _hears_majority(info: dict[str, Any]) -> bool:
-    """Whether who says to lead has heard a majority of the stream's servers lately."""
-    others = (info.get("cluster") or {}).get("replicas") or []
-    heard = sum(not each.get("offline") and int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
-    return 1 + heard > (1 + len(others)) // 2
+    """Whether a leader says so that has heard a majority of the stream's servers lately. Of a stream without a leader any server
+    answers after a while, by what it has itself; it names no leader, and as the age of what it has not heard 0."""
+    cluster = info.get("cluster")
+    if not cluster:
+        return True  # a server alone
+    others = cluster.get("replicas") or []
+    heard = sum(0 < int(each.get("active", 0)) < HEARD_WITHIN_NS for each in others)
+    return bool(cluster.get("leader")) and 1 + heard > (1 + len(others)) // 2
 
 
 def facts_of(info: dict[str, Any]) -> StreamFacts:
