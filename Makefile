@@ -19,9 +19,9 @@ ARGS ?=
 # Half again as many processes as cores: many a test waits for a process. A file's tests stay together and in order: some share a
 # server; long files come first (tests/conftest.py). `make test ARGS="-n 0"` runs them one after the other, in one process.
 ON_ALL_CORES := -n $(shell cores=$$(nproc); echo $$((cores < 6 ? (cores * 3 + 1) / 2 : 8))) --dist=loadfile --no-loadscope-reorder
-# Tests on real clusters that mostly wait, a minute or two each.
-SLOW := $(addprefix tests/cluster/,$(addsuffix .py,test_bad_connections test_clocks test_full_nats \
-	test_idle_limits_of_the_suspended test_power_cuts test_tables_differ))
+# Tests on real clusters that mostly wait, up to a minute or two each, and those of what the tests of clusters are made with.
+SLOW := $(addprefix tests/cluster/,$(addsuffix .py,test_bad_connections test_clocks test_full_nats test_idle_limits \
+	test_idle_limits_of_the_suspended test_namespaces test_nats_harness test_power_cuts test_reseed_parts test_tables_differ))
 EXTRA ?= top,otel,encryption
 COUNT ?= 200
 SCALE ?= 1
