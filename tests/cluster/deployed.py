@@ -14,6 +14,7 @@ from nats.js.api import StreamConfig
 from tests.support.nats_hands import until_heard
 from tests.support.nats_hosts import NatsHosts, nats_hosts
 from tests.support.server import ROOT
+from tokmesh.cluster.connection import abort
 from tokmesh.cluster.nats_conf import make_nkey
 from tokmesh.cluster.subjects import INBOX_PREFIX
 
@@ -73,10 +74,7 @@ async def open_client(hosts: NatsHosts, seed: str | None, complaints: list[str],
             inbox_prefix=INBOX_PREFIX, allow_reconnect=False, connect_timeout=5, error_cb=note,
         )  # fmt: skip
     except BaseException:
-        for name in ("_io_writer", "_bare_io_writer"):  # which nats-py leaves open when it is refused
-            writer = getattr(client._transport, name, None)
-            if writer is not None:
-                writer.transport.abort()
+        abort(client)
         raise
     return client
 

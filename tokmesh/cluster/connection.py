@@ -49,6 +49,14 @@ class NatsSettings(Protocol):
     def tls(self) -> Tls: ...
 
 
+def abort(client: Client) -> None:
+    """Ends its socket at once, which nats-py leaves open when it is refused."""
+    for name in ("_io_writer", "_bare_io_writer"):
+        writer = getattr(client._transport, name, None)
+        if writer is not None:
+            writer.transport.abort()
+
+
 class Connection(DirectClient):
     """name: of this client, as the servers' lists show it; told: of what the server refuses without ending the connection."""
 
@@ -87,10 +95,7 @@ class Connection(DirectClient):
             waiting = self._flush_queue.get_nowait()
             if not waiting.done():
                 waiting.set_result(None)
-        for name in ("_io_writer", "_bare_io_writer"):
-            writer = getattr(self._transport, name, None)
-            if writer is not None:
-                writer.transport.abort()
+        abort(self)
 
     async def leave(self) -> None:
         """Ends it when the server has got what was sent, or LEAVE_TIMEOUT_S is over."""

@@ -46,5 +46,5 @@ class Revoking:
             stating.add_done_callback(partial(self._done, session_id))
 
     def _done(self, session_id: bytes, stating: Proposal) -> None:
-        if not stating.cancelled() and stating.exception() is None:
+        if stating.exception() is None:
             self._due_ns.pop(session_id, None)
