@@ -1,13 +1,12 @@
 """A node gets shards from a real NATS server: they are held when they are whole, whatever goes on meanwhile, and not before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.crash.records import QUIET
-from tests.support.nats import NatsCluster
 from tests.support.waiting import until
 from tests.unit.test_following import CLUSTER_ID, stated, ulid
 from tokmesh._core.clock import Clock
@@ -37,15 +36,6 @@ from tokmesh.store import Store
 
 NODE = "tmnd-a"
 T0 = 1_734_567_890_000
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """Of a server."""
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    with NatsCluster(folder, 1) as nats:
-        yield nats.urls[0]
 
 
 class World:

@@ -1,13 +1,11 @@
 """What one node has forgotten as ended does not come back from another that was away, in whichever order they are put back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import pytest
 
-from tests.support.nats import NatsCluster
 from tests.unit.test_following import CLUSTER_ID, HOUR_MS, Node, stated, ulid
 from tokmesh._core.clock import Clock
 from tokmesh.cluster.link import Link
@@ -29,15 +27,6 @@ SUBJECTS: Final = Subjects("test")
 KEY: Final = r.KeyCreated(NOW_MS - 20 * HOUR_MS, b"k" * 16, "admin", "", [], 0.0, 0, "h", bytes(16), bytes(32))
 LIVES: Final = 1
 ENDED: Final = 2  # at the node that had come further, which knows nothing of it any more
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """Of a server without a stream."""
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    with NatsCluster(folder, 1) as nats:
-        yield nats.urls[0]
 
 
 class Stopped(Node):

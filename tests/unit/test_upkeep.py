@@ -35,14 +35,15 @@ def test_a_backlog_is_worked_off_quickly(monkeypatch: pytest.MonkeyPatch) -> Non
     assert flushes == [4], "the end flushes once more"
 
 
-def test_a_log_that_refuses_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def flushes_that_raise(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often it was flushed, each time in vain: three times, and once more at the end."""
     monkeypatch.setattr(upkeep, "FLUSH_INTERVAL_S", 0.001)
     calls = 0
 
     async def flush() -> None:
         nonlocal calls
         calls += 1
-        raise ApiError("TM-SYS-5001")
+        raise error
 
     async def run() -> None:
         work = Upkeep(lambda budget: 0, flush)
@@ -52,27 +53,17 @@ def test_a_log_that_refuses_does_not_end_the_work(monkeypatch: pytest.MonkeyPatc
         await work.stop()
 
     asyncio.run(asyncio.wait_for(run(), 30))
+    return calls
+
+
+def test_a_log_that_refuses_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert flushes_that_raise(ApiError("TM-SYS-5001"), monkeypatch) >= 3
 
 
 def test_a_bug_in_a_flush_is_told_and_ends_neither_the_flushing_nor_the_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(upkeep, "FLUSH_INTERVAL_S", 0.001)
-    calls = 0
-
-    async def flush() -> None:
-        nonlocal calls
-        calls += 1
-        raise ZeroDivisionError
-
-    async def run() -> None:
-        work = Upkeep(lambda budget: 0, flush)
-        work.start(asyncio.get_running_loop())
-        while calls < 3:
-            await asyncio.sleep(0.001)
-        await work.stop()
-
-    asyncio.run(asyncio.wait_for(run(), 30))
+    calls = flushes_that_raise(ZeroDivisionError(), monkeypatch)
     assert len(caplog.records) == calls >= 4, "the end flushes once more"
     assert {record.getMessage() for record in caplog.records} == {"touches could not be flushed"}
 
